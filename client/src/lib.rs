@@ -1,0 +1,1 @@
+//! A small Kafka client for Rust: metadata, produce and fetch with typed errors.

@@ -1,0 +1,1 @@
+//! A jangbu node: Kafka protocol listener, partitions, consensus and the HTTP port.

@@ -1,0 +1,2 @@
+//! The `jangbu` binary.
+fn main() {}
