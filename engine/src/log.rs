@@ -196,6 +196,12 @@ impl PartitionLog {
         unimplemented!()
     }
 
+    /// Whether the entry at `index`, and so all after it, is served from memory.
+    #[must_use]
+    pub fn is_index_cached(&self, _index: Index) -> bool {
+        unimplemented!()
+    }
+
     /// The first batch below `until` whose max timestamp is at least `timestamp` (ms), found through the
     /// sparse index and then headers; `None` when there is none.
     ///

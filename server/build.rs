@@ -1,0 +1,9 @@
+//! Compiles the `.proto` files without needing `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let files = ["proto/consensus.proto", "proto/metadata.proto", "proto/partition.proto"];
+    let descriptors = protox::compile(files, ["proto"])?;
+    prost_build::Config::new().btree_map(["."]).compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! What every handler works with: this node's parts, shared.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jangbu_engine::Engine;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::controller::{Broker as Address, Controller, Topic};
+use crate::fetch_sessions::FetchSessions;
+use crate::partition::Partition;
+use crate::replicas::Replicas;
+
+/// This node, as the handlers see it.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) config: Config,
+    /// Where clients reach this node.
+    pub(crate) address: Address,
+    pub(crate) engine: Engine,
+    pub(crate) controller: Arc<Controller>,
+    pub(crate) replicas: Arc<Replicas>,
+    pub(crate) sessions: FetchSessions,
+    /// Cancelled when the node begins to drain.
+    pub(crate) draining: CancellationToken,
+}
+
+impl Broker {
+    /// This node's id.
+    pub(crate) fn id(&self) -> i32 {
+        self.config.node
+    }
+
+    /// The topic of this name.
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.controller.image().topic(name).cloned()
+    }
+
+    /// The topic with this id.
+    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.controller.image().topic_by_id(id).cloned()
+    }
+
+    /// The partition of a topic, if the topic has it and it runs here.
+    pub(crate) fn partition(&self, topic: &Topic, index: i32) -> Lookup {
+        let found = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
+        match found {
+            None => Lookup::Unknown,
+            Some(partition) => {
+                self.replicas.get(partition.group).map_or(Lookup::Elsewhere, Lookup::Here)
+            }
+        }
+    }
+}
+
+/// Where a partition is.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    /// It runs here.
+    Here(Arc<Partition>),
+    /// The topic has it, but it does not run here (yet).
+    Elsewhere,
+    /// The topic has no such partition.
+    Unknown,
+}
+
+/// Wall-clock time in ms since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,203 @@
+//! What a node is started with: plain data, checked once.
+//!
+//! Precedence is the caller's (`tools`): flag, environment, file, default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// A node's configuration. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the data lies. Default `./jangbu-data`.
+    pub data: PathBuf,
+    /// Where Kafka clients connect. Default `127.0.0.1:9092`; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The `HOST:PORT` clients are told to connect to. Default: where the node listens.
+    pub advertise: Option<String>,
+    /// The HTTP port: `/healthz`, `/readyz`, `/metrics`. Default `127.0.0.1:9600`.
+    pub http: SocketAddr,
+    /// This node's id, 1 or more. Default 1. Never changes for a data directory.
+    pub node: i32,
+    /// Connections accepted at the same time; more are closed at once. Default 20,000.
+    pub connections_max: usize,
+    /// Largest request in bytes. Default 100 MiB as in Kafka (`socket.request.max.bytes`).
+    pub request_bytes_max: usize,
+    /// Bytes of produce requests taken in and not yet answered, over all connections; above it
+    /// connections are not read from. Default 64 MiB.
+    pub produce_bytes_max: usize,
+    /// Partitions of a topic that is created without saying how many. Default 1.
+    pub num_partitions: u32,
+    /// Whether producing to, or asking for, a missing topic creates it. Default true as in Kafka.
+    pub auto_create_topics: bool,
+    /// Memory for recently written batches, in bytes. Default 256 MiB.
+    pub cache_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("./jangbu-data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
+            advertise: None,
+            http: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            node: 1,
+            connections_max: 20_000,
+            request_bytes_max: 100 << 20,
+            produce_bytes_max: 64 << 20,
+            num_partitions: 1,
+            auto_create_topics: true,
+            cache_bytes: 256 << 20,
+        }
+    }
+}
+
+const KEYS: &[&str] = &[
+    "data",
+    "listen",
+    "advertise",
+    "http",
+    "node",
+    "connections_max",
+    "request_bytes_max",
+    "produce_bytes_max",
+    "num_partitions",
+    "auto_create_topics",
+    "cache_bytes",
+];
+
+/// Why a configuration is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The file has a key that does not exist.
+    #[error("unknown key `{key}`; did you mean `{nearest}`?")]
+    UnknownKey {
+        /// The key in the file.
+        key: String,
+        /// The known key that is spelled most like it.
+        nearest: &'static str,
+    },
+    /// The file is not TOML, or a value has the wrong type.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value is out of its bounds.
+    #[error("`{key}` is {value}, but must be {bounds}")]
+    OutOfBounds {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        bounds: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file's text.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`], [`Error::Syntax`].
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        let table: toml::Table =
+            toml::from_str(text).map_err(|e| Error::Syntax(e.to_string()))?;
+        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(Error::UnknownKey { key: key.clone(), nearest: nearest_key(key) });
+        }
+        toml::from_str(text).map_err(|e| Error::Syntax(e.to_string()))
+    }
+
+    /// Checks every value once.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] names the first value that is out of its bounds.
+    pub fn validate(&self) -> Result<(), Error> {
+        let check = |ok: bool, key, value: &dyn ToString, bounds| {
+            if ok { Ok(()) } else { Err(Error::OutOfBounds { key, value: value.to_string(), bounds }) }
+        };
+        check(self.node >= 1, "node", &self.node, "1 or more")?;
+        check(self.connections_max >= 1, "connections_max", &self.connections_max, "1 or more")?;
+        let request_bytes = (1 << 20)..=(1 << 30);
+        check(
+            request_bytes.contains(&self.request_bytes_max),
+            "request_bytes_max",
+            &self.request_bytes_max,
+            "between 1 MiB and 1 GiB",
+        )?;
+        check(
+            ((1 << 20)..=(4 << 30)).contains(&self.produce_bytes_max),
+            "produce_bytes_max",
+            &self.produce_bytes_max,
+            "between 1 MiB and 4 GiB",
+        )?;
+        check(
+            (1..=100_000).contains(&self.num_partitions),
+            "num_partitions",
+            &self.num_partitions,
+            "between 1 and 100,000",
+        )?;
+        match self.advertise.as_deref().map(parse_host_port) {
+            Some(None) => Err(Error::OutOfBounds {
+                key: "advertise",
+                value: self.advertise.clone().unwrap_or_default(),
+                bounds: "HOST:PORT",
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Splits `HOST:PORT`; an IPv6 host stands in brackets.
+pub(crate) fn parse_host_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = port.parse().ok()?;
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+fn nearest_key(key: &str) -> &'static str {
+    let by_distance = |known: &&&str| strsim::damerau_levenshtein(key, known);
+    KEYS.iter().min_by_key(by_distance).copied().unwrap_or("data")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_naming_the_nearest() {
+        let error = Config::from_toml("lisen = \"127.0.0.1:1\"").unwrap_err();
+        assert_eq!(error, Error::UnknownKey { key: "lisen".into(), nearest: "listen" });
+    }
+
+    #[test]
+    fn a_file_overrides_defaults_and_leaves_the_rest() {
+        let config = Config::from_toml("num_partitions = 4").unwrap();
+        assert_eq!(config, Config { num_partitions: 4, ..Config::default() });
+    }
+
+    #[test]
+    fn every_field_is_a_known_key() {
+        let text = "data='d'\nlisten='127.0.0.1:1'\nadvertise='h:1'\nhttp='127.0.0.1:2'\nnode=2\n\
+            connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
+            num_partitions=1\nauto_create_topics=false\ncache_bytes=1";
+        assert_eq!(text.lines().count(), KEYS.len());
+        assert!(Config::from_toml(text).unwrap().validate().is_ok());
+    }
+
+    #[test]
+    fn values_out_of_bounds_name_their_key() {
+        let config = Config { node: 0, ..Config::default() };
+        assert!(config.validate().unwrap_err().to_string().contains("`node`"));
+        let config = Config { advertise: Some("nowhere".into()), ..Config::default() };
+        assert!(config.validate().unwrap_err().to_string().contains("`advertise`"));
+    }
+
+    #[test]
+    fn host_and_port_are_split_at_the_last_colon() {
+        assert_eq!(parse_host_port("[::1]:9092"), Some(("::1".into(), 9092)));
+        assert_eq!(parse_host_port("broker:9092"), Some(("broker".into(), 9092)));
+        assert_eq!(parse_host_port(":9092"), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! One client connection: requests in, answers out, in order.
+//!
+//! Invariants:
+//! - Answers leave in the order of their requests.
+//! - Produce requests overlap (their batches share syncs); any other request waits until those
+//!   before it are answered, as on a Kafka broker.
+//! - What a connection has taken in and not answered is bounded by [`PIPELINE_MAX`] and, over all
+//!   connections, by the admission of bytes; beyond it the socket is not read.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::broker::Broker;
+use crate::dispatch::{self, Answer, Refused, Response};
+use crate::frame::{self, FrameReader};
+
+/// Produce requests of one connection that are on their way at the same time.
+const PIPELINE_MAX: usize = 64;
+/// Frames up to this size are not counted against the bytes admitted.
+const SMALL_FRAME_BYTES: usize = 16 << 10;
+/// One permit of the admission stands for this many bytes.
+const ADMISSION_UNIT_BYTES: usize = 1 << 10;
+
+/// Bounds the bytes of requests taken in and not yet answered, over all connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    permits: Arc<Semaphore>,
+    total: usize,
+}
+
+impl Admission {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let total = bytes_max / ADMISSION_UNIT_BYTES;
+        Self { permits: Arc::new(Semaphore::new(total)), total }
+    }
+
+    async fn admit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= SMALL_FRAME_BYTES {
+            return None;
+        }
+        let units = bytes.div_ceil(ADMISSION_UNIT_BYTES).min(self.total);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        Arc::clone(&self.permits).acquire_many_owned(units).await.ok()
+    }
+}
+
+/// Why a connection ended before its client closed it.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Frame(#[from] frame::Error),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("writing failed: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+struct Connection {
+    broker: Arc<Broker>,
+    admission: Admission,
+    frames: FrameReader<OwnedReadHalf>,
+    output: OwnedWriteHalf,
+    pending: FuturesOrdered<BoxFuture<'static, (Option<Response>, Option<OwnedSemaphorePermit>)>>,
+}
+
+/// Serves one connection until its client closes it, sends something that is no request, or the node
+/// drains.
+pub(crate) async fn serve(
+    broker: Arc<Broker>,
+    admission: Admission,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    // Answers are written whole; waiting to fill a segment would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
+    }
+    let (input, output) = stream.into_split();
+    let frames = FrameReader::new(input, broker.config.request_bytes_max);
+    let pending = FuturesOrdered::new();
+    let draining = broker.draining.clone();
+    let mut connection = Connection { broker, admission, frames, output, pending };
+    match connection.run(&draining).await {
+        Ok(()) => {}
+        Err(Error::Write(error) | Error::Frame(frame::Error::Io(error))) => {
+            tracing::debug!(%peer, %error, "connection lost");
+        }
+        Err(error) => tracing::warn!(%peer, %error, "connection closed"),
+    }
+}
+
+impl Connection {
+    async fn run(&mut self, draining: &tokio_util::sync::CancellationToken) -> Result<(), Error> {
+        loop {
+            let room = self.pending.len() < PIPELINE_MAX;
+            tokio::select! {
+                biased;
+                Some((response, permit)) = self.pending.next(), if !self.pending.is_empty() => {
+                    write(&mut self.output, response).await?;
+                    drop(permit);
+                }
+                () = draining.cancelled() => return self.drain().await,
+                length = self.frames.next_length(), if room => match length? {
+                    Some(bytes) => self.take(bytes).await?,
+                    None => return self.drain().await,
+                },
+            }
+        }
+    }
+
+    /// Answers what was taken in.
+    async fn drain(&mut self) -> Result<(), Error> {
+        while let Some((response, permit)) = self.pending.next().await {
+            write(&mut self.output, response).await?;
+            drop(permit);
+        }
+        Ok(())
+    }
+
+    /// Takes one request of `bytes` in and begins to answer it.
+    async fn take(&mut self, bytes: usize) -> Result<(), Error> {
+        let permit = self.admit(bytes).await?;
+        let body = self.body().await?;
+        let call = dispatch::Call::parse(body)?;
+        if !call.overlaps() {
+            self.drain().await?;
+        }
+        match dispatch::begin(&self.broker, call).await? {
+            Answer::Now(response) => {
+                self.drain().await?;
+                write(&mut self.output, response).await?;
+            }
+            Answer::Later(response) => {
+                self.pending.push_back(Box::pin(async move { (response.await, permit) }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for room, answering what is pending meanwhile: its bytes are what is waited for.
+    async fn admit(&mut self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let admission = self.admission.clone();
+        let admitted = admission.admit(bytes);
+        tokio::pin!(admitted);
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut admitted => return Ok(permit),
+                Some((response, done)) = self.pending.next(), if !self.pending.is_empty() => {
+                    write(&mut self.output, response).await?;
+                    drop(done);
+                }
+            }
+        }
+    }
+
+    /// Reads the body, answering what is pending meanwhile.
+    async fn body(&mut self) -> Result<Bytes, Error> {
+        loop {
+            tokio::select! {
+                biased;
+                body = self.frames.body() => return Ok(body?),
+                Some((response, done)) = self.pending.next(), if !self.pending.is_empty() => {
+                    write(&mut self.output, response).await?;
+                    drop(done);
+                }
+            }
+        }
+    }
+}
+
+/// Writes all chunks with as few system calls as it can.
+async fn write(
+    output: &mut (impl AsyncWrite + Unpin),
+    response: Option<Response>,
+) -> Result<(), std::io::Error> {
+    let Some(response) = response else { return Ok(()) };
+    let mut chunks: VecDeque<Bytes> = response.into_chunks();
+    while !chunks.is_empty() {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&chunks) {
+            *slice = IoSlice::new(chunk);
+            count += 1;
+        }
+        let mut written = output.write_vectored(&slices[..count]).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while let Some(first) = chunks.front_mut() {
+            let step = written.min(first.len());
+            first.advance(step);
+            written -= step;
+            if !first.is_empty() {
+                break;
+            }
+            chunks.pop_front();
+        }
+    }
+    Ok(())
+}

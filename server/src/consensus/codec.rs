@@ -1,0 +1,119 @@
+//! openraft's values as the bytes we persist (`proto/consensus.proto`) and back.
+//!
+//! Bytes from the disk are never trusted: what does not decode is an error with the value's name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use bytes::Bytes;
+use jangbu_engine::{Index, LogId as EngineLogId, Term};
+use prost::Message;
+
+use super::types::{LogId, Membership, StoredMembership, Vote};
+use crate::proto::consensus as proto;
+
+/// An `io::Error` that says which stored value does not decode.
+pub(crate) fn invalid(what: &str, why: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("stored {what} does not decode: {why}"))
+}
+
+pub(crate) fn engine_log_id(id: &LogId) -> EngineLogId {
+    EngineLogId { term: Term(id.committed_leader_id().term), index: Index(id.index()) }
+}
+
+fn proto_log_id(id: &LogId) -> proto::LogId {
+    proto::LogId { term: id.committed_leader_id().term, index: id.index() }
+}
+
+fn from_proto_log_id(id: proto::LogId) -> LogId {
+    LogId::new_term_index(id.term, id.index)
+}
+
+pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
+    let leader = vote.leader_id();
+    proto::Vote { term: leader.term, replica: leader.voted_for, committed: vote.is_committed() }
+        .encode_to_vec()
+        .into()
+}
+
+pub(crate) fn decode_vote(bytes: &[u8]) -> io::Result<Vote> {
+    let vote = proto::Vote::decode(bytes).map_err(|e| invalid("vote", e))?;
+    Ok(if vote.committed {
+        Vote::new_committed(vote.term, vote.replica)
+    } else {
+        Vote::new(vote.term, vote.replica)
+    })
+}
+
+pub(crate) fn encode_log_id(id: &LogId) -> Bytes {
+    proto_log_id(id).encode_to_vec().into()
+}
+
+pub(crate) fn decode_log_id(bytes: &[u8]) -> io::Result<LogId> {
+    proto::LogId::decode(bytes).map(from_proto_log_id).map_err(|e| invalid("log id", e))
+}
+
+fn proto_membership(membership: &Membership) -> proto::Membership {
+    let configs = membership
+        .get_joint_config()
+        .iter()
+        .map(|voters| proto::membership::Voters { replicas: voters.iter().copied().collect() })
+        .collect();
+    proto::Membership { configs, replicas: membership.nodes().map(|(id, ())| *id).collect() }
+}
+
+fn from_proto_membership(membership: proto::Membership) -> io::Result<Membership> {
+    let configs: Vec<BTreeSet<u64>> =
+        membership.configs.into_iter().map(|c| c.replicas.into_iter().collect()).collect();
+    if configs.is_empty() {
+        return Ok(Membership::default());
+    }
+    let nodes: BTreeMap<u64, ()> = membership.replicas.into_iter().map(|id| (id, ())).collect();
+    Membership::new(configs, nodes).map_err(|e| invalid("membership", e))
+}
+
+pub(crate) fn encode_membership(membership: &Membership) -> Bytes {
+    proto_membership(membership).encode_to_vec().into()
+}
+
+pub(crate) fn decode_membership(bytes: &[u8]) -> io::Result<Membership> {
+    let membership = proto::Membership::decode(bytes).map_err(|e| invalid("membership", e))?;
+    from_proto_membership(membership)
+}
+
+/// A state machine's checkpoint with the position it stands for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Checkpoint {
+    pub(crate) applied: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+    pub(crate) next_offset: i64,
+    pub(crate) machine: Bytes,
+}
+
+impl Checkpoint {
+    pub(crate) fn encode(&self) -> Bytes {
+        proto::Checkpoint {
+            applied: self.applied.as_ref().map(proto_log_id),
+            membership_id: self.membership.log_id().as_ref().map(proto_log_id),
+            membership: Some(proto_membership(self.membership.membership())),
+            next_offset: self.next_offset,
+            machine: self.machine.to_vec(),
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> io::Result<Self> {
+        let stored = proto::Checkpoint::decode(bytes).map_err(|e| invalid("checkpoint", e))?;
+        let membership = from_proto_membership(stored.membership.unwrap_or_default())?;
+        Ok(Self {
+            applied: stored.applied.map(from_proto_log_id),
+            membership: StoredMembership::new(
+                stored.membership_id.map(from_proto_log_id),
+                membership,
+            ),
+            next_offset: stored.next_offset,
+            machine: stored.machine.into(),
+        })
+    }
+}

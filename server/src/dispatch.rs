@@ -1,0 +1,235 @@
+//! The one table of what this node answers: API key, versions, handler.
+//!
+//! ApiVersions' answer and the table of `docs/protocol.md` are made from it. To add an API: a file in
+//! `handlers`, a line in [`APIS`], a test.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+use crate::broker::Broker;
+use crate::handlers;
+
+/// One API this node answers.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) key: ApiKey,
+    /// The versions whose requests are answered.
+    pub(crate) min: i16,
+    pub(crate) max: i16,
+    /// The smallest version that ApiVersions tells; see `handlers::produce` for the one difference.
+    pub(crate) advertised_min: i16,
+    handler: Handler,
+}
+
+type Handler = fn(Arc<Broker>, Call) -> BoxFuture<'static, Result<Answer, Refused>>;
+
+/// An API whose handler takes and gives kafka-protocol's types.
+macro_rules! api {
+    ($key:ident, $min:literal ..= $max:literal, $handler:path) => {
+        api!($key, $min ..= $max, $min, raw |broker, call| {
+            let request = call.decode()?;
+            let response = $handler(&broker, &call, request).await;
+            call.answer(&response)
+        })
+    };
+    ($key:ident, $min:literal ..= $max:literal, $advertised:literal,
+     raw |$broker:ident, $call:ident| $body:expr) => {
+        Api {
+            key: ApiKey::$key,
+            min: $min,
+            max: $max,
+            advertised_min: $advertised,
+            handler: |$broker, $call| Box::pin(async move { $body }),
+        }
+    };
+}
+
+/// What this node answers, by API key.
+pub(crate) static APIS: &[Api] = &[
+    api!(Produce, 3..=13, 0, raw |broker, call| handlers::produce::begin(broker, call).await),
+    api!(Fetch, 4..=18, 4, raw |broker, call| handlers::fetch::handle(&broker, call).await),
+    api!(ListOffsets, 0..=11, 0, raw |broker, call| {
+        handlers::list_offsets::handle(&broker, call).await
+    }),
+    api!(Metadata, 0..=13, handlers::metadata::handle),
+    api!(FindCoordinator, 0..=6, handlers::find_coordinator::handle),
+    api!(ApiVersions, 0..=4, handlers::api_versions::handle),
+    api!(CreateTopics, 0..=7, 0, raw |broker, call| {
+        handlers::create_topics::handle(&broker, call).await
+    }),
+    api!(DeleteTopics, 0..=6, 0, raw |broker, call| {
+        handlers::delete_topics::handle(&broker, call).await
+    }),
+    api!(InitProducerId, 0..=5, handlers::init_producer_id::handle),
+    api!(OffsetForLeaderEpoch, 2..=4, handlers::offset_for_leader_epoch::handle),
+    api!(DescribeConfigs, 1..=4, handlers::describe_configs::handle),
+    api!(CreatePartitions, 0..=3, handlers::create_partitions::handle),
+    api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
+    api!(DescribeTopicPartitions, 0..=0, handlers::describe_topic_partitions::handle),
+];
+
+/// Why a request ends its connection: it cannot be answered, not even with an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("a request header does not decode: {0}")]
+    Header(String),
+    #[error("API key {key} version {version} is not supported")]
+    Unsupported { key: i16, version: i16 },
+    #[error("a {key:?} request of version {version} does not decode: {reason}")]
+    Body { key: ApiKey, version: i16, reason: String },
+    #[error("the answer to {key:?} version {version} could not be encoded: {reason}")]
+    Answer { key: ApiKey, version: i16, reason: String },
+}
+
+/// One request, its header decoded.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) client_id: String,
+    correlation_id: i32,
+    pub(crate) body: Bytes,
+}
+
+/// A response as the chunks to write: its frame is not copied together.
+#[derive(Debug)]
+pub(crate) struct Response {
+    chunks: VecDeque<Bytes>,
+}
+
+/// A handler's answer.
+pub(crate) enum Answer {
+    /// The response, or none where the client expects none (acks=0).
+    Now(Option<Response>),
+    /// The request is taken in; the response comes when this resolves.
+    Later(BoxFuture<'static, Option<Response>>),
+}
+
+impl Response {
+    pub(crate) fn into_chunks(self) -> VecDeque<Bytes> {
+        self.chunks
+    }
+}
+
+impl Call {
+    /// Decodes the header of a request frame.
+    ///
+    /// # Errors
+    /// [`Refused::Header`], [`Refused::Unsupported`].
+    pub(crate) fn parse(mut frame: Bytes) -> Result<Self, Refused> {
+        let word = |at: usize| frame.get(at..at + 2).map(|b| i16::from_be_bytes([b[0], b[1]]));
+        let too_short = || Refused::Header("it is too short".to_owned());
+        let (raw_key, version) = (word(0).ok_or_else(too_short)?, word(2).ok_or_else(too_short)?);
+        let unsupported = Refused::Unsupported { key: raw_key, version };
+        let Ok(key) = ApiKey::try_from(raw_key) else { return Err(unsupported) };
+        let Some(api) = find(key) else { return Err(unsupported) };
+        let supported = (api.min..=api.max).contains(&version);
+        // A client may ask for any version of ApiVersions and learns from the answer which to use.
+        let header_version = match (key, supported) {
+            (ApiKey::ApiVersions, false) => key.request_header_version(api.max),
+            (_, true) => key.request_header_version(version),
+            (_, false) => return Err(unsupported),
+        };
+        let header = RequestHeader::decode(&mut frame, header_version)
+            .map_err(|e| Refused::Header(e.to_string()))?;
+        let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
+        let correlation_id = header.correlation_id;
+        Ok(Self { key, version, client_id, correlation_id, body: frame })
+    }
+
+    /// Whether requests before this one may still be unanswered when it begins.
+    pub(crate) fn overlaps(&self) -> bool {
+        self.key == ApiKey::Produce
+    }
+
+    /// Decodes the body with kafka-protocol's types.
+    ///
+    /// # Errors
+    /// [`Refused::Body`].
+    pub(crate) fn decode<T: Decodable>(&self) -> Result<T, Refused> {
+        T::decode(&mut self.body.clone(), self.version).map_err(|e| self.malformed(e))
+    }
+
+    /// The error for a body that does not decode.
+    pub(crate) fn malformed(&self, reason: impl ToString) -> Refused {
+        Refused::Body { key: self.key, version: self.version, reason: reason.to_string() }
+    }
+
+    /// A response in this request's version.
+    ///
+    /// # Errors
+    /// [`Refused::Answer`].
+    pub(crate) fn respond(&self, body: &impl Encodable) -> Result<Response, Refused> {
+        self.respond_as(body, self.version)
+    }
+
+    /// A response in another version than the request's: what ApiVersions answers to a version it does
+    /// not know (KIP-511).
+    ///
+    /// # Errors
+    /// [`Refused::Answer`].
+    pub(crate) fn respond_as(
+        &self,
+        body: &impl Encodable,
+        version: i16,
+    ) -> Result<Response, Refused> {
+        let mut bytes = BytesMut::new();
+        let encoded = body.encode(&mut bytes, version);
+        encoded.map_err(|e| self.unencodable(e))?;
+        self.respond_raw([bytes.freeze()], version)
+    }
+
+    /// A response whose body is already encoded, in pieces.
+    ///
+    /// # Errors
+    /// [`Refused::Answer`].
+    pub(crate) fn respond_raw(
+        &self,
+        body: impl IntoIterator<Item = Bytes>,
+        version: i16,
+    ) -> Result<Response, Refused> {
+        let mut head = BytesMut::with_capacity(16);
+        head.put_i32(0);
+        ResponseHeader::default()
+            .with_correlation_id(self.correlation_id)
+            .encode(&mut head, self.key.response_header_version(version))
+            .map_err(|e| self.unencodable(e))?;
+        let body: Vec<Bytes> = body.into_iter().filter(|chunk| !chunk.is_empty()).collect();
+        let length = head.len() - 4 + body.iter().map(Bytes::len).sum::<usize>();
+        let length = i32::try_from(length).map_err(|e| self.unencodable(e))?;
+        head[..4].copy_from_slice(&length.to_be_bytes());
+        let chunks = std::iter::once(head.freeze()).chain(body).collect();
+        Ok(Response { chunks })
+    }
+
+    fn unencodable(&self, reason: impl ToString) -> Refused {
+        Refused::Answer { key: self.key, version: self.version, reason: reason.to_string() }
+    }
+
+    fn answer(&self, body: &impl Encodable) -> Result<Answer, Refused> {
+        self.respond(body).map(|response| Answer::Now(Some(response)))
+    }
+}
+
+fn find(key: ApiKey) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.key == key)
+}
+
+/// Begins to answer a request.
+///
+/// # Errors
+/// [`Refused`] ends the connection.
+pub(crate) async fn begin(broker: &Arc<Broker>, call: Call) -> Result<Answer, Refused> {
+    let Some(api) = find(call.key) else {
+        return Err(Refused::Unsupported { key: call.key as i16, version: call.version });
+    };
+    if call.version < api.min || call.version > api.max {
+        return handlers::api_versions::unsupported(broker, &call);
+    }
+    (api.handler)(Arc::clone(broker), call).await
+}

@@ -1,0 +1,85 @@
+//! Why a node cannot start or go on, and which Kafka error code stands for which failure.
+
+use kafka_protocol::ResponseError;
+
+use crate::{config, consensus, controller, partition, producers};
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value of the configuration is out of its bounds.
+    #[error("the configuration is refused: {0}")]
+    Config(#[from] config::Error),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Engine(#[from] jangbu_engine::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({flag}): {source}; is another node running? choose another port with {flag}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data directory belongs to another node.
+    #[error("the data directory belongs to node {stored}, but this node is {given}; start it with --node {stored}, or give it another data directory")]
+    OtherNode {
+        /// The node id in the data directory.
+        stored: String,
+        /// The node id asked for.
+        given: i32,
+    },
+    /// Stored state does not decode, or the cluster does not form.
+    #[error("{0}")]
+    Start(String),
+}
+
+/// The Kafka error code for a partition's failure.
+pub(crate) fn partition_code(error: &partition::Error) -> ResponseError {
+    match error {
+        partition::Error::NotLeader | partition::Error::Stopped => {
+            ResponseError::NotLeaderOrFollower
+        }
+        partition::Error::FencedEpoch { .. } => ResponseError::FencedLeaderEpoch,
+        partition::Error::UnknownEpoch { .. } => ResponseError::UnknownLeaderEpoch,
+        partition::Error::Refused(refused) => refused_code(refused),
+        partition::Error::Log(error) => log_code(error),
+    }
+}
+
+fn refused_code(error: &producers::Refused) -> ResponseError {
+    match error {
+        producers::Refused::OutOfOrder { .. } => ResponseError::OutOfOrderSequenceNumber,
+        producers::Refused::StaleEpoch { .. } => ResponseError::InvalidProducerEpoch,
+    }
+}
+
+fn log_code(error: &jangbu_engine::Error) -> ResponseError {
+    match error {
+        jangbu_engine::Error::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        jangbu_engine::Error::InvalidAppend { .. } => ResponseError::CorruptMessage,
+        jangbu_engine::Error::Corrupt { .. }
+        | jangbu_engine::Error::Locked { .. }
+        | jangbu_engine::Error::Directory { .. }
+        | jangbu_engine::Error::UnknownFormat { .. }
+        | jangbu_engine::Error::Storage { .. } => ResponseError::KafkaStorageError,
+        jangbu_engine::Error::Closed | jangbu_engine::Error::Deleted(_) => {
+            ResponseError::NotLeaderOrFollower
+        }
+    }
+}
+
+/// The Kafka error code for a metadata change that was not made.
+pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
+    match error {
+        controller::Error::TopicExists => ResponseError::TopicAlreadyExists,
+        controller::Error::UnknownTopic => ResponseError::UnknownTopicOrPartition,
+        controller::Error::Stale => ResponseError::InvalidPartitions,
+        controller::Error::Exhausted => ResponseError::UnknownServerError,
+        controller::Error::Consensus(
+            consensus::Error::NotLeader | consensus::Error::Stopped,
+        ) => ResponseError::NotController,
+    }
+}

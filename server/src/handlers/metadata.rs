@@ -1,0 +1,146 @@
+//! Metadata (3), versions 0 to 13: brokers, topics, leaders; creates missing topics if asked to.
+//!
+//! Rules that clients depend on: null topics are all, an empty list is none (from version 1); a
+//! leader that is named is among the brokers; LEADER_NOT_AVAILABLE while a partition has none.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::topics::{self, Refusal};
+use crate::broker::{Broker, Lookup};
+use crate::controller::Topic;
+use crate::dispatch::Call;
+
+/// Everything that may be done with a topic, as a bit field (KIP-430). There are no ACLs yet.
+pub(crate) const TOPIC_OPERATIONS: i32 = 0x0df8;
+/// Everything that may be done with the cluster.
+pub(crate) const CLUSTER_OPERATIONS: i32 = 0x1fa0;
+
+pub(crate) async fn handle(
+    broker: &Broker,
+    call: &Call,
+    request: MetadataRequest,
+) -> MetadataResponse {
+    let may_create = (call.version < 4 || request.allow_auto_topic_creation)
+        && broker.config.auto_create_topics;
+    let topics = match request.topics {
+        Some(asked) if !(asked.is_empty() && call.version == 0) => {
+            let mut topics = Vec::with_capacity(asked.len());
+            for topic in asked {
+                topics.push(describe_asked(broker, call, topic, may_create).await);
+            }
+            topics
+        }
+        _ => describe_all(broker),
+    };
+    let with_operations = |topic: MetadataResponseTopic| {
+        if request.include_topic_authorized_operations && topic.error_code == 0 {
+            topic.with_topic_authorized_operations(TOPIC_OPERATIONS)
+        } else {
+            topic
+        }
+    };
+    let topics = topics.into_iter().map(with_operations).collect();
+    let image = broker.controller.image();
+    let response = MetadataResponse::default()
+        .with_brokers(image.brokers.values().map(broker_entry).collect())
+        .with_cluster_id(Some(StrBytes::from_string(image.cluster_id.clone())))
+        .with_controller_id(broker.id().into())
+        .with_topics(topics);
+    if request.include_cluster_authorized_operations {
+        response.with_cluster_authorized_operations(CLUSTER_OPERATIONS)
+    } else {
+        response
+    }
+}
+
+fn broker_entry(broker: &crate::controller::Broker) -> MetadataResponseBroker {
+    let rack = (!broker.rack.is_empty()).then(|| StrBytes::from_string(broker.rack.clone()));
+    MetadataResponseBroker::default()
+        .with_node_id(broker.id.into())
+        .with_host(StrBytes::from_string(broker.host.clone()))
+        .with_port(i32::from(broker.port))
+        .with_rack(rack)
+}
+
+fn describe_all(broker: &Broker) -> Vec<MetadataResponseTopic> {
+    let topics: Vec<Arc<Topic>> = broker.controller.image().topics().cloned().collect();
+    topics.iter().map(|topic| describe(broker, topic)).collect()
+}
+
+async fn describe_asked(
+    broker: &Broker,
+    call: &Call,
+    asked: MetadataRequestTopic,
+    may_create: bool,
+) -> MetadataResponseTopic {
+    // Versions 10 and 11 carry the id field but must not use it (KIP-516).
+    if call.version >= 12 && asked.name.is_none() {
+        return describe_id(broker, asked.topic_id);
+    }
+    let Some(name) = asked.name else {
+        return MetadataResponseTopic::default()
+            .with_error_code(ResponseError::InvalidTopicException.code());
+    };
+    let found = match broker.topic(&name) {
+        Some(topic) => Ok(topic),
+        None if !topics::is_valid_name(&name) => {
+            Err(Refusal::new(ResponseError::InvalidTopicException, ""))
+        }
+        None if may_create => topics::auto_create(broker, &name).await,
+        None => Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "")),
+    };
+    match found {
+        Ok(topic) => describe(broker, &topic),
+        Err(refusal) => MetadataResponseTopic::default()
+            .with_error_code(refusal.code.code())
+            .with_name(Some(name)),
+    }
+}
+
+fn describe_id(broker: &Broker, id: Uuid) -> MetadataResponseTopic {
+    match broker.topic_by_id(id) {
+        Some(topic) => describe(broker, &topic),
+        None => MetadataResponseTopic::default()
+            .with_error_code(ResponseError::UnknownTopicId.code())
+            .with_topic_id(id)
+            .with_name(None),
+    }
+}
+
+fn describe(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
+    let partitions = (0..topic.partitions.len()).map(|i| describe_partition(broker, topic, i));
+    MetadataResponseTopic::default()
+        .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
+        .with_topic_id(topic.id)
+        .with_partitions(partitions.collect())
+}
+
+fn describe_partition(broker: &Broker, topic: &Topic, index: usize) -> MetadataResponsePartition {
+    let placed = &topic.partitions[index];
+    let index = i32::try_from(index).unwrap_or(i32::MAX);
+    let nodes: Vec<_> = placed.brokers.iter().map(|id| (*id).into()).collect();
+    let led = match broker.partition(topic, index) {
+        Lookup::Here(partition) if partition.leads() => Some((broker.id(), partition.epoch())),
+        _ => None,
+    };
+    let (code, leader, epoch) = match led {
+        Some((leader, epoch)) => (0, leader, epoch),
+        None => (ResponseError::LeaderNotAvailable.code(), -1, -1),
+    };
+    MetadataResponsePartition::default()
+        .with_error_code(code)
+        .with_partition_index(index)
+        .with_leader_id(leader.into())
+        .with_leader_epoch(epoch)
+        .with_replica_nodes(nodes.clone())
+        .with_isr_nodes(nodes)
+}

@@ -1,0 +1,331 @@
+//! One replica of one partition: admit and append batches, tell what may be read, read it.
+//!
+//! Invariants:
+//! - Nothing above the high watermark is ever handed out, and the high watermark only covers what is
+//!   durable on a majority.
+//! - An idempotent producer's batch is proposed at most once, however often it is sent.
+//! - Batches are opaque: only their fixed header is read.
+//!
+//! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`).
+
+mod machine;
+mod waiters;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jangbu_engine::{
+    Entry, EntryKind, Epoch, Error as EngineError, Offset, PartitionId, PartitionLog, Term,
+    batch::Header,
+};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::consensus::{self, Group, Proposal, ReplicaId};
+use crate::producers::Refused;
+use machine::{Judgement, PartitionMachine, Progress};
+pub(crate) use waiters::Waiting;
+
+/// Why a partition did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Another replica leads, or none does.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// The caller knows an older leader epoch than this replica.
+    #[error("the leader epoch {given} is older than the current one, {current}")]
+    FencedEpoch { given: i32, current: i32 },
+    /// The caller knows a newer leader epoch than this replica.
+    #[error("the leader epoch {given} is newer than the current one, {current}")]
+    UnknownEpoch { given: i32, current: i32 },
+    /// The producer's batch is not the next one.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The log could not do it.
+    #[error(transparent)]
+    Log(#[from] EngineError),
+    /// The partition is being stopped or deleted.
+    #[error("the partition is stopping")]
+    Stopped,
+}
+
+impl From<consensus::Error> for Error {
+    fn from(error: consensus::Error) -> Self {
+        match error {
+            consensus::Error::NotLeader => Self::NotLeader,
+            consensus::Error::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Both ends of what clients may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) log_start: Offset,
+    /// The offset after the last record that may be read.
+    pub(crate) high_watermark: Offset,
+}
+
+/// Where a leader epoch ends (KIP-101).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EpochEnd {
+    pub(crate) epoch: i32,
+    pub(crate) end_offset: Offset,
+}
+
+/// A batch on its way into the log.
+#[derive(Debug)]
+pub(crate) struct Appending {
+    partition: Arc<Partition>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Proposed(Proposal),
+    Known(Offset),
+    /// The same batch was proposed by an earlier request and is not committed yet.
+    InFlight(Header),
+}
+
+impl Appending {
+    /// Waits until the batch is durable on a majority; its first record's offset.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] when leadership was lost on the way: the batch may or may not survive.
+    pub(crate) async fn appended(self) -> Result<Offset, Error> {
+        match self.step {
+            Step::Proposed(proposal) => Ok(proposal.await?.base_offset),
+            Step::Known(offset) => Ok(offset),
+            Step::InFlight(header) => self.partition.wait_for_twin(&header).await,
+        }
+    }
+}
+
+/// One replica of one partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    id: PartitionId,
+    log: PartitionLog,
+    group: Group<PartitionMachine>,
+    progress: Arc<Progress>,
+    /// Held from judging a batch to proposing it, so that sequence order is log order.
+    order: tokio::sync::Mutex<()>,
+    disk_reads: Arc<Semaphore>,
+}
+
+impl Partition {
+    /// Starts the replica on its log. `disk_reads` bounds catch-up reads over all partitions.
+    ///
+    /// # Errors
+    /// When the stored state does not decode; the text says which.
+    pub(crate) async fn start(
+        replica: ReplicaId,
+        log: PartitionLog,
+        disk_reads: Arc<Semaphore>,
+    ) -> Result<Self, String> {
+        let progress = Arc::new(Progress::default());
+        let machine = PartitionMachine::new(Arc::clone(&progress));
+        let group = Group::start(replica, log.clone(), machine).await?;
+        let order = tokio::sync::Mutex::new(());
+        Ok(Self { id: log.id(), log, group, progress, order, disk_reads })
+    }
+
+    /// Gives a new partition its replicas; does nothing when it has some.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub(crate) async fn initialize(&self, replicas: &[ReplicaId]) -> Result<(), Error> {
+        Ok(self.group.initialize(replicas).await?)
+    }
+
+    /// Waits until somebody leads. False after `timeout`.
+    pub(crate) async fn wait_for_leader(&self, timeout: Duration) -> bool {
+        self.group.wait_for_leader(timeout).await
+    }
+
+    /// Whether this replica leads and may answer.
+    pub(crate) fn leads(&self) -> bool {
+        self.group.leadership().local
+    }
+
+    /// The current leader epoch.
+    pub(crate) fn epoch(&self) -> i32 {
+        epoch_of(self.group.leadership().term)
+    }
+
+    /// Checks that this replica leads in the epoch the client believes in (KIP-320); -1 is any.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::FencedEpoch`], [`Error::UnknownEpoch`].
+    pub(crate) fn check_leader(&self, given: i32) -> Result<(), Error> {
+        let leadership = self.group.leadership();
+        let current = epoch_of(leadership.term);
+        match given {
+            -1 => {}
+            given if given < current => return Err(Error::FencedEpoch { given, current }),
+            given if given > current => return Err(Error::UnknownEpoch { given, current }),
+            _ => {}
+        }
+        if leadership.local { Ok(()) } else { Err(Error::NotLeader) }
+    }
+
+    /// Hands a batch to the log. `header` is its parsed header; the caller has checked the CRC.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Refused`], [`Error::Stopped`].
+    pub(crate) async fn append(
+        self: &Arc<Self>,
+        batch: Bytes,
+        header: &Header,
+    ) -> Result<Appending, Error> {
+        let _order = self.order.lock().await;
+        let leadership = self.group.leadership();
+        if !leadership.local {
+            return Err(Error::NotLeader);
+        }
+        let step = match self.progress.judge(header, leadership.term)? {
+            Judgement::Append => Step::Proposed(self.group.propose(EntryKind::Batch, batch).await?),
+            Judgement::Duplicate(offset) => Step::Known(offset),
+            Judgement::InFlight => Step::InFlight(*header),
+        };
+        Ok(Appending { partition: Arc::clone(self), step })
+    }
+
+    async fn wait_for_twin(self: &Arc<Self>, header: &Header) -> Result<Offset, Error> {
+        let notify = Arc::new(Notify::new());
+        let _waiting = self.watch(&notify);
+        loop {
+            let committed = notify.notified();
+            if let Some(offset) = self.progress.committed_offset(header) {
+                return Ok(offset);
+            }
+            if !self.leads() {
+                return Err(Error::NotLeader);
+            }
+            committed.await;
+        }
+    }
+
+    /// What clients may read.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let log_start = self.log.state().log_start_offset;
+        let high_watermark = self.progress.high_watermark().max(log_start);
+        Bounds { log_start, high_watermark }
+    }
+
+    /// Notifies `notify` whenever the high watermark moves, until the result is dropped.
+    pub(crate) fn watch(self: &Arc<Self>, notify: &Arc<Notify>) -> Waiting {
+        Waiting::new(Arc::clone(&self.progress), notify)
+    }
+
+    /// Whole batches from the one that holds `from`, below the high watermark; from memory when they are
+    /// there, else on a bounded number of threads for blocking work.
+    ///
+    /// # Errors
+    /// [`Error::Log`].
+    pub(crate) async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<Entry>, Error> {
+        let until = self.bounds().high_watermark;
+        if from == until || self.log.is_cached(from) {
+            return Ok(self.log.read(from, until, bytes_max)?);
+        }
+        self.on_disk(move |log| log.read(from, until, bytes_max)).await
+    }
+
+    /// The first committed batch with a record at `timestamp` or later.
+    ///
+    /// # Errors
+    /// [`Error::Log`].
+    pub(crate) async fn find_timestamp(&self, timestamp: i64) -> Result<Option<Entry>, Error> {
+        let until = self.bounds().high_watermark;
+        self.on_disk(move |log| log.find_timestamp(timestamp, until)).await
+    }
+
+    /// The committed batch with the largest timestamp.
+    ///
+    /// # Errors
+    /// [`Error::Log`].
+    pub(crate) async fn find_max_timestamp(&self) -> Result<Option<Entry>, Error> {
+        let until = self.bounds().high_watermark;
+        self.on_disk(move |log| log.find_max_timestamp(until)).await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.disk_reads).acquire_owned().await;
+        let permit = permit.map_err(|_| Error::Stopped)?;
+        let log = self.log.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = read(log);
+            drop(permit);
+            result
+        });
+        Ok(reading.await.map_err(|_| Error::Stopped)??)
+    }
+
+    /// Where the largest epoch that is not above `epoch` ends, if there is one.
+    pub(crate) fn epoch_end(&self, epoch: i32) -> Option<EpochEnd> {
+        epoch_end(&self.log.epochs(), epoch, self.bounds().high_watermark)
+    }
+
+    /// Confirms with a majority that the high watermark covers everything acknowledged so far.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`].
+    pub(crate) async fn linearize(&self) -> Result<(), Error> {
+        Ok(self.group.linearize().await?)
+    }
+
+    /// Stops the replica.
+    pub(crate) async fn shutdown(&self) {
+        self.group.shutdown().await;
+        tracing::debug!(partition = %self.id, "stopped");
+    }
+}
+
+/// Kafka carries 31 bits of the term. More elections than that cannot happen: at one a second they
+/// would take 68 years.
+fn epoch_of(term: Term) -> i32 {
+    i32::try_from(term.0).unwrap_or(i32::MAX)
+}
+
+fn epoch_end(epochs: &[Epoch], epoch: i32, end_offset: Offset) -> Option<EpochEnd> {
+    let asked = Term(u64::try_from(epoch).ok()?);
+    if epochs.last().is_none_or(|last| asked > last.term) {
+        return None;
+    }
+    let after = epochs.partition_point(|e| e.term <= asked);
+    let next_start = epochs.get(after).map_or(end_offset, |next| next.start_offset.min(end_offset));
+    let floor = after.checked_sub(1).map_or(asked, |i| epochs[i].term);
+    Some(EpochEnd { epoch: epoch_of(floor), end_offset: next_start })
+}
+
+#[cfg(test)]
+mod tests {
+    use jangbu_engine::Index;
+
+    use super::*;
+
+    fn epochs(starts: &[(u64, i64)]) -> Vec<Epoch> {
+        let epoch = |&(term, start): &(u64, i64)| Epoch {
+            term: Term(term),
+            first_index: Index(0),
+            start_offset: Offset(start),
+        };
+        starts.iter().map(epoch).collect()
+    }
+
+    #[test]
+    fn an_epoch_ends_where_the_next_begins() {
+        let epochs = epochs(&[(2, 0), (5, 10)]);
+        let end = |epoch| epoch_end(&epochs, epoch, Offset(30)).map(|e| (e.epoch, e.end_offset.0));
+        assert_eq!(end(2), Some((2, 10)));
+        assert_eq!(end(4), Some((2, 10)), "the largest epoch below the one asked for");
+        assert_eq!(end(5), Some((5, 30)), "the current epoch ends at the end of the log");
+        assert_eq!(end(6), None, "an epoch that does not exist yet");
+        assert_eq!(end(1), Some((1, 0)), "an epoch older than the log ends at its start");
+        assert_eq!(end(-1), None);
+    }
+}

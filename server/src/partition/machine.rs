@@ -1,0 +1,145 @@
+//! A partition's state machine: committed batches move the high watermark and the producers' state.
+//!
+//! Beside the committed producer state stands a tentative one, with the batches that are proposed and
+//! not yet committed. It is a guess of this leader in this term only, and is thrown away with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use jangbu_engine::{EntryKind, Offset, Term, batch::Header};
+use parking_lot::Mutex;
+
+use super::waiters::Waiters;
+use crate::consensus::{Committed, StateMachine};
+use crate::producers::{Producers, Refused, Verdict};
+
+/// What to do with a batch, given also what is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Append,
+    Duplicate(Offset),
+    InFlight,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    committed: Producers,
+    tentative: Producers,
+    tentative_term: Term,
+}
+
+/// What applying has reached; shared with the partition.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    high_watermark: AtomicI64,
+    tables: Mutex<Tables>,
+    pub(super) waiters: Waiters,
+}
+
+impl Progress {
+    pub(super) fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// Judges a batch and, if it is to be appended, remembers it as in flight.
+    pub(super) fn judge(&self, batch: &Header, term: Term) -> Result<Judgement, Refused> {
+        if batch.producer_id < 0 {
+            return Ok(Judgement::Append);
+        }
+        let mut tables = self.tables.lock();
+        if tables.tentative_term != term {
+            tables.tentative.clear();
+            tables.tentative_term = term;
+        }
+        if let Verdict::Duplicate(offset) = tables.committed.check_duplicate(batch) {
+            return Ok(Judgement::Duplicate(offset));
+        }
+        let id = batch.producer_id;
+        if tables.tentative.get(id).is_none()
+            && let Some(known) = tables.committed.get(id).cloned()
+        {
+            tables.tentative.insert(id, known);
+        }
+        let verdict = tables.tentative.check(batch);
+        match verdict {
+            Ok(Verdict::Append) => {
+                tables.tentative.record(batch, Offset(-1));
+                Ok(Judgement::Append)
+            }
+            Ok(Verdict::Duplicate(_)) => Ok(Judgement::InFlight),
+            Err(refused) => {
+                tables.forget_settled(id);
+                Err(refused)
+            }
+        }
+    }
+
+    /// The offset of a batch that was sent before, once it is committed.
+    pub(super) fn committed_offset(&self, batch: &Header) -> Option<Offset> {
+        match self.tables.lock().committed.check_duplicate(batch) {
+            Verdict::Duplicate(offset) => Some(offset),
+            Verdict::Append => None,
+        }
+    }
+
+    fn advance(&self, next_offset: Offset) {
+        self.high_watermark.store(next_offset.0, Ordering::Release);
+        self.waiters.notify_all();
+    }
+}
+
+impl Tables {
+    /// Drops a producer's tentative state when nothing of it is in flight any more.
+    fn forget_settled(&mut self, producer_id: i64) {
+        let settled = match (self.tentative.get(producer_id), self.committed.get(producer_id)) {
+            (Some(tentative), Some(committed)) => tentative.is_level_with(committed),
+            _ => false,
+        };
+        if settled {
+            self.tentative.remove(producer_id);
+        }
+    }
+}
+
+/// Applies a partition's entries.
+#[derive(Debug)]
+pub(crate) struct PartitionMachine {
+    progress: Arc<Progress>,
+}
+
+impl PartitionMachine {
+    pub(super) fn new(progress: Arc<Progress>) -> Self {
+        Self { progress }
+    }
+}
+
+impl StateMachine for PartitionMachine {
+    fn apply(&mut self, entry: &Committed) -> Bytes {
+        if entry.kind != EntryKind::Batch {
+            return Bytes::new();
+        }
+        match Header::parse_prefix(&entry.payload) {
+            Ok(header) if header.producer_id >= 0 => {
+                let mut tables = self.progress.tables.lock();
+                tables.committed.record(&header, entry.base_offset);
+                tables.forget_settled(header.producer_id);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "a committed batch has no readable header"),
+        }
+        self.progress.advance(entry.next_offset);
+        Bytes::new()
+    }
+
+    fn checkpoint(&self) -> Bytes {
+        self.progress.tables.lock().committed.encode()
+    }
+
+    fn restore(&mut self, checkpoint: &[u8], next_offset: Offset) -> Result<(), String> {
+        let committed = Producers::decode(checkpoint)?;
+        *self.progress.tables.lock() = Tables { committed, ..Tables::default() };
+        self.progress.advance(next_offset);
+        Ok(())
+    }
+}

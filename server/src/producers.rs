@@ -1,0 +1,201 @@
+//! Idempotent producers of one partition (KIP-98): which batch comes next, which was seen before.
+//!
+//! Pure state, built from committed batches and so the same on every replica; no clock, no I/O.
+//!
+//! Invariants:
+//! - A producer's batches are consecutive in sequence, the newest last, at most [`BATCHES_MAX`].
+//! - Sequences count from 0 to `i32::MAX` and then start at 0 again.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use jangbu_engine::{Offset, batch::Header};
+use prost::Message;
+
+use crate::proto::partition as proto;
+
+/// Batches remembered per producer, which is also what clients may have in flight.
+const BATCHES_MAX: usize = 5;
+
+/// What to do with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the next one.
+    Append,
+    /// It was appended before, at this offset.
+    Duplicate(Offset),
+}
+
+/// Why a batch is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// A batch before it is missing, or it is older than what is remembered.
+    #[error("producer {producer_id} sent sequence {sequence}, but the last one was {last}")]
+    OutOfOrder { producer_id: i64, sequence: i32, last: i32 },
+    /// A newer instance of the producer has taken over.
+    #[error("producer {producer_id} has epoch {current}, the batch has {epoch}")]
+    StaleEpoch { producer_id: i64, epoch: i16, current: i16 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Batch {
+    first_sequence: i32,
+    last_sequence: i32,
+    base_offset: Offset,
+    timestamp: i64,
+}
+
+/// One producer's recent batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Producer {
+    epoch: i16,
+    batches: VecDeque<Batch>,
+    last_timestamp: i64,
+}
+
+/// The sequence of the last record of a batch that starts at `first`, wrapping as Kafka does.
+fn sequence_after(first: i32, steps: i32) -> i32 {
+    let sum = i64::from(first) + i64::from(steps);
+    let wrapped = sum % (i64::from(i32::MAX) + 1);
+    i32::try_from(wrapped).expect("a value modulo 2^31 fits")
+}
+
+impl Producer {
+    fn new(epoch: i16) -> Self {
+        Self { epoch, batches: VecDeque::with_capacity(BATCHES_MAX), last_timestamp: -1 }
+    }
+
+    /// Judges a batch of this producer.
+    pub(crate) fn check(&self, batch: &Header) -> Result<Verdict, Refused> {
+        let (producer_id, sequence) = (batch.producer_id, batch.base_sequence);
+        if batch.producer_epoch < self.epoch {
+            let (epoch, current) = (batch.producer_epoch, self.epoch);
+            return Err(Refused::StaleEpoch { producer_id, epoch, current });
+        }
+        let last = self.batches.back().map(|b| b.last_sequence);
+        let out_of_order =
+            Refused::OutOfOrder { producer_id, sequence, last: last.unwrap_or(-1) };
+        if batch.producer_epoch > self.epoch {
+            return if sequence == 0 { Ok(Verdict::Append) } else { Err(out_of_order) };
+        }
+        let last_sequence = sequence_after(sequence, batch.last_offset_delta);
+        let seen = self
+            .batches
+            .iter()
+            .find(|b| b.first_sequence == sequence && b.last_sequence == last_sequence);
+        match (seen, last) {
+            (Some(seen), _) => Ok(Verdict::Duplicate(seen.base_offset)),
+            (None, Some(last)) if sequence_after(last, 1) != sequence => Err(out_of_order),
+            (None, _) => Ok(Verdict::Append),
+        }
+    }
+
+    /// Remembers an appended batch.
+    pub(crate) fn record(&mut self, batch: &Header, base_offset: Offset) {
+        if batch.producer_epoch != self.epoch {
+            self.batches.clear();
+            self.epoch = batch.producer_epoch;
+        }
+        if self.batches.len() == BATCHES_MAX {
+            self.batches.pop_front();
+        }
+        self.batches.push_back(Batch {
+            first_sequence: batch.base_sequence,
+            last_sequence: sequence_after(batch.base_sequence, batch.last_offset_delta),
+            base_offset,
+            timestamp: batch.max_timestamp,
+        });
+        self.last_timestamp = batch.max_timestamp;
+    }
+
+    /// Whether `other` has recorded the same last batch.
+    pub(crate) fn is_level_with(&self, other: &Self) -> bool {
+        let last = |p: &Self| p.batches.back().map(|b| b.last_sequence);
+        self.epoch == other.epoch && last(self) == last(other)
+    }
+}
+
+/// The producers of one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Producers {
+    by_id: HashMap<i64, Producer>,
+}
+
+impl Producers {
+    pub(crate) fn get(&self, producer_id: i64) -> Option<&Producer> {
+        self.by_id.get(&producer_id)
+    }
+
+    /// Judges a batch. A producer that is not known may start anywhere: its earlier batches may have
+    /// been removed by retention (as Kafka's `ProducerAppendInfo` does).
+    pub(crate) fn check(&self, batch: &Header) -> Result<Verdict, Refused> {
+        self.get(batch.producer_id).map_or(Ok(Verdict::Append), |producer| producer.check(batch))
+    }
+
+    /// Whether exactly this batch is remembered.
+    pub(crate) fn check_duplicate(&self, batch: &Header) -> Verdict {
+        match self.get(batch.producer_id).map(|producer| producer.check(batch)) {
+            Some(Ok(Verdict::Duplicate(offset))) => Verdict::Duplicate(offset),
+            _ => Verdict::Append,
+        }
+    }
+
+    pub(crate) fn record(&mut self, batch: &Header, base_offset: Offset) {
+        self.by_id
+            .entry(batch.producer_id)
+            .or_insert_with(|| Producer::new(batch.producer_epoch))
+            .record(batch, base_offset);
+    }
+
+    /// Puts in a copy of one producer's state, to build on.
+    pub(crate) fn insert(&mut self, producer_id: i64, producer: Producer) {
+        self.by_id.insert(producer_id, producer);
+    }
+
+    pub(crate) fn remove(&mut self, producer_id: i64) {
+        self.by_id.remove(&producer_id);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.by_id.clear();
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        let batch = |b: &Batch| proto::Batch {
+            first_sequence: b.first_sequence,
+            last_sequence: b.last_sequence,
+            base_offset: b.base_offset.0,
+            timestamp: b.timestamp,
+        };
+        let producers = self
+            .by_id
+            .iter()
+            .map(|(id, producer)| proto::Producer {
+                id: *id,
+                epoch: i32::from(producer.epoch),
+                batches: producer.batches.iter().map(batch).collect(),
+                last_timestamp: producer.last_timestamp,
+            })
+            .collect();
+        proto::Producers { producers }.encode_to_vec().into()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let stored = proto::Producers::decode(bytes).map_err(|e| e.to_string())?;
+        let mut by_id = HashMap::with_capacity(stored.producers.len());
+        for producer in stored.producers {
+            let batches = producer.batches.iter().map(|b| Batch {
+                first_sequence: b.first_sequence,
+                last_sequence: b.last_sequence,
+                base_offset: Offset(b.base_offset),
+                timestamp: b.timestamp,
+            });
+            let epoch = i16::try_from(producer.epoch).map_err(|e| e.to_string())?;
+            let batches = batches.collect();
+            let last_timestamp = producer.last_timestamp;
+            by_id.insert(producer.id, Producer { epoch, batches, last_timestamp });
+        }
+        Ok(Self { by_id })
+    }
+}
+

@@ -1,0 +1,21 @@
+//! The generated types of `server/proto`: what this node persists.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    reason = "generated code"
+)]
+
+pub(crate) mod consensus {
+    include!(concat!(env!("OUT_DIR"), "/jangbu.consensus.rs"));
+}
+
+pub(crate) mod metadata {
+    include!(concat!(env!("OUT_DIR"), "/jangbu.metadata.rs"));
+}
+
+pub(crate) mod partition {
+    include!(concat!(env!("OUT_DIR"), "/jangbu.partition.rs"));
+}
