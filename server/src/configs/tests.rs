@@ -321,6 +321,16 @@ fn a_row_becomes_kafkas_numbers_on_the_wire() {
 }
 
 #[test]
+fn kinds_and_sources_have_kafkas_numbers() {
+    let sources = [Source::Topic, Source::StaticBroker, Source::Default].map(Source::code);
+    assert_eq!(sources, [1, 4, 5]);
+    let numbers = [Kind::Boolean, Kind::String, Kind::Int, Kind::Short, Kind::Long];
+    assert_eq!(numbers.map(Kind::code), [1, 2, 3, 4, 5]);
+    let others = [Kind::Double, Kind::List, Kind::Class, Kind::Password];
+    assert_eq!(others.map(Kind::code), [6, 7, 8, 9]);
+}
+
+#[test]
 fn only_known_and_valid_values_start_a_broker() {
     let mut broker = BrokerValues::default();
     assert!(matches!(broker.set("nope", "1"), Err(Invalid::UnknownBrokerConfig { .. })));
