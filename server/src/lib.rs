@@ -1,5 +1,28 @@
 //! A jangbu node: Kafka protocol listener, partitions, consensus and the HTTP port.
+//!
+//! [`Node::start`] runs one; `ARCHITECTURE.md` shows how the parts stand to each other.
 
+mod broker;
+pub mod config;
+pub mod configs;
+mod connection;
 mod consensus;
+mod controller;
+mod dispatch;
+mod error;
+mod fetch_sessions;
+mod frame;
+mod handlers;
+mod http;
+mod legacy;
+mod listener;
+mod metrics;
+mod node;
+mod partition;
 mod producers;
 mod proto;
+mod replicas;
+
+pub use config::Config;
+pub use error::Error;
+pub use node::Node;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jangbu_engine::{Engine, PartitionId, RetentionClass};
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::consensus::ReplicaId;
@@ -38,6 +38,7 @@ pub(crate) struct Replicas {
     controller: Arc<Controller>,
     running: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     disk_reads: Arc<Semaphore>,
+    version: watch::Sender<u64>,
 }
 
 /// The replica id of a partition's first assignment to a broker.
@@ -50,12 +51,17 @@ impl Replicas {
     pub(crate) fn new(broker: i32, engine: Engine, controller: Arc<Controller>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let disk_reads = Arc::new(Semaphore::new(2 * cores));
-        Self { broker, engine, controller, running: RwLock::default(), disk_reads }
+        Self { broker, engine, controller, running: RwLock::default(), disk_reads, version: watch::Sender::new(0) }
     }
 
     /// The partition, if it runs here.
     pub(crate) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
         self.running.read().get(&id).cloned()
+    }
+
+    /// Changes when partitions were started or stopped.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// How many partitions run here.
@@ -88,6 +94,7 @@ impl Replicas {
         while !tasks.is_empty() {
             joined(tasks.join_next().await)?;
         }
+        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 

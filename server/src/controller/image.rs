@@ -10,7 +10,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::configs::TopicSettings;
+use crate::configs::{BrokerValues, TopicSettings};
 use crate::proto::metadata as proto;
 
 /// A broker and where clients reach it.
@@ -66,7 +66,8 @@ impl Topic {
         partitions: Vec<TopicPartition>,
         configs: BTreeMap<String, String>,
     ) -> Self {
-        let settings = TopicSettings::from_configs(&configs);
+        // Values were checked when they were set; should a newer version know fewer, defaults hold.
+        let settings = TopicSettings::new(&configs, &BrokerValues::default()).unwrap_or_default();
         Self { name, id, partitions, configs, settings }
     }
 }

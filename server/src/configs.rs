@@ -1,0 +1,27 @@
+//! What a topic and a broker can be configured with: names, kinds, defaults, bounds, meaning.
+//!
+//! The set is that of Apache Kafka 4.3.0, so that every tool finds the names it asks for.
+//!
+//! Invariants:
+//! - Data and pure functions: no I/O, no clock, no state.
+//! - A value that promises behaviour jangbu does not have is refused, never stored in silence.
+//!
+//! Not here: where topic values are stored (group 0), the node's own settings file, error codes.
+
+mod broker;
+mod describe;
+mod settings;
+mod table;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod value;
+
+pub use broker::{BROKER_CONFIGS_CHANGE, BrokerValues, broker_config, broker_configs};
+pub use describe::{Ask, Row, Source, Synonym, describe_broker, describe_topic};
+pub use settings::{TimestampType, TopicSettings};
+pub use topic::{
+    Accept, Policy, Standing, topic_config, topic_configs, topic_policies, validate_topic_config,
+    validate_topic_configs,
+};
+pub use value::{ConfigDef, Invalid, Kind, Valid};

@@ -1,0 +1,108 @@
+//! The topic configs the hot path needs, parsed once.
+//!
+//! Not here: the text form and who set it (`describe.rs`), the meaning of each (`topic.rs`).
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use super::broker::{BrokerValues, broker_config};
+use super::describe::Source;
+use super::topic::topic_config;
+use super::value::{ConfigDef, Invalid, elements};
+
+/// Whose clock a record's timestamp comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The broker's. Refused when set until the broker can stamp batches.
+    LogAppendTime,
+}
+
+/// The typed settings of one topic. Small and `Copy`: every partition keeps one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Whether old records are deleted at all (`cleanup.policy` holds `delete`).
+    pub deletes_old_records: bool,
+    /// Age at which records may be deleted, in ms; -1 is never.
+    pub retention_ms: i64,
+    /// Size above which a partition's oldest records may be deleted, in bytes; -1 is no limit.
+    pub retention_bytes: i64,
+    /// Largest record batch that is accepted, in bytes.
+    pub max_message_bytes: i32,
+    /// Replicas that must hold a write before `acks=all` succeeds.
+    pub min_insync_replicas: i32,
+    /// Whose clock timestamps come from.
+    pub timestamp_type: TimestampType,
+    /// How far a record's timestamp may lie in the past, in ms.
+    pub timestamp_before_max_ms: i64,
+    /// How far a record's timestamp may lie in the future, in ms.
+    pub timestamp_after_max_ms: i64,
+}
+
+impl TopicSettings {
+    /// The settings of a topic with these stored values on a broker started with those.
+    ///
+    /// # Errors
+    /// [`Invalid::Value`] when a stored value cannot be read, which only a different version of
+    /// jangbu could have stored.
+    pub fn new(topic: &BTreeMap<String, String>, broker: &BrokerValues) -> Result<Self, Invalid> {
+        let text = |name| text(name, topic, broker);
+        Ok(Self {
+            deletes_old_records: elements(text("cleanup.policy")?).any(|word| word == "delete"),
+            retention_ms: number("retention.ms", text("retention.ms")?)?,
+            retention_bytes: number("retention.bytes", text("retention.bytes")?)?,
+            max_message_bytes: number("max.message.bytes", text("max.message.bytes")?)?,
+            min_insync_replicas: number("min.insync.replicas", text("min.insync.replicas")?)?,
+            timestamp_type: match text("message.timestamp.type")? {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            timestamp_before_max_ms: {
+                let name = "message.timestamp.before.max.ms";
+                number(name, text(name)?)?
+            },
+            timestamp_after_max_ms: {
+                let name = "message.timestamp.after.max.ms";
+                number(name, text(name)?)?
+            },
+        })
+    }
+}
+
+/// The checked value of a topic config, trimmed.
+fn text<'a>(
+    name: &str,
+    topic: &'a BTreeMap<String, String>,
+    broker: &'a BrokerValues,
+) -> Result<&'a str, Invalid> {
+    let def =
+        topic_config(name).ok_or_else(|| Invalid::UnknownTopicConfig { name: name.to_owned() })?;
+    let value = effective(def, topic, broker).0.unwrap_or_default();
+    def.check(value)?;
+    Ok(value.trim())
+}
+
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, Invalid> {
+    text.parse().map_err(|_| Invalid::Value {
+        name: name.to_owned(),
+        value: text.to_owned(),
+        rule: "Not a number".to_owned(),
+    })
+}
+
+/// A topic config's value and where it comes from: the topic, else the broker, else the default.
+pub(super) fn effective<'a>(
+    def: &ConfigDef,
+    topic: &'a BTreeMap<String, String>,
+    broker: &'a BrokerValues,
+) -> (Option<&'a str>, Source) {
+    if let Some(value) = topic.get(def.name) {
+        return (Some(value), Source::Topic);
+    }
+    let of_broker = def.broker_synonym.and_then(broker_config).and_then(|def| broker.get(def.name));
+    match of_broker {
+        Some(value) => (Some(value), Source::StaticBroker),
+        None => (def.default, Source::Default),
+    }
+}

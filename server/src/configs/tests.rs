@@ -1,0 +1,374 @@
+//! The tables agree with themselves, with Apache Kafka 4.3.0 and with `docs/configs.md`.
+//!
+//! The `.tsv` files beside this one were extracted from Kafka's own definitions and compared with
+//! what a started Kafka 4.3.0 broker answers to DescribeConfigs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
+use kafka_protocol::protocol::StrBytes;
+
+use super::{
+    Accept, Ask, BrokerValues, ConfigDef, Invalid, Kind, Row, Source, Standing, TimestampType,
+    TopicSettings, Valid, broker_config, broker_configs, describe_broker, describe_topic,
+    topic_config, topic_configs, topic_policies, validate_topic_config, validate_topic_configs,
+};
+
+const KAFKA_TOPIC: &str = include_str!("kafka-4.3-topic-defaults.tsv");
+const KAFKA_BROKER: &str = include_str!("kafka-4.3-broker-defaults.tsv");
+const DOCS: &str = include_str!("../../../docs/configs.md");
+
+/// Kafka's default would be untrue here: no JMX, no Java classes, no compaction, no such groups.
+const BROKER_DIFFERS: [&str; 8] = [
+    "group.coordinator.rebalance.protocols",
+    "log.cleaner.enable",
+    "log.dir",
+    "metric.reporters",
+    "principal.builder.class",
+    "remote.log.metadata.manager.class.name",
+    "sasl.oauthbearer.jwt.retriever.class",
+    "sasl.oauthbearer.jwt.validator.class",
+];
+
+fn fixture(text: &'static str) -> impl Iterator<Item = [&'static str; 4]> {
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let columns: Vec<_> = line.split('\t').collect();
+        columns.try_into().expect("four columns")
+    })
+}
+
+fn default_text(def: &ConfigDef) -> &'static str {
+    def.default.unwrap_or("<null>")
+}
+
+fn kind_text(def: &ConfigDef) -> String {
+    format!("{:?}", def.kind).to_uppercase()
+}
+
+fn map(values: &[(&str, &str)]) -> BTreeMap<String, String> {
+    values.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn broker(values: &[(&str, &str)]) -> BrokerValues {
+    let mut broker = BrokerValues::default();
+    for (name, value) in values {
+        broker.set(name, *value).unwrap();
+    }
+    broker
+}
+
+fn row<'a>(rows: &'a [Row], name: &str) -> &'a Row {
+    rows.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no row for {name}"))
+}
+
+fn refusal(name: &str, value: &str) -> String {
+    validate_topic_config(name, value).expect_err(&format!("{name}={value} was taken")).to_string()
+}
+
+#[test]
+fn topic_configs_are_kafkas_with_its_kinds_defaults_and_synonyms() {
+    let kafka: Vec<_> = fixture(KAFKA_TOPIC).collect();
+    let own = topic_configs().iter().filter(|def| !def.name.starts_with("jangbu."));
+    let ours: Vec<_> = own
+        .map(|def| {
+            (def.name, kind_text(def), default_text(def), def.broker_synonym.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(kafka.len(), 33);
+    let kafka: Vec<_> = kafka
+        .into_iter()
+        .map(|[name, kind, default, synonym]| (name, kind.to_owned(), default, synonym))
+        .collect();
+    assert_eq!(ours, kafka);
+}
+
+#[test]
+fn broker_defaults_are_kafkas_except_where_jangbu_differs() {
+    let mut differs = Vec::new();
+    let mut count = 0;
+    for [name, kind, default, change] in fixture(KAFKA_BROKER) {
+        count += 1;
+        let def = broker_config(name).unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(kind_text(def), kind, "{name}");
+        assert_eq!(def.read_only, change == "ro", "{name}");
+        if default_text(def) != default {
+            differs.push(name);
+        }
+    }
+    assert_eq!((count, broker_configs().len()), (340, 340));
+    assert_eq!(differs, BROKER_DIFFERS);
+}
+
+#[test]
+fn names_are_ordered_and_unique() {
+    assert!(topic_configs().is_sorted_by(|a, b| a.name < b.name));
+    assert!(broker_configs().is_sorted_by(|a, b| a.name < b.name));
+    assert!(topic_policies().is_sorted_by(|a, b| a.name < b.name));
+}
+
+#[test]
+fn every_default_keeps_its_own_rule_and_every_config_says_what_it_means() {
+    for def in topic_configs().iter().chain(broker_configs().iter().copied()) {
+        if let Some(default) = def.default {
+            assert_eq!(def.check(default), Ok(()), "{}", def.name);
+        }
+        assert!(def.doc.ends_with('.'), "{}", def.name);
+        assert_eq!(def.sensitive, def.kind == Kind::Password, "{}", def.name);
+    }
+    for def in topic_configs() {
+        let default = def.default.unwrap();
+        assert_eq!(validate_topic_config(def.name, default), Ok(()), "{}", def.name);
+    }
+}
+
+#[test]
+fn a_topic_config_and_its_broker_synonym_have_the_same_rule() {
+    for def in topic_configs() {
+        let Some(synonym) = def.broker_synonym else { continue };
+        let broker = broker_config(synonym).unwrap_or_else(|| panic!("{synonym} is missing"));
+        assert_eq!(broker.kind, def.kind, "{}", def.name);
+        if let Some(default) = broker.default {
+            assert_eq!(Some(default), def.default, "{}", def.name);
+        }
+    }
+}
+
+#[test]
+fn every_topic_config_has_a_policy_and_is_in_the_docs_under_its_standing() {
+    let names = |list: Vec<&'static str>| list.into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(
+        names(topic_configs().iter().map(|def| def.name).collect()),
+        names(topic_policies().iter().map(|policy| policy.name).collect())
+    );
+    for policy in topic_policies() {
+        let heading = match policy.standing {
+            Standing::Acts => "## They act",
+            Standing::Stored => "## They are stored and reported, without effect yet",
+            Standing::NoMeaning => "## They have no meaning here",
+        };
+        let section = DOCS.split(heading).nth(1).expect(heading);
+        let section = section.split("\n## ").next().unwrap();
+        let cell = format!("`{}`", policy.name);
+        assert!(section.contains(&cell), "docs/configs.md: {cell} is not under {heading}");
+    }
+    for name in BROKER_DIFFERS {
+        assert!(DOCS.contains(&format!("`{name}`")), "docs/configs.md: {name}");
+    }
+}
+
+#[test]
+fn a_refused_value_gets_kafkas_words_and_the_allowed_values() {
+    assert_eq!(refusal("nope", "1"), "Unknown topic config name: nope");
+    let cases = [
+        ("retention.ms", "abc", "Not a number of type LONG"),
+        ("retention.ms", "", "Not a number of type LONG"),
+        ("retention.ms", "-2", "Value must be at least -1"),
+        ("max.message.bytes", "99999999999", "Not a number of type INT"),
+        ("segment.bytes", "0x10", "Not a number of type INT"),
+        ("segment.bytes", "13", "Value must be at least 1048576"),
+        ("min.insync.replicas", "0", "Value must be at least 1"),
+        ("compression.gzip.level", "0", "Value must be between 1 and 9 or equal to -1"),
+        ("compression.lz4.level", "99", "no more than 17"),
+        ("compression.zstd.level", "99", "no more than 22"),
+        ("min.cleanable.dirty.ratio", "2", "no more than 1"),
+        ("min.cleanable.dirty.ratio", "NaN", "no more than 1"),
+        ("min.cleanable.dirty.ratio", "x", "Not a number of type DOUBLE"),
+        ("cleanup.policy", "foo", "must be one of: compact, delete"),
+        ("compression.type", "foo", "uncompressed, zstd, lz4, snappy, gzip, producer"),
+        ("message.timestamp.type", "x", "must be one of: CreateTime, LogAppendTime"),
+        ("preallocate", "maybe", "either true or false"),
+        ("leader.replication.throttled.replicas", "0", "[partitionId]:[brokerId]"),
+        ("leader.replication.throttled.replicas", "0:1,*", "[partitionId]:[brokerId]"),
+    ];
+    for (name, value, words) in cases {
+        let message = refusal(name, value);
+        assert!(message.contains(words), "{name}={value}: {message}");
+        assert!(message.contains(name) && message.contains(value), "{message}");
+    }
+}
+
+#[test]
+fn values_outside_a_bound_are_refused_and_the_bound_is_taken() {
+    for def in topic_configs() {
+        let (low, high) = match def.valid {
+            Valid::Range { min, max } => (Some(min), max),
+            Valid::RangeOr { also, min, max } => (Some(min.min(also)), Some(max)),
+            _ => (None, None),
+        };
+        for (bound, beyond) in
+            [low.map(|low| (low, low - 1)), high.map(|high| (high, high + 1))].into_iter().flatten()
+        {
+            assert_eq!(def.check(&bound.to_string()), Ok(()), "{}={bound}", def.name);
+            let message = def.check(&beyond.to_string()).unwrap_err().to_string();
+            assert!(message.contains(&bound.to_string()), "{message}");
+        }
+    }
+}
+
+#[test]
+fn what_jangbu_cannot_honour_is_refused_naming_what_it_can() {
+    let cases = [
+        ("cleanup.policy", "compact", "delete"),
+        ("cleanup.policy", "delete, compact", "delete"),
+        ("compression.type", "zstd", "producer"),
+        ("message.timestamp.type", "LogAppendTime", "CreateTime"),
+        ("remote.log.copy.disable", "true", "false"),
+        ("remote.log.delete.on.disable", "true", "false"),
+        ("remote.storage.enable", "true", "false"),
+    ];
+    for (name, value, allowed) in cases {
+        let message = refusal(name, value);
+        assert!(message.contains("Not supported by this version"), "{message}");
+        assert!(message.ends_with(&format!("allowed: {allowed}")), "{message}");
+    }
+    let restricted = topic_policies().iter().filter(|policy| policy.accept != Accept::Any);
+    let tried: BTreeSet<_> = cases.iter().map(|case| case.0).collect();
+    assert_eq!(restricted.map(|policy| policy.name).collect::<BTreeSet<_>>(), tried);
+}
+
+#[test]
+fn values_kafka_takes_are_taken() {
+    let cases = [
+        ("cleanup.policy", ""),
+        ("cleanup.policy", " delete , delete "),
+        ("segment.bytes", " 2097152 "),
+        ("preallocate", " TRUE "),
+        ("remote.storage.enable", "False"),
+        ("retention.ms", "-1"),
+        ("compression.gzip.level", "-1"),
+        ("min.insync.replicas", "2"),
+        ("leader.replication.throttled.replicas", "0:1,1:2"),
+        ("leader.replication.throttled.replicas", "*"),
+    ];
+    for (name, value) in cases {
+        assert_eq!(validate_topic_config(name, value), Ok(()), "{name}={value}");
+    }
+}
+
+#[test]
+fn a_set_of_configs_has_no_nulls_and_no_contradictions() {
+    let null = validate_topic_configs([("retention.ms", None)]).unwrap_err();
+    assert_eq!(null, Invalid::NullValue { name: "retention.ms".to_owned() });
+    let lags = [("max.compaction.lag.ms", Some("5")), ("min.compaction.lag.ms", Some("6"))];
+    let conflict = validate_topic_configs(lags).unwrap_err().to_string();
+    assert!(conflict.contains("min.compaction.lag.ms (6) > max.compaction.lag.ms (5)"));
+    assert_eq!(validate_topic_configs([("retention.ms", Some("5"))]), Ok(()));
+}
+
+#[test]
+fn the_topics_value_hides_the_brokers_which_hides_the_default() {
+    let ask = Ask { synonyms: true, ..Ask::default() };
+    let broker = broker(&[("message.max.bytes", "2000"), ("log.retention.ms", "7")]);
+    let rows = describe_topic(&map(&[("max.message.bytes", "1000")]), &broker, &ask);
+    let places = |name| {
+        let row = row(&rows, name);
+        let synonyms = row.synonyms.iter().map(|s| (s.name, s.value.as_deref().unwrap(), s.source));
+        (row.value.as_deref(), row.source, synonyms.collect::<Vec<_>>())
+    };
+    let expected = vec![
+        ("max.message.bytes", "1000", Source::Topic),
+        ("message.max.bytes", "2000", Source::StaticBroker),
+        ("message.max.bytes", "1048588", Source::Default),
+    ];
+    assert_eq!(places("max.message.bytes"), (Some("1000"), Source::Topic, expected));
+    let expected = vec![("log.retention.ms", "7", Source::StaticBroker)];
+    assert_eq!(places("retention.ms"), (Some("7"), Source::StaticBroker, expected));
+    let expected = vec![("log.segment.bytes", "1073741824", Source::Default)];
+    assert_eq!(places("segment.bytes"), (Some("1073741824"), Source::Default, expected));
+    assert_eq!(places("segment.ms"), (Some("604800000"), Source::Default, vec![]));
+    assert!(row(&rows, "segment.ms").is_default() && !row(&rows, "retention.ms").is_default());
+}
+
+#[test]
+fn a_broker_reports_what_it_was_started_with_and_hides_secrets() {
+    let ask = Ask { synonyms: true, ..Ask::default() };
+    let broker = broker(&[("node.id", "1"), ("broker.id", "1"), ("ssl.key.password", "secret")]);
+    let rows = describe_broker(&broker, &ask);
+    assert_eq!(rows.len(), 340);
+    assert!(rows.iter().all(|row| row.read_only), "no broker config can be changed yet");
+    assert_eq!(row(&rows, "node.id").source, Source::StaticBroker);
+    assert_eq!(row(&rows, "broker.id").synonyms.len(), 2);
+    assert_eq!(row(&rows, "broker.rack").value, None);
+    let password = row(&rows, "ssl.key.password");
+    assert!(password.sensitive && password.value.is_none());
+    assert!(password.synonyms.iter().all(|synonym| synonym.value.is_none()));
+}
+
+#[test]
+fn keys_synonyms_and_documentation_come_only_when_asked_for() {
+    let keys = ["retention.ms", "nope"].map(StrBytes::from_static_str);
+    let ask = Ask { keys: Some(&keys), ..Ask::default() };
+    let rows = describe_topic(&map(&[]), &BrokerValues::default(), &ask);
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].synonyms.is_empty() && rows[0].documentation.is_none());
+    let ask = Ask { documentation: true, ..ask };
+    let rows = describe_topic(&map(&[]), &BrokerValues::default(), &ask);
+    assert_eq!(rows[0].documentation, topic_config("retention.ms").map(|def| def.doc));
+    let all = Ask { keys: Some(&[]), ..Ask::default() };
+    assert_eq!(describe_topic(&map(&[]), &BrokerValues::default(), &all).len(), 33);
+}
+
+#[test]
+fn a_row_becomes_kafkas_numbers_on_the_wire() {
+    let ask = Ask { synonyms: true, documentation: true, keys: None };
+    let rows = describe_topic(&map(&[("retention.ms", "5")]), &BrokerValues::default(), &ask);
+    let wire = DescribeConfigsResourceResult::from(row(&rows, "retention.ms").clone());
+    assert_eq!((&*wire.name, wire.value.as_deref()), ("retention.ms", Some("5")));
+    assert_eq!((wire.config_type, wire.config_source, wire.synonyms[0].source), (5, 1, 1));
+    assert!(!wire.read_only && !wire.is_sensitive && wire.documentation.is_some());
+    let wire = DescribeConfigsResourceResult::from(row(&rows, "cleanup.policy").clone());
+    assert_eq!((wire.config_type, wire.config_source, wire.synonyms[0].source), (7, 5, 5));
+}
+
+#[test]
+fn kinds_and_sources_have_kafkas_numbers() {
+    let sources = [Source::Topic, Source::StaticBroker, Source::Default].map(Source::code);
+    assert_eq!(sources, [1, 4, 5]);
+    let numbers = [Kind::Boolean, Kind::String, Kind::Int, Kind::Short, Kind::Long];
+    assert_eq!(numbers.map(Kind::code), [1, 2, 3, 4, 5]);
+    let others = [Kind::Double, Kind::List, Kind::Class, Kind::Password];
+    assert_eq!(others.map(Kind::code), [6, 7, 8, 9]);
+}
+
+#[test]
+fn only_known_and_valid_values_start_a_broker() {
+    let mut broker = BrokerValues::default();
+    assert!(matches!(broker.set("nope", "1"), Err(Invalid::UnknownBrokerConfig { .. })));
+    assert!(matches!(broker.set("num.partitions", "0"), Err(Invalid::Value { .. })));
+    assert_eq!(broker.get("num.partitions"), None);
+    broker.set("num.partitions", "3").unwrap();
+    assert_eq!(broker.get("num.partitions"), Some("3"));
+}
+
+#[test]
+fn settings_are_kafkas_defaults_until_the_broker_or_the_topic_says_otherwise() {
+    let defaults = TopicSettings::new(&map(&[]), &BrokerValues::default()).unwrap();
+    let kafkas = TopicSettings {
+        deletes_old_records: true,
+        retention_ms: 604_800_000,
+        retention_bytes: -1,
+        max_message_bytes: 1_048_588,
+        min_insync_replicas: 1,
+        timestamp_type: TimestampType::CreateTime,
+        timestamp_before_max_ms: i64::MAX,
+        timestamp_after_max_ms: 3_600_000,
+    };
+    assert_eq!(defaults, kafkas);
+    let topic = map(&[("max.message.bytes", " 10 "), ("cleanup.policy", "")]);
+    let broker = broker(&[("log.retention.ms", "9"), ("message.max.bytes", "20")]);
+    let set = TopicSettings::new(&topic, &broker).unwrap();
+    let expected = TopicSettings {
+        deletes_old_records: false,
+        retention_ms: 9,
+        max_message_bytes: 10,
+        ..kafkas
+    };
+    assert_eq!(set, expected);
+}
+
+#[test]
+fn settings_of_an_unreadable_stored_value_are_an_error() {
+    let topic = map(&[("retention.ms", "soon")]);
+    let unreadable = TopicSettings::new(&topic, &BrokerValues::default());
+    assert!(matches!(unreadable, Err(Invalid::Value { .. })));
+}
