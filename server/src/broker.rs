@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::configs::BrokerValues;
 use crate::controller::{Broker as Address, Controller, Topic};
 use crate::fetch_sessions::FetchSessions;
 use crate::partition::Partition;
@@ -22,6 +23,8 @@ pub(crate) struct Broker {
     pub(crate) engine: Engine,
     pub(crate) controller: Arc<Controller>,
     pub(crate) replicas: Arc<Replicas>,
+    /// The broker configs this node was started with, for DescribeConfigs.
+    pub(crate) values: BrokerValues,
     pub(crate) sessions: FetchSessions,
     /// Cancelled when the node begins to drain.
     pub(crate) draining: CancellationToken,

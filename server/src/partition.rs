@@ -144,6 +144,11 @@ impl Partition {
         self.group.wait_for_leader(timeout).await
     }
 
+    /// The partition's log and group.
+    pub(crate) fn id(&self) -> PartitionId {
+        self.id
+    }
+
     /// Whether this replica leads and may answer.
     pub(crate) fn leads(&self) -> bool {
         self.group.leadership().local
@@ -268,6 +273,13 @@ impl Partition {
     /// Where the largest epoch that is not above `epoch` ends, if there is one.
     pub(crate) fn epoch_end(&self, epoch: i32) -> Option<EpochEnd> {
         epoch_end(&self.log.epochs(), epoch, self.bounds().high_watermark)
+    }
+
+    /// The leader epoch that the record at `offset` has or would have.
+    pub(crate) fn epoch_at(&self, offset: Offset) -> i32 {
+        let epochs = self.log.epochs();
+        let after = epochs.partition_point(|e| e.start_offset <= offset);
+        after.checked_sub(1).map_or(-1, |i| epoch_of(epochs[i].term))
     }
 
     /// Confirms with a majority that the high watermark covers everything acknowledged so far.

@@ -41,6 +41,13 @@ pub struct TopicSettings {
 }
 
 impl TopicSettings {
+    /// The settings of a topic on which nothing is set.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self::new(&BTreeMap::new(), &BrokerValues::default())
+            .expect("every default satisfies its own rule, which a test checks")
+    }
+
     /// The settings of a topic with these stored values on a broker started with those.
     ///
     /// # Errors

@@ -67,7 +67,8 @@ impl Topic {
         configs: BTreeMap<String, String>,
     ) -> Self {
         // Values were checked when they were set; should a newer version know fewer, defaults hold.
-        let settings = TopicSettings::new(&configs, &BrokerValues::default()).unwrap_or_default();
+        let settings = TopicSettings::new(&configs, &BrokerValues::default())
+            .unwrap_or_else(|_| TopicSettings::defaults());
         Self { name, id, partitions, configs, settings }
     }
 }

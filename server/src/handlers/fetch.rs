@@ -1,0 +1,264 @@
+//! Fetch (1), versions 4 to 18: whole batches from many partitions, waiting for more if there are few.
+//!
+//! Rules that clients depend on: the batch that holds the fetch offset comes whole; the first
+//! non-empty partition gives at least one batch, whatever the limits; an error answers at once.
+//!
+//! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`).
+
+mod encode;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jangbu_engine::{Error as LogError, Offset};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+};
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::broker::{Broker, Lookup, now_ms};
+use crate::dispatch::{Answer, Call, Refused};
+use crate::error::partition_code;
+use crate::fetch_sessions::{PartitionFetch, Topic};
+use crate::metrics;
+use crate::partition::{Error, Partition};
+
+/// A response holds no more than this, as Kafka's `fetch.max.bytes`.
+const RESPONSE_BYTES_MAX: usize = 55 << 20;
+const READ_COMMITTED: i8 = 1;
+
+/// Decodes, reads, waits if need be, and answers.
+///
+/// # Errors
+/// [`Refused`] when the request does not decode.
+pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refused> {
+    let request: FetchRequest = call.decode()?;
+    let plan = match broker.sessions.begin(&request, call.version, now_ms()) {
+        Ok(plan) => plan,
+        Err(error) => return refuse(&call, error.code()),
+    };
+    let sources: Vec<Source> = plan.partitions().iter().map(|p| Source::find(broker, p)).collect();
+    let mut read = read_or_wait(broker, &request, plan.partitions(), &sources).await;
+    let session = match broker.sessions.finish(plan, &mut read.topics, now_ms()) {
+        Ok(session) => session,
+        Err(error) => return refuse(&call, error.code()),
+    };
+    metrics::fetched(read.bytes);
+    let response = FetchResponse::default().with_session_id(session).with_responses(read.topics);
+    let body = encode::encode(&response, read.records, call.version);
+    let body = body.map_err(|reason| Refused::Answer {
+        key: call.key,
+        version: call.version,
+        reason: reason.to_string(),
+    })?;
+    Ok(Answer::Now(Some(call.respond_raw(body, call.version)?)))
+}
+
+fn refuse(call: &Call, code: i16) -> Result<Answer, Refused> {
+    let response = call.respond(&FetchResponse::default().with_error_code(code))?;
+    Ok(Answer::Now(Some(response)))
+}
+
+/// Where one partition of the fetch is read from.
+enum Source {
+    Here(Arc<Partition>),
+    Error(ResponseError),
+}
+
+impl Source {
+    fn find(broker: &Broker, wanted: &PartitionFetch) -> Self {
+        let (topic, missing) = match &wanted.topic {
+            Topic::Name(name) => (broker.topic(name), ResponseError::UnknownTopicOrPartition),
+            Topic::Id(id) => (broker.topic_by_id(*id), ResponseError::UnknownTopicId),
+        };
+        let Some(topic) = topic else { return Self::Error(missing) };
+        match broker.partition(&topic, wanted.partition) {
+            Lookup::Here(partition) => Self::Here(partition),
+            Lookup::Elsewhere => Self::Error(ResponseError::NotLeaderOrFollower),
+            Lookup::Unknown => Self::Error(ResponseError::UnknownTopicOrPartition),
+        }
+    }
+
+    fn has_records_after(&self, offset: i64) -> bool {
+        match self {
+            Self::Here(partition) => partition.bounds().high_watermark.0 > offset,
+            Self::Error(_) => true,
+        }
+    }
+}
+
+/// What one pass over the partitions has read.
+#[derive(Default)]
+struct Read {
+    topics: Vec<FetchableTopicResponse>,
+    /// The batches of the partitions that have any, in the order of `topics`.
+    records: Vec<Vec<Bytes>>,
+    bytes: usize,
+    failed: bool,
+}
+
+async fn read_or_wait(
+    broker: &Broker,
+    request: &FetchRequest,
+    wanted: &[PartitionFetch],
+    sources: &[Source],
+) -> Read {
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let deadline = Instant::now() + wait;
+    let enough = usize::try_from(request.min_bytes).unwrap_or(0);
+    let done = |read: &Read| read.failed || read.bytes >= enough || wanted.is_empty();
+    let read = read_all(request, wanted, sources).await;
+    if done(&read) || wait.is_zero() {
+        return read;
+    }
+    let notify = Arc::new(Notify::new());
+    let _waiting: Vec<_> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Here(partition) => Some(partition.watch(&notify)),
+            Source::Error(_) => None,
+        })
+        .collect();
+    loop {
+        // Registered before looking again, so that nothing can slip in between.
+        let read = read_all(request, wanted, sources).await;
+        if done(&read) {
+            return read;
+        }
+        let timed_out = tokio::select! {
+            () = notify.notified() => false,
+            () = tokio::time::sleep_until(deadline) => true,
+            () = broker.draining.cancelled() => true,
+        };
+        if timed_out {
+            return read_all(request, wanted, sources).await;
+        }
+    }
+}
+
+async fn read_all(request: &FetchRequest, wanted: &[PartitionFetch], sources: &[Source]) -> Read {
+    let mut read = Read::default();
+    let response_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
+    for (fetch, source) in wanted.iter().zip(sources) {
+        let left = response_max.saturating_sub(read.bytes);
+        let data = match source {
+            Source::Error(code) => failed(fetch, *code),
+            Source::Here(partition) => {
+                let data = read_partition(partition, fetch, source, left, &mut read).await;
+                data.unwrap_or_else(|error| failed_here(fetch, partition, &error))
+            }
+        };
+        read.failed |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
+        let data = if request.isolation_level == READ_COMMITTED {
+            data.with_aborted_transactions(Some(Vec::new()))
+        } else {
+            data
+        };
+        push(&mut read.topics, &fetch.topic, data);
+    }
+    read
+}
+
+/// Adds a partition to the topic before it if it is the same.
+fn push(topics: &mut Vec<FetchableTopicResponse>, topic: &Topic, data: PartitionData) {
+    let entry = match topic {
+        Topic::Name(name) => FetchableTopicResponse::default().with_topic(name.clone()),
+        Topic::Id(id) => FetchableTopicResponse::default().with_topic_id(*id),
+    };
+    match topics.last_mut() {
+        Some(last) if last.topic == entry.topic && last.topic_id == entry.topic_id => {
+            last.partitions.push(data);
+        }
+        _ => topics.push(entry.with_partitions(vec![data])),
+    }
+}
+
+async fn read_partition(
+    partition: &Partition,
+    fetch: &PartitionFetch,
+    source: &Source,
+    left: usize,
+    read: &mut Read,
+) -> Result<PartitionData, Error> {
+    partition.check_leader(fetch.current_leader_epoch)?;
+    let bounds = partition.bounds();
+    let data = PartitionData::default()
+        .with_partition_index(fetch.partition)
+        .with_high_watermark(bounds.high_watermark.0)
+        .with_last_stable_offset(bounds.high_watermark.0)
+        .with_log_start_offset(bounds.log_start.0)
+        .with_aborted_transactions(None)
+        .with_records(Some(Bytes::new()));
+    if let Some(diverging) = diverging(partition, fetch) {
+        return Ok(data.with_diverging_epoch(diverging));
+    }
+    let from = Offset(fetch.fetch_offset);
+    if from < bounds.log_start || from > bounds.high_watermark {
+        let (start, end) = (bounds.log_start, bounds.high_watermark);
+        let partition = partition.id();
+        return Err(LogError::OffsetOutOfRange { partition, requested: from, start, end }.into());
+    }
+    let partition_max = usize::try_from(fetch.partition_max_bytes).unwrap_or(0);
+    let bytes_max = partition_max.min(left);
+    // Beyond the first batch of the whole response the limits are strict.
+    if !source.has_records_after(fetch.fetch_offset) || (bytes_max == 0 && read.bytes > 0) {
+        return Ok(data);
+    }
+    let batches = partition.read(from, bytes_max).await?;
+    let bytes: usize = batches.iter().map(|batch| batch.payload.len()).sum();
+    let Some(first) = batches.first() else { return Ok(data) };
+    if bytes > left && read.bytes > 0 {
+        return Ok(data);
+    }
+    // The session sees that there are records; what is written are the batches kept beside.
+    let data = data.with_records(Some(first.payload.clone()));
+    read.bytes += bytes;
+    read.records.push(batches.into_iter().map(|batch| batch.payload).collect());
+    Ok(data)
+}
+
+/// Whether what the client read last was replaced by another leader's records (KIP-320): then where its
+/// log and ours part.
+fn diverging(partition: &Partition, fetch: &PartitionFetch) -> Option<EpochEndOffset> {
+    if fetch.last_fetched_epoch < 0 {
+        return None;
+    }
+    let end = partition.epoch_end(fetch.last_fetched_epoch)?;
+    let parted = end.epoch < fetch.last_fetched_epoch || end.end_offset.0 < fetch.fetch_offset;
+    parted.then(|| {
+        EpochEndOffset::default().with_epoch(end.epoch).with_end_offset(end.end_offset.0)
+    })
+}
+
+fn failed(fetch: &PartitionFetch, code: ResponseError) -> PartitionData {
+    PartitionData::default()
+        .with_partition_index(fetch.partition)
+        .with_error_code(code.code())
+        .with_high_watermark(-1)
+        .with_last_stable_offset(-1)
+        .with_log_start_offset(-1)
+        .with_aborted_transactions(None)
+        .with_records(Some(Bytes::new()))
+}
+
+fn failed_here(fetch: &PartitionFetch, partition: &Partition, error: &Error) -> PartitionData {
+    let data = failed(fetch, partition_code(error));
+    match error {
+        Error::NotLeader | Error::FencedEpoch { .. } | Error::UnknownEpoch { .. } => {
+            let leader = LeaderIdAndEpoch::default().with_leader_epoch(partition.epoch());
+            data.with_current_leader(leader)
+        }
+        Error::Log(LogError::OffsetOutOfRange { start, end, .. }) => {
+            data.with_log_start_offset(start.0).with_high_watermark(end.0)
+        }
+        Error::Log(error) => {
+            tracing::error!(%error, partition = %partition.id(), "a fetch failed");
+            data
+        }
+        Error::Refused(_) | Error::Stopped => data,
+    }
+}

@@ -1,0 +1,185 @@
+//! Produce (0), versions 3 to 13: one batch per partition, each judged by itself.
+//!
+//! Two steps: [`begin`] checks the batches and proposes them, in the order of the connection's requests;
+//! the answer comes once all of them are durable on a majority. acks=1 waits as long as acks=all: nothing
+//! is acknowledged that a power cut could take back.
+//!
+//! ApiVersions says 0 as the smallest version, though requests below 3 are refused: librdkafka before
+//! 2.11.1 turns compression off when it sees 3 (KAFKA-18659).
+
+mod check;
+mod compression;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::TopicProduceData;
+use kafka_protocol::messages::produce_response::{
+    LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::topics::Refusal;
+use crate::broker::{Broker, Lookup, now_ms};
+use crate::controller::Topic;
+use crate::dispatch::{Answer, Call, Refused};
+use crate::error::partition_code;
+use crate::metrics;
+use crate::partition::{Appending, Partition};
+
+/// A topic is named by id from this version on (KIP-516).
+const VERSION_TOPIC_IDS: i16 = 13;
+
+/// One partition's batch, proposed or refused.
+struct Begun {
+    index: i32,
+    outcome: Result<(Arc<Partition>, Appending), Refusal>,
+}
+
+/// One topic of the request with its partitions begun.
+struct BegunTopic {
+    response: TopicProduceResponse,
+    partitions: Vec<Begun>,
+}
+
+/// Checks and proposes every batch; the answer follows when they are durable.
+///
+/// # Errors
+/// [`Refused`] when the request does not decode.
+pub(crate) async fn begin(broker: Arc<Broker>, call: Call) -> Result<Answer, Refused> {
+    let request: ProduceRequest = call.decode()?;
+    let acks = request.acks;
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let whole = check_request(&request);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for data in request.topic_data {
+        topics.push(begin_topic(&broker, call.version, acks, data, whole.as_ref()).await);
+    }
+    Ok(Answer::Later(Box::pin(async move {
+        let response = finish(topics, timeout).await;
+        if acks == 0 {
+            return None;
+        }
+        // Encoding our own answer fails only on lengths that no request of bounded size leads to.
+        call.respond(&response).inspect_err(|error| tracing::error!(%error)).ok()
+    })))
+}
+
+/// What is wrong with the request as a whole; every partition is then answered with it.
+fn check_request(request: &ProduceRequest) -> Option<Refusal> {
+    if !matches!(request.acks, -1..=1) {
+        return Some(Refusal::new(ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or -1"));
+    }
+    if request.transactional_id.as_ref().is_some_and(|id| !id.is_empty()) {
+        let text = "transactions are not supported yet";
+        return Some(Refusal::new(ResponseError::InvalidTxnState, text));
+    }
+    None
+}
+
+async fn begin_topic(
+    broker: &Broker,
+    version: i16,
+    acks: i16,
+    data: TopicProduceData,
+    whole: Option<&Refusal>,
+) -> BegunTopic {
+    let (topic, missing) = if version >= VERSION_TOPIC_IDS {
+        (broker.topic_by_id(data.topic_id), ResponseError::UnknownTopicId)
+    } else {
+        (broker.topic(&data.name), ResponseError::UnknownTopicOrPartition)
+    };
+    let mut partitions = Vec::with_capacity(data.partition_data.len());
+    for part in data.partition_data {
+        let outcome = match (whole, &topic) {
+            (Some(refusal), _) => Err(refusal.clone()),
+            (None, None) => Err(Refusal::new(missing, "")),
+            (None, Some(topic)) => {
+                let records = part.records.unwrap_or_default();
+                begin_partition(broker, topic, part.index, records, version, acks).await
+            }
+        };
+        partitions.push(Begun { index: part.index, outcome });
+    }
+    let response =
+        TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id);
+    BegunTopic { response, partitions }
+}
+
+async fn begin_partition(
+    broker: &Broker,
+    topic: &Topic,
+    index: i32,
+    records: Bytes,
+    version: i16,
+    acks: i16,
+) -> Result<(Arc<Partition>, Appending), Refusal> {
+    let partition = match broker.partition(topic, index) {
+        Lookup::Here(partition) => partition,
+        Lookup::Elsewhere => return Err(Refusal::new(ResponseError::NotLeaderOrFollower, "")),
+        Lookup::Unknown => return Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "")),
+    };
+    let replicas = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
+    let replicas = replicas.map_or(0, |p| p.brokers.len());
+    let wanted = usize::try_from(topic.settings.min_insync_replicas).unwrap_or(1);
+    if acks == -1 && wanted > replicas {
+        let text = format!("min.insync.replicas is {wanted}, but there are {replicas} replica(s)");
+        return Err(Refusal::new(ResponseError::NotEnoughReplicas, text));
+    }
+    let header = check::check(&records, version, &topic.settings, now_ms())?;
+    metrics::produced(&header, records.len());
+    let appending = partition.append(records, &header).await;
+    let appending =
+        appending.map_err(|e| Refusal::new(partition_code(&e), e.to_string()))?;
+    Ok((partition, appending))
+}
+
+async fn finish(topics: Vec<BegunTopic>, timeout: Duration) -> ProduceResponse {
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut responses = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for begun in topic.partitions {
+            partitions.push(finish_partition(begun, deadline).await);
+        }
+        responses.push(topic.response.with_partition_responses(partitions));
+    }
+    ProduceResponse::default().with_responses(responses)
+}
+
+async fn finish_partition(
+    begun: Begun,
+    deadline: tokio::time::Instant,
+) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default()
+        .with_index(begun.index)
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1);
+    let (partition, appending) = match begun.outcome {
+        Ok(begun) => begun,
+        Err(refusal) => return refuse(response, refusal),
+    };
+    match tokio::time::timeout_at(deadline, appending.appended()).await {
+        Ok(Ok(offset)) => response
+            .with_base_offset(offset.0)
+            .with_log_start_offset(partition.bounds().log_start.0),
+        Ok(Err(error)) => {
+            let leader = LeaderIdAndEpoch::default().with_leader_epoch(partition.epoch());
+            let refusal = Refusal::new(partition_code(&error), error.to_string());
+            refuse(response.with_current_leader(leader), refusal)
+        }
+        Err(_) => {
+            let text = "the batch was not durable on a majority in time; it may still become so";
+            refuse(response, Refusal::new(ResponseError::RequestTimedOut, text))
+        }
+    }
+}
+
+fn refuse(response: PartitionProduceResponse, refusal: Refusal) -> PartitionProduceResponse {
+    let message = (!refusal.message.is_empty()).then(|| StrBytes::from_string(refusal.message));
+    response.with_error_code(refusal.code.code()).with_error_message(message)
+}
