@@ -115,11 +115,7 @@ impl PartitionLog {
     ///
     /// # Errors
     /// [`crate::Error::Closed`].
-    pub fn save_vote(
-        &self,
-        _vote: Bytes,
-        _done: Box<dyn FnOnce(Result<()>) + Send>,
-    ) -> Result<()> {
+    pub fn save_vote(&self, _vote: Bytes, _done: Box<dyn FnOnce(Result<()>) + Send>) -> Result<()> {
         unimplemented!()
     }
 

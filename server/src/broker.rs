@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::configs::BrokerValues;
-use crate::controller::{Broker as Address, Controller, Topic};
+use crate::controller::{Controller, Topic};
 use crate::fetch_sessions::FetchSessions;
 use crate::partition::Partition;
 use crate::replicas::Replicas;
@@ -18,8 +18,6 @@ use crate::replicas::Replicas;
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) config: Config,
-    /// Where clients reach this node.
-    pub(crate) address: Address,
     pub(crate) engine: Engine,
     pub(crate) controller: Arc<Controller>,
     pub(crate) replicas: Arc<Replicas>,

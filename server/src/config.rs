@@ -100,8 +100,7 @@ impl Config {
     /// # Errors
     /// [`Error::UnknownKey`], [`Error::Syntax`].
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        let table: toml::Table =
-            toml::from_str(text).map_err(|e| Error::Syntax(e.to_string()))?;
+        let table: toml::Table = toml::from_str(text).map_err(|e| Error::Syntax(e.to_string()))?;
         if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(Error::UnknownKey { key: key.clone(), nearest: nearest_key(key) });
         }
@@ -114,7 +113,11 @@ impl Config {
     /// [`Error::OutOfBounds`] names the first value that is out of its bounds.
     pub fn validate(&self) -> Result<(), Error> {
         let check = |ok: bool, key, value: &dyn ToString, bounds| {
-            if ok { Ok(()) } else { Err(Error::OutOfBounds { key, value: value.to_string(), bounds }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::OutOfBounds { key, value: value.to_string(), bounds })
+            }
         };
         check(self.node >= 1, "node", &self.node, "1 or more")?;
         check(self.connections_max >= 1, "connections_max", &self.connections_max, "1 or more")?;

@@ -39,8 +39,6 @@ impl ReplicaId {
 /// What a state machine is given to apply: a committed batch or command.
 #[derive(Debug, Clone)]
 pub(crate) struct Committed {
-    /// The term it was proposed in.
-    pub(crate) term: Term,
     /// Whether `payload` is a record batch or a command.
     pub(crate) kind: EntryKind,
     /// Offset of the first record.

@@ -102,16 +102,6 @@ impl Controller {
         self.image.changes()
     }
 
-    /// Whether this node leads the metadata group.
-    pub(crate) fn leads(&self) -> bool {
-        self.group.leadership().local
-    }
-
-    /// The metadata group's leader epoch.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.group.leadership().term.0
-    }
-
     /// Gives a new cluster its id; an existing cluster keeps its own.
     ///
     /// # Errors

@@ -30,13 +30,6 @@ type Handler = fn(Arc<Broker>, Call) -> BoxFuture<'static, Result<Answer, Refuse
 
 /// An API whose handler takes and gives kafka-protocol's types.
 macro_rules! api {
-    ($key:ident, $min:literal ..= $max:literal, $handler:path) => {
-        api!($key, $min ..= $max, $min, raw |broker, call| {
-            let request = call.decode()?;
-            let response = $handler(&broker, &call, request).await;
-            call.answer(&response)
-        })
-    };
     ($key:ident, $min:literal ..= $max:literal, $advertised:literal,
      raw |$broker:ident, $call:ident| $body:expr) => {
         Api {
@@ -47,24 +40,49 @@ macro_rules! api {
             handler: |$broker, $call| Box::pin(async move { $body }),
         }
     };
+    ($key:ident, $min:literal ..= $max:literal, $handler:path) => {
+        api!(
+            $key,
+            $min..=$max,
+            $min,
+            raw | broker,
+            call | {
+                let request = call.decode()?;
+                let response = $handler(&broker, &call, request).await;
+                call.answer(&response)
+            }
+        )
+    };
 }
 
 /// What this node answers, by API key.
 pub(crate) static APIS: &[Api] = &[
-    api!(Produce, 3..=13, 0, raw |broker, call| handlers::produce::begin(broker, call).await),
-    api!(Fetch, 4..=18, 4, raw |broker, call| handlers::fetch::handle(&broker, call).await),
-    api!(ListOffsets, 0..=11, 0, raw |broker, call| {
-        handlers::list_offsets::handle(&broker, call).await
-    }),
+    api!(Produce, 3..=13, 0, raw | broker, call | handlers::produce::begin(broker, call).await),
+    api!(Fetch, 4..=18, 4, raw | broker, call | handlers::fetch::handle(&broker, call).await),
+    api!(
+        ListOffsets,
+        0..=11,
+        0,
+        raw | broker,
+        call | { handlers::list_offsets::handle(&broker, call).await }
+    ),
     api!(Metadata, 0..=13, handlers::metadata::handle),
     api!(FindCoordinator, 0..=6, handlers::find_coordinator::handle),
     api!(ApiVersions, 0..=4, handlers::api_versions::handle),
-    api!(CreateTopics, 0..=7, 0, raw |broker, call| {
-        handlers::create_topics::handle(&broker, call).await
-    }),
-    api!(DeleteTopics, 0..=6, 0, raw |broker, call| {
-        handlers::delete_topics::handle(&broker, call).await
-    }),
+    api!(
+        CreateTopics,
+        0..=7,
+        0,
+        raw | broker,
+        call | { handlers::create_topics::handle(&broker, call).await }
+    ),
+    api!(
+        DeleteTopics,
+        0..=6,
+        0,
+        raw | broker,
+        call | { handlers::delete_topics::handle(&broker, call).await }
+    ),
     api!(InitProducerId, 0..=5, handlers::init_producer_id::handle),
     api!(OffsetForLeaderEpoch, 2..=4, handlers::offset_for_leader_epoch::handle),
     api!(DescribeConfigs, 1..=4, handlers::describe_configs::handle),
@@ -91,7 +109,6 @@ pub(crate) enum Refused {
 pub(crate) struct Call {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
-    pub(crate) client_id: String,
     correlation_id: i32,
     pub(crate) body: Bytes,
 }
@@ -137,9 +154,8 @@ impl Call {
         };
         let header = RequestHeader::decode(&mut frame, header_version)
             .map_err(|e| Refused::Header(e.to_string()))?;
-        let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
         let correlation_id = header.correlation_id;
-        Ok(Self { key, version, client_id, correlation_id, body: frame })
+        Ok(Self { key, version, correlation_id, body: frame })
     }
 
     /// Whether requests before this one may still be unanswered when it begins.

@@ -14,7 +14,9 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] jangbu_engine::Error),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({flag}): {source}; is another node running? choose another port with {flag}")]
+    #[error(
+        "cannot listen on {address} ({flag}): {source}; is another node running? choose another port with {flag}"
+    )]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
@@ -24,7 +26,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The data directory belongs to another node.
-    #[error("the data directory belongs to node {stored}, but this node is {given}; start it with --node {stored}, or give it another data directory")]
+    #[error(
+        "the data directory belongs to node {stored}, but this node is {given}; start it with --node {stored}, or give it another data directory"
+    )]
     OtherNode {
         /// The node id in the data directory.
         stored: String,
@@ -78,8 +82,8 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::UnknownTopic => ResponseError::UnknownTopicOrPartition,
         controller::Error::Stale => ResponseError::InvalidPartitions,
         controller::Error::Exhausted => ResponseError::UnknownServerError,
-        controller::Error::Consensus(
-            consensus::Error::NotLeader | consensus::Error::Stopped,
-        ) => ResponseError::NotController,
+        controller::Error::Consensus(consensus::Error::NotLeader | consensus::Error::Stopped) => {
+            ResponseError::NotController
+        }
     }
 }

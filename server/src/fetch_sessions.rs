@@ -178,6 +178,7 @@ impl Plan {
         &self.partitions
     }
 
+    #[cfg(test)]
     /// Whether the response may leave out what has not changed.
     pub(crate) fn is_incremental(&self) -> bool {
         matches!(self.answer, Answer::Incremental { .. })

@@ -38,7 +38,10 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
     if !shared.ready.load(Ordering::Acquire) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "waiting for partitions to elect their leaders\n");
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "waiting for partitions to elect their leaders\n",
+        );
     }
     (StatusCode::OK, "ready\n")
 }

@@ -61,7 +61,6 @@ impl Node {
             Arc::new(Replicas::new(config.node, engine.clone(), Arc::clone(&controller)));
         let broker = Arc::new(Broker {
             values: broker_values(&config, kafka_addr, &address),
-            address,
             config,
             engine,
             controller,

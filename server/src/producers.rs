@@ -73,8 +73,7 @@ impl Producer {
             return Err(Refused::StaleEpoch { producer_id, epoch, current });
         }
         let last = self.batches.back().map(|b| b.last_sequence);
-        let out_of_order =
-            Refused::OutOfOrder { producer_id, sequence, last: last.unwrap_or(-1) };
+        let out_of_order = Refused::OutOfOrder { producer_id, sequence, last: last.unwrap_or(-1) };
         if batch.producer_epoch > self.epoch {
             return if sequence == 0 { Ok(Verdict::Append) } else { Err(out_of_order) };
         }
@@ -198,4 +197,3 @@ impl Producers {
         Ok(Self { by_id })
     }
 }
-

@@ -51,7 +51,14 @@ impl Replicas {
     pub(crate) fn new(broker: i32, engine: Engine, controller: Arc<Controller>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let disk_reads = Arc::new(Semaphore::new(2 * cores));
-        Self { broker, engine, controller, running: RwLock::default(), disk_reads, version: watch::Sender::new(0) }
+        Self {
+            broker,
+            engine,
+            controller,
+            running: RwLock::default(),
+            disk_reads,
+            version: watch::Sender::new(0),
+        }
     }
 
     /// The partition, if it runs here.
@@ -172,7 +179,9 @@ impl Replicas {
     }
 }
 
-fn joined(result: Option<Result<Result<(), String>, tokio::task::JoinError>>) -> Result<(), String> {
+fn joined(
+    result: Option<Result<Result<(), String>, tokio::task::JoinError>>,
+) -> Result<(), String> {
     match result {
         Some(Ok(result)) => result,
         Some(Err(error)) => Err(error.to_string()),

@@ -133,11 +133,7 @@ impl<M: StateMachine> Group<M> {
     ///
     /// # Errors
     /// [`Error::Stopped`]. That another replica leads is told by the proposal itself.
-    pub(crate) async fn propose(
-        &self,
-        kind: EntryKind,
-        payload: Bytes,
-    ) -> Result<Proposal, Error> {
+    pub(crate) async fn propose(&self, kind: EntryKind, payload: Bytes) -> Result<Proposal, Error> {
         let (responder, answer) = ProgressResponder::complete_only();
         self.raft
             .client_write_ff(Payload::new(kind, payload), Some(responder))

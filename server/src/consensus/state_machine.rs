@@ -81,7 +81,6 @@ impl<M: StateMachine> State<M> {
     }
 
     fn apply(&mut self, entry: Entry) -> Applied {
-        let term = Term(entry.log_id.committed_leader_id().term);
         self.applied = Some(entry.log_id);
         self.entries_since_checkpoint += 1;
         match entry.payload {
@@ -95,7 +94,6 @@ impl<M: StateMachine> State<M> {
                 self.bytes_since_checkpoint += batch_bytes(&payload.bytes);
                 let base_offset = payload.base_offset;
                 let committed = Committed {
-                    term,
                     kind: payload.kind,
                     base_offset,
                     next_offset: payload.next_offset,

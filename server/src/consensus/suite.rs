@@ -57,7 +57,8 @@ impl StoreBuilder<Types, LogStore, Applier<Counter>, Guard> for Builder {
         let log = engine
             .log(PartitionId(7), RetentionClass::from_retention_ms(-1))
             .expect("an empty log opens");
-        let applier = Applier::recover(Counter::default(), log.clone()).expect("nothing to recover");
+        let applier =
+            Applier::recover(Counter::default(), log.clone()).expect("nothing to recover");
         Ok((Guard { engine, _dir: dir }, LogStore::new(log), applier))
     }
 }

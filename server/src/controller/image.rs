@@ -80,8 +80,8 @@ pub(crate) struct Data {
     pub(crate) next_group: u32,
     pub(crate) next_producer_id: i64,
     pub(crate) brokers: BTreeMap<i32, Broker>,
-    topics: BTreeMap<String, Arc<Topic>>,
-    names: HashMap<Uuid, String>,
+    pub(super) topics: BTreeMap<String, Arc<Topic>>,
+    pub(super) names: HashMap<Uuid, String>,
 }
 
 impl Data {

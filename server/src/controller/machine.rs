@@ -128,10 +128,8 @@ fn allocate_producer_ids(data: &mut Data, count: u32) -> proto::Outcome {
 }
 
 fn encode(data: &Data) -> Vec<u8> {
-    let partition = |p: &TopicPartition| proto::Partition {
-        group: p.group.0,
-        brokers: p.brokers.clone(),
-    };
+    let partition =
+        |p: &TopicPartition| proto::Partition { group: p.group.0, brokers: p.brokers.clone() };
     let topic = |t: &Arc<Topic>| proto::Topic {
         name: t.name.clone(),
         id: t.id.as_bytes().to_vec(),
@@ -218,7 +216,11 @@ mod tests {
         let id = data.topic("a").unwrap().id.as_bytes().to_vec();
         let add = |existing| {
             let partitions = vec![proto::Replicas { brokers: vec![1] }];
-            Command::CreatePartitions(proto::CreatePartitions { id: id.clone(), existing, partitions })
+            Command::CreatePartitions(proto::CreatePartitions {
+                id: id.clone(),
+                existing,
+                partitions,
+            })
         };
         assert_eq!(error_of(&apply(&mut data, add(1))), outcome::Error::None);
         assert_eq!(error_of(&apply(&mut data, add(1))), outcome::Error::Stale);

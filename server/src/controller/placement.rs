@@ -9,7 +9,8 @@ pub(crate) fn place(
     count: usize,
 ) -> Vec<Vec<i32>> {
     let replicas = replication_factor.min(brokers.len());
-    let of = |partition: usize| (0..replicas).map(move |r| brokers[(partition + r) % brokers.len()]);
+    let of =
+        |partition: usize| (0..replicas).map(move |r| brokers[(partition + r) % brokers.len()]);
     (first..first + count).map(|partition| of(partition).collect()).collect()
 }
 

@@ -36,8 +36,10 @@ pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refuse
 }
 
 async fn delete_all(broker: &Broker, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let named =
-        request.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name)));
+    let named = request
+        .topic_names
+        .into_iter()
+        .map(|name| DeleteTopicState::default().with_name(Some(name)));
     let mut responses = Vec::new();
     for asked in named.chain(request.topics) {
         responses.push(delete(broker, asked).await);

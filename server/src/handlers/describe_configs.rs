@@ -65,11 +65,13 @@ fn describe(
             Ok(configs::describe_broker(&broker.values, ask))
         }
         RESOURCE_BROKER => {
-            let text = format!("Unexpected broker id, expected {} but received {name}", broker.id());
+            let text =
+                format!("Unexpected broker id, expected {} but received {name}", broker.id());
             Err(Refusal::new(ResponseError::InvalidRequest, text))
         }
         other => {
-            let text = format!("resource type {other} has no configs here; topics (2) and brokers (4) do");
+            let text =
+                format!("resource type {other} has no configs here; topics (2) and brokers (4) do");
             Err(Refusal::new(ResponseError::InvalidRequest, text))
         }
     }

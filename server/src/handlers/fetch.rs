@@ -229,9 +229,8 @@ fn diverging(partition: &Partition, fetch: &PartitionFetch) -> Option<EpochEndOf
     }
     let end = partition.epoch_end(fetch.last_fetched_epoch)?;
     let parted = end.epoch < fetch.last_fetched_epoch || end.end_offset.0 < fetch.fetch_offset;
-    parted.then(|| {
-        EpochEndOffset::default().with_epoch(end.epoch).with_end_offset(end.end_offset.0)
-    })
+    parted
+        .then(|| EpochEndOffset::default().with_epoch(end.epoch).with_end_offset(end.end_offset.0))
 }
 
 fn failed(fetch: &PartitionFetch, code: ResponseError) -> PartitionData {

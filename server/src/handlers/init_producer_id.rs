@@ -25,9 +25,9 @@ pub(crate) async fn handle(
         return refuse(code);
     }
     match broker.controller.next_producer_id().await {
-        Ok(id) => InitProducerIdResponse::default()
-            .with_producer_id(id.into())
-            .with_producer_epoch(0),
+        Ok(id) => {
+            InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(0)
+        }
         Err(error) => refuse(controller_code(&error)),
     }
 }

@@ -45,8 +45,8 @@ pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refuse
             call.respond_raw([body.freeze()], 0)?
         }
         11 => {
-            let request =
-                legacy::decode_request_v11(&mut call.body.clone()).map_err(|e| call.malformed(e))?;
+            let request = legacy::decode_request_v11(&mut call.body.clone())
+                .map_err(|e| call.malformed(e))?;
             let response = answer(broker, call.version, request).await;
             legacy::encode_response_v11(&response, &mut body).map_err(|e| call.malformed(e))?;
             call.respond_raw([body.freeze()], 11)?
@@ -83,7 +83,11 @@ struct Found {
 
 const NOTHING: Found = Found { offset: -1, timestamp: -1, epoch: -1 };
 
-fn find(broker: &Broker, topic: Option<&Topic>, index: i32) -> Result<Arc<Partition>, ResponseError> {
+fn find(
+    broker: &Broker,
+    topic: Option<&Topic>,
+    index: i32,
+) -> Result<Arc<Partition>, ResponseError> {
     match topic.map(|topic| broker.partition(topic, index)) {
         Some(Lookup::Here(partition)) => Ok(partition),
         Some(Lookup::Elsewhere) => Err(ResponseError::NotLeaderOrFollower),

@@ -29,8 +29,8 @@ pub(crate) async fn handle(
     call: &Call,
     request: MetadataRequest,
 ) -> MetadataResponse {
-    let may_create = (call.version < 4 || request.allow_auto_topic_creation)
-        && broker.config.auto_create_topics;
+    let may_create =
+        (call.version < 4 || request.allow_auto_topic_creation) && broker.config.auto_create_topics;
     let topics = match request.topics {
         Some(asked) if !(asked.is_empty() && call.version == 0) => {
             let mut topics = Vec::with_capacity(asked.len());

@@ -132,8 +132,7 @@ async fn begin_partition(
     let header = check::check(&records, version, &topic.settings, now_ms())?;
     metrics::produced(&header, records.len());
     let appending = partition.append(records, &header).await;
-    let appending =
-        appending.map_err(|e| Refusal::new(partition_code(&e), e.to_string()))?;
+    let appending = appending.map_err(|e| Refusal::new(partition_code(&e), e.to_string()))?;
     Ok((partition, appending))
 }
 

@@ -39,9 +39,7 @@ impl From<controller::Error> for Refusal {
 /// Whether `name` is one that Kafka allows.
 pub(crate) fn is_valid_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    !matches!(name, "" | "." | "..")
-        && name.len() <= NAME_BYTES_MAX
-        && name.bytes().all(allowed)
+    !matches!(name, "" | "." | "..") && name.len() <= NAME_BYTES_MAX && name.bytes().all(allowed)
 }
 
 /// Checks a new topic's name, alone and against the topics that exist: `.` and `_` are one in

@@ -89,7 +89,7 @@ impl Encoder {
             let encoded = data.encode(&mut self.current, self.version);
             return encoded.map_err(|e| Error::Protocol(e.to_string()));
         }
-        let empty = PartitionData { records: Some(Bytes::new()), ..data.clone() };
+        let empty = data.clone().with_records(Some(Bytes::new()));
         let encoded = empty.encode(&mut self.current, self.version);
         encoded.map_err(|e| Error::Protocol(e.to_string()))?;
         // The length of empty records and, if flexible, the number of tagged fields: a partition with
@@ -155,7 +155,8 @@ mod tests {
             .with_topic_id(uuid::Uuid::from_u128(6))
             .with_partitions(vec![partition(0, b"x")]);
         for version in 4..=18 {
-            let mut response = FetchResponse::default().with_responses(vec![first.clone(), second.clone()]);
+            let mut response =
+                FetchResponse::default().with_responses(vec![first.clone(), second.clone()]);
             if version >= VERSION_SESSIONS {
                 response.session_id = 9;
             }

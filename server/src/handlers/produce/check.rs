@@ -74,11 +74,7 @@ fn check_attributes(header: &Header, version: i16) -> Result<(), Refusal> {
 
 /// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), against the timestamps of the header:
 /// that of the first record and the largest.
-fn check_timestamps(
-    header: &Header,
-    settings: &TopicSettings,
-    now_ms: i64,
-) -> Result<(), Refusal> {
+fn check_timestamps(header: &Header, settings: &TopicSettings, now_ms: i64) -> Result<(), Refusal> {
     let newest = now_ms.saturating_add(settings.timestamp_after_max_ms);
     let oldest = now_ms.saturating_sub(settings.timestamp_before_max_ms);
     let text = if header.max_timestamp > newest {
@@ -97,11 +93,15 @@ fn walk_records(mut body: &[u8], count: i32) -> Result<(), String> {
         let (length, rest) =
             zigzag(body).ok_or_else(|| format!("record {index} has no readable length"))?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        body = rest
-            .get(length..)
-            .ok_or_else(|| format!("record {index} states {length} bytes, {} are left", rest.len()))?;
+        body = rest.get(length..).ok_or_else(|| {
+            format!("record {index} states {length} bytes, {} are left", rest.len())
+        })?;
     }
-    if body.is_empty() { Ok(()) } else { Err(format!("{} bytes follow the last record", body.len())) }
+    if body.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} bytes follow the last record", body.len()))
+    }
 }
 
 /// A zigzag varint of at most five bytes, as record lengths are.

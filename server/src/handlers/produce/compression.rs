@@ -66,9 +66,8 @@ fn is_snappy_block(block: &[u8]) -> bool {
 /// The bytes an element produces, how far back a copy reaches, and what follows the element.
 fn element(tag: u8, rest: &[u8]) -> Option<(u64, Option<u64>, &[u8])> {
     let high = u64::from(tag >> 2);
-    let little_endian = |bytes: &[u8]| {
-        bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
-    };
+    let little_endian =
+        |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
     match tag & 3 {
         0 => {
             let extra = usize::try_from(high.saturating_sub(59)).ok()?;
@@ -112,7 +111,10 @@ mod tests {
     fn a_snappy_block_produces_what_it_says() {
         assert!(is_snappy(BLOCK));
         assert!(!is_snappy(&BLOCK[..6]), "too few bytes produced");
-        assert!(!is_snappy(&[8, 3 << 2, b'a', b'b', b'c', b'd', 1, 5]), "a copy from before the start");
+        assert!(
+            !is_snappy(&[8, 3 << 2, b'a', b'b', b'c', b'd', 1, 5]),
+            "a copy from before the start"
+        );
         assert!(!is_snappy(&[]));
     }
 
