@@ -28,61 +28,48 @@ pub(crate) struct Api {
 
 type Handler = fn(Arc<Broker>, Call) -> BoxFuture<'static, Result<Answer, Refused>>;
 
-/// An API whose handler takes and gives kafka-protocol's types.
+/// One line of the table. A handler takes and gives kafka-protocol's types; a `raw` one takes the
+/// call and makes its answer itself. A number after the versions is the smallest one advertised.
 macro_rules! api {
-    ($key:ident, $min:literal ..= $max:literal, $advertised:literal,
-     raw |$broker:ident, $call:ident| $body:expr) => {
+    ($key:ident, $min:literal ..= $max:literal, advertised $advertised:literal, raw $handler:path) => {
         Api {
             key: ApiKey::$key,
             min: $min,
             max: $max,
             advertised_min: $advertised,
-            handler: |$broker, $call| Box::pin(async move { $body }),
+            handler: |broker, call| Box::pin($handler(broker, call)),
         }
     };
+    ($key:ident, $min:literal ..= $max:literal, raw $handler:path) => {
+        api!($key, $min ..= $max, advertised $min, raw $handler)
+    };
     ($key:ident, $min:literal ..= $max:literal, $handler:path) => {
-        api!(
-            $key,
-            $min..=$max,
-            $min,
-            raw | broker,
-            call | {
-                let request = call.decode()?;
-                let response = $handler(&broker, &call, request).await;
-                call.answer(&response)
-            }
-        )
+        Api {
+            key: ApiKey::$key,
+            min: $min,
+            max: $max,
+            advertised_min: $min,
+            handler: |broker, call| {
+                Box::pin(async move {
+                    let request = call.decode()?;
+                    let response = $handler(&broker, &call, request).await;
+                    call.answer(&response)
+                })
+            },
+        }
     };
 }
 
 /// What this node answers, by API key.
 pub(crate) static APIS: &[Api] = &[
-    api!(Produce, 3..=13, 0, raw | broker, call | handlers::produce::begin(broker, call).await),
-    api!(Fetch, 4..=18, 4, raw | broker, call | handlers::fetch::handle(&broker, call).await),
-    api!(
-        ListOffsets,
-        0..=11,
-        0,
-        raw | broker,
-        call | { handlers::list_offsets::handle(&broker, call).await }
-    ),
+    api!(Produce, 3..=13, advertised 0, raw handlers::produce::begin),
+    api!(Fetch, 4..=18, raw handlers::fetch::handle),
+    api!(ListOffsets, 0..=11, raw handlers::list_offsets::handle),
     api!(Metadata, 0..=13, handlers::metadata::handle),
     api!(FindCoordinator, 0..=6, handlers::find_coordinator::handle),
     api!(ApiVersions, 0..=4, handlers::api_versions::handle),
-    api!(
-        CreateTopics,
-        0..=7,
-        0,
-        raw | broker,
-        call | { handlers::create_topics::handle(&broker, call).await }
-    ),
-    api!(
-        DeleteTopics,
-        0..=6,
-        0,
-        raw | broker,
-        call | { handlers::delete_topics::handle(&broker, call).await }
-    ),
+    api!(CreateTopics, 0..=7, raw handlers::create_topics::handle),
+    api!(DeleteTopics, 0..=6, raw handlers::delete_topics::handle),
     api!(InitProducerId, 0..=5, handlers::init_producer_id::handle),
     api!(OffsetForLeaderEpoch, 2..=4, handlers::offset_for_leader_epoch::handle),
     api!(DescribeConfigs, 1..=4, handlers::describe_configs::handle),
@@ -248,4 +235,50 @@ pub(crate) async fn begin(broker: &Arc<Broker>, call: Call) -> Result<Answer, Re
         return handlers::api_versions::unsupported(broker, &call);
     }
     (api.handler)(Arc::clone(broker), call).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of `docs/protocol.md`, made from [`APIS`].
+    fn table() -> String {
+        let mut table =
+            String::from("| Key | API | Versions answered | Advertised |\n|--:|---|---|---|\n");
+        let mut apis: Vec<&Api> = APIS.iter().collect();
+        apis.sort_by_key(|api| api.key as i16);
+        for api in apis {
+            let (key, name) = (api.key as i16, api.key);
+            let line = format!(
+                "| {key} | {name:?} | {}-{} | {}-{} |\n",
+                api.min, api.max, api.advertised_min, api.max
+            );
+            table.push_str(&line);
+        }
+        table
+    }
+
+    #[test]
+    fn the_protocol_page_shows_this_table() {
+        let page = include_str!("../../docs/protocol.md");
+        let (_, rest) = page.split_once("<!-- apis:start -->\n").expect("the start marker");
+        let (shown, _) = rest.split_once("<!-- apis:end -->").expect("the end marker");
+        assert_eq!(shown, table(), "put the right side between the markers of docs/protocol.md");
+    }
+
+    #[test]
+    fn every_api_stands_in_the_table_once() {
+        let mut keys: Vec<i16> = APIS.iter().map(|api| api.key as i16).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), APIS.len());
+    }
+
+    #[test]
+    fn headers_that_do_not_decode_are_refused() {
+        for frame in [&b""[..], b"\0", b"\0\x12\0", b"\0\x12\0\x03\0\0\0", b"\x7f\xff\0\0\0\0\0\0"]
+        {
+            assert!(Call::parse(Bytes::from_static(frame)).is_err(), "{frame:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! CreateTopics (19), versions 0 to 7: each topic by itself, with Kafka's checks and messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
@@ -24,7 +25,7 @@ use crate::legacy::topics::{
 ///
 /// # Errors
 /// [`Refused`] when the request does not decode.
-pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refused> {
+pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Refused> {
     let legacy = match call.version {
         0 => Some(CreateVersion::V0),
         1 => Some(CreateVersion::V1),
@@ -36,7 +37,7 @@ pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refuse
         }
         None => call.decode()?,
     };
-    let response = create_all(broker, call.version, request).await;
+    let response = create_all(&broker, call.version, request).await;
     let response = match legacy {
         Some(version) => {
             let mut body = BytesMut::new();

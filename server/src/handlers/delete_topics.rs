@@ -1,5 +1,7 @@
 //! DeleteTopics (20), versions 0 to 6: by name, or by id from version 6 on.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
@@ -18,12 +20,12 @@ use crate::legacy::topics::{
 ///
 /// # Errors
 /// [`Refused`] when the request does not decode.
-pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refused> {
+pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Refused> {
     let request = match call.version {
         0 => decode_legacy(&mut call.body.clone()).map_err(|e| call.malformed(e))?,
         _ => call.decode()?,
     };
-    let response = delete_all(broker, request).await;
+    let response = delete_all(&broker, request).await;
     let response = match call.version {
         0 => {
             let mut body = BytesMut::new();

@@ -35,14 +35,14 @@ const READ_COMMITTED: i8 = 1;
 ///
 /// # Errors
 /// [`Refused`] when the request does not decode.
-pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refused> {
+pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Refused> {
     let request: FetchRequest = call.decode()?;
     let plan = match broker.sessions.begin(&request, call.version, now_ms()) {
         Ok(plan) => plan,
         Err(error) => return refuse(&call, error.code()),
     };
-    let sources: Vec<Source> = plan.partitions().iter().map(|p| Source::find(broker, p)).collect();
-    let mut read = read_or_wait(broker, &request, plan.partitions(), &sources).await;
+    let sources: Vec<Source> = plan.partitions().iter().map(|p| Source::find(&broker, p)).collect();
+    let mut read = read_or_wait(&broker, &request, plan.partitions(), &sources).await;
     let session = match broker.sessions.finish(plan, &mut read.topics, now_ms()) {
         Ok(session) => session,
         Err(error) => return refuse(&call, error.code()),

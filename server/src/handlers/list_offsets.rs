@@ -34,25 +34,25 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 ///
 /// # Errors
 /// [`Refused`] when the request does not decode.
-pub(crate) async fn handle(broker: &Broker, call: Call) -> Result<Answer, Refused> {
+pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Refused> {
     let mut body = BytesMut::new();
     let response = match call.version {
         0 => {
             let request =
                 legacy::decode_request_v0(&mut call.body.clone()).map_err(|e| call.malformed(e))?;
-            let topics = answer_v0(broker, request).await;
+            let topics = answer_v0(&broker, request).await;
             legacy::encode_response_v0(&topics, &mut body).map_err(|e| call.malformed(e))?;
             call.respond_raw([body.freeze()], 0)?
         }
         11 => {
             let request = legacy::decode_request_v11(&mut call.body.clone())
                 .map_err(|e| call.malformed(e))?;
-            let response = answer(broker, call.version, request).await;
+            let response = answer(&broker, call.version, request).await;
             legacy::encode_response_v11(&response, &mut body).map_err(|e| call.malformed(e))?;
             call.respond_raw([body.freeze()], 11)?
         }
         version => {
-            let response = answer(broker, version, call.decode()?).await;
+            let response = answer(&broker, version, call.decode()?).await;
             call.respond(&response)?
         }
     };

@@ -1,0 +1,15 @@
+//! A whole node in this process, driven over its sockets with hand-made requests.
+//!
+//! Real clients say whether jangbu is a Kafka broker (`clients/`); these say what such clients cannot:
+//! what exactly is answered, in which order, and what is still there after a restart.
+
+#[path = "node/fetch.rs"]
+mod fetch;
+#[path = "node/harness.rs"]
+mod harness;
+#[path = "node/limits.rs"]
+mod limits;
+#[path = "node/produce.rs"]
+mod produce;
+#[path = "node/restart.rs"]
+mod restart;
