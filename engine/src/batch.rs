@@ -239,3 +239,7 @@ fn batch_bytes(length: i32, available: usize) -> Result<usize, Invalid> {
         _ => Err(Invalid::Length { stated, actual: available }),
     }
 }
+
+#[cfg(test)]
+#[path = "batch/tests.rs"]
+mod tests;

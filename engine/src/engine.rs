@@ -1,9 +1,29 @@
 //! The engine of one node: opening, the logs it holds, closing.
+//!
+//! Invariants:
+//! - Logs are opened when they are asked for; a start reads only which ones there are.
+//! - When the last [`Engine`] and [`crate::PartitionLog`] is dropped, or `close` is called, the threads
+//!   end and RocksDB's lock is released.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle, ThreadId};
 
-use crate::{Error, Options, PartitionId, PartitionLog, Result, RetentionClass};
+use parking_lot::Mutex;
+
+use crate::bucket::Buckets;
+use crate::command::{Command, Op};
+use crate::core::Core;
+use crate::db::{Db, failed};
+use crate::keys::{self, Tag};
+use crate::partition::Partition;
+use crate::state::State;
+use crate::{
+    Error, Options, PartitionId, PartitionLog, Result, RetentionClass, format, log, recovery, rows,
+    sync, writer,
+};
 
 /// What an engine holds and has done, for metrics.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +46,28 @@ pub struct EngineStats {
 
 /// The engine of one node. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Engine {}
+pub struct Engine {
+    handle: Arc<Handle>,
+}
+
+/// A log that exists.
+#[derive(Debug)]
+struct Known {
+    class: RetentionClass,
+    /// Set once it has been opened.
+    partition: Option<Arc<Partition>>,
+}
+
+/// What keeps the engine running: dropping the last one closes it.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) core: Arc<Core>,
+    logs: Mutex<HashMap<PartitionId, Known>>,
+    /// Held while a log is opened, created or deleted, also over the I/O this takes.
+    opening: Mutex<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    thread_ids: Vec<ThreadId>,
+}
 
 impl Engine {
     /// Opens or creates the engine in `dir`.
@@ -37,63 +78,188 @@ impl Engine {
     /// # Errors
     /// [`Error::Locked`], [`Error::Directory`], [`Error::UnknownFormat`], [`Error::Storage`].
     pub fn open(
-        _dir: &Path,
-        _options: Options,
-        _on_failure: Arc<dyn Fn(&Error) + Send + Sync>,
+        dir: &Path,
+        options: Options,
+        on_failure: Arc<dyn Fn(&Error) + Send + Sync>,
     ) -> Result<Self> {
-        unimplemented!()
+        format::prepare(dir)?;
+        let (db, families) = Db::open(dir, &options)?;
+        let buckets = Buckets::load(&db, dir, &families, &options)?;
+        let logs = recovery::partitions(&db)?
+            .into_iter()
+            .map(|(id, class)| (id, Known { class, partition: None }))
+            .collect();
+        let db = Arc::new(db);
+        let core = Arc::new(Core::new(Arc::clone(&db), buckets, &options));
+        let threads = start_threads(&core, &db, on_failure).map_err(|error| {
+            core.groups.close();
+            Error::Directory { dir: dir.to_owned(), reason: error.to_string() }
+        })?;
+        let handle = Handle {
+            core,
+            logs: Mutex::new(logs),
+            opening: Mutex::new(()),
+            thread_ids: threads.iter().map(|thread| thread.thread().id()).collect(),
+            threads: Mutex::new(threads),
+        };
+        Ok(Self { handle: Arc::new(handle) })
     }
 
     /// The log of `id`, created when it does not exist. The class of an existing log is kept.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when its tail does not decode, [`Error::Storage`], [`Error::Closed`].
-    pub fn log(&self, _id: PartitionId, _class: RetentionClass) -> Result<PartitionLog> {
-        unimplemented!()
+    pub fn log(&self, id: PartitionId, class: RetentionClass) -> Result<PartitionLog> {
+        let _opening = self.handle.opening.lock();
+        let partition = match self.handle.existing(id)? {
+            Some(partition) => partition,
+            None => self.handle.create(id, class)?,
+        };
+        Ok(PartitionLog::new(Arc::clone(&self.handle), partition))
     }
 
     /// The logs that exist on disk.
     #[must_use]
     pub fn partitions(&self) -> Vec<PartitionId> {
-        unimplemented!()
+        let mut ids: Vec<_> = self.handle.logs.lock().keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Deletes a log: its rows are gone at once (durable on return), its bytes go with their
-    /// buckets. Later calls on the log answer [`Error::Deleted`].
+    /// buckets. Later calls on the log answer [`Error::Deleted`]. Deleting what does not exist is done.
     ///
     /// # Errors
     /// [`Error::Storage`], [`Error::Closed`].
-    pub fn delete(&self, _id: PartitionId) -> Result<()> {
-        unimplemented!()
+    pub fn delete(&self, id: PartitionId) -> Result<()> {
+        let opening = self.handle.opening.lock();
+        let Some(partition) = self.handle.existing(id)? else { return Ok(()) };
+        let core = &self.handle.core;
+        log::wait(|done| {
+            core.submit(&partition, 0, Some(done), |state| Ok(Some(state.delete())))?;
+            self.handle.logs.lock().remove(&id);
+            drop(opening);
+            Ok(())
+        })
     }
 
     /// A small value of the node itself (cluster id, node id), durable on return.
     ///
     /// # Errors
     /// [`Error::Storage`], [`Error::Closed`].
-    pub fn set_node_value(&self, _key: &str, _value: &[u8]) -> Result<()> {
-        unimplemented!()
+    pub fn set_node_value(&self, key: &str, value: &[u8]) -> Result<()> {
+        let core = &self.handle.core;
+        let op = Op::Node { key: keys::node(key), value: rows::opaque(value) };
+        core.room.take(value.len())?;
+        log::wait(|done| {
+            let bytes = value.len();
+            let command = Command { partition: None, seq: 0, op, bytes, done: Some(done) };
+            core.commands.push(command).map_err(|_| Error::Closed)
+        })
     }
 
     /// What [`Engine::set_node_value`] stored.
     ///
     /// # Errors
-    /// [`Error::Storage`].
-    pub fn node_value(&self, _key: &str) -> Result<Option<Vec<u8>>> {
-        unimplemented!()
+    /// [`Error::Storage`], [`Error::Closed`].
+    pub fn node_value(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let db = self.handle.core.read()?;
+        let value =
+            db.raw().get_cf(&db.node(), keys::node(key)).map_err(failed("reading a node value"))?;
+        Ok(value.as_deref().and_then(rows::decode_opaque).map(<[u8]>::to_vec))
     }
 
     /// What the engine holds and has done.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
-        unimplemented!()
+        let core = &self.handle.core;
+        EngineStats {
+            cache_bytes: core.cache_bytes(),
+            queued_bytes: core.room.taken(),
+            write_groups: core.counters.write_groups.load(Ordering::Relaxed),
+            syncs: core.counters.syncs.load(Ordering::Relaxed),
+            sync_micros: core.counters.sync_micros.load(Ordering::Relaxed),
+            appended_bytes: core.counters.appended_bytes.load(Ordering::Relaxed),
+            buckets: core.buckets.lock().count(),
+        }
     }
 
-    /// Makes everything accepted durable, stops the threads and closes RocksDB. Idempotent.
+    /// Makes everything accepted durable, stops the threads and closes RocksDB. Idempotent. Logs that
+    /// are still held answer [`Error::Closed`].
     ///
     /// # Errors
     /// [`Error::Storage`] when the last write or sync failed.
     pub fn close(&self) -> Result<()> {
-        unimplemented!()
+        self.handle.close();
+        self.handle.core.failure().map_or(Ok(()), Err)
     }
+}
+
+impl Handle {
+    fn existing(&self, id: PartitionId) -> Result<Option<Arc<Partition>>> {
+        let class = match self.logs.lock().get(&id) {
+            None => return Ok(None),
+            Some(Known { partition: Some(partition), .. }) => {
+                return Ok(Some(Arc::clone(partition)));
+            }
+            Some(Known { class, .. }) => *class,
+        };
+        let mut found = recovery::find(&*self.core.read()?, id)?;
+        let segments = Mutex::new(std::mem::take(&mut found.segments));
+        let state = Mutex::new(State::recovered(found));
+        let partition = Arc::new(Partition { id, class, state, segments });
+        self.remember(&partition);
+        Ok(Some(partition))
+    }
+
+    fn create(&self, id: PartitionId, class: RetentionClass) -> Result<Arc<Partition>> {
+        let state = Mutex::new(State::default());
+        let segments = Mutex::new(Vec::new());
+        let partition = Arc::new(Partition { id, class, state, segments });
+        let row = (keys::one(Tag::Partition, id), rows::partition(class));
+        self.core.submit_row(&partition, row, None, |_, _| ())?;
+        self.remember(&partition);
+        Ok(partition)
+    }
+
+    fn remember(&self, partition: &Arc<Partition>) {
+        let known = Known { class: partition.class, partition: Some(Arc::clone(partition)) };
+        self.logs.lock().insert(partition.id, known);
+    }
+
+    fn close(&self) {
+        self.core.stop_taking();
+        if self.thread_ids.contains(&thread::current().id()) {
+            // From a completion: the threads end by themselves, and RocksDB with the last of them.
+            return;
+        }
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                self.core.fail(&Error::Closed);
+            }
+        }
+        self.core.drop_database();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn start_threads(
+    core: &Arc<Core>,
+    db: &Arc<Db>,
+    on_failure: Arc<dyn Fn(&Error) + Send + Sync>,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let (sync_core, sync_db) = (Arc::clone(core), Arc::clone(db));
+    let sync = thread::Builder::new()
+        .name("engine-sync".to_owned())
+        .spawn(move || sync::run(&sync_core, &sync_db, &*on_failure))?;
+    let (writer_core, writer_db) = (Arc::clone(core), Arc::clone(db));
+    let writer = thread::Builder::new()
+        .name("engine-writer".to_owned())
+        .spawn(move || writer::run(&writer_core, &writer_db))?;
+    Ok(vec![writer, sync])
 }

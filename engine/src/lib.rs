@@ -7,12 +7,28 @@
 //! the network, the Kafka protocol beyond the fixed header of a record batch.
 
 pub mod batch;
+mod bucket;
+mod command;
+mod core;
+mod db;
 mod engine;
 mod entry;
 mod error;
+mod format;
 mod ids;
+mod keys;
 mod log;
 mod options;
+mod partition;
+mod queue;
+mod read;
+mod record;
+mod recovery;
+mod rows;
+mod state;
+mod sync;
+mod tail;
+mod writer;
 
 pub use engine::{Engine, EngineStats};
 pub use entry::{Entry, EntryKind, NewEntry};

@@ -1,8 +1,25 @@
 //! One partition's log: append at the end, read anywhere, trim at the start.
+//!
+//! Invariants:
+//! - Changes of one log happen in one order in memory and on disk: both are made under its lock.
+//! - Readers see an entry from the moment `append` returns; what may be served is the caller's rule.
+//!
+//! Not here: reading the disk (`read.rs`), the state itself (`state.rs`), writing (`writer.rs`).
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Entry, Index, NewEntry, Offset, PartitionId, Result, Term};
+use crate::command::Done;
+use crate::engine::Handle;
+use crate::keys::{self, Tag};
+use crate::partition::Partition;
+use crate::read::{SparseIndex, Walk, Want};
+use crate::record::Head;
+use crate::state::{Change, Prepared, State};
+use crate::{
+    Entry, EntryKind, Error, Index, NewEntry, Offset, PartitionId, Result, Term, recovery, rows,
+};
 
 /// A position in the Raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,34 +65,61 @@ pub enum PayloadPart {
 
 /// One partition's log. Clones share it.
 #[derive(Debug, Clone)]
-pub struct PartitionLog {}
+pub struct PartitionLog {
+    handle: Arc<Handle>,
+    partition: Arc<Partition>,
+}
+
+/// Where a read begins.
+struct Start {
+    generation: u64,
+    index: Index,
+    /// The end the read may not pass.
+    until: Offset,
+}
 
 impl PartitionLog {
+    pub(crate) fn new(handle: Arc<Handle>, partition: Arc<Partition>) -> Self {
+        Self { handle, partition }
+    }
+
     /// The partition.
     #[must_use]
     pub fn id(&self) -> PartitionId {
-        unimplemented!()
+        self.partition.id
     }
 
     /// Both ends of the log, including what is appended and not yet durable.
     #[must_use]
     pub fn state(&self) -> LogState {
-        unimplemented!()
+        self.partition.state.lock().log_state()
     }
 
     /// Appends `entries`: assigns offsets, stamps base offset and leader epoch, and hands them to the
     /// writer. They are readable when this returns; `done` is called from an engine thread once they
-    /// are durable, in order of appends. Blocks while the engine's queue is full.
+    /// are durable, in order of appends. Blocks while the engine's queue is full, so `done` itself must
+    /// neither append nor block.
     ///
     /// # Errors
     /// [`crate::Error::InvalidAppend`] (nothing is taken, `done` is not called),
-    /// [`crate::Error::Closed`], [`crate::Error::Deleted`].
+    /// [`crate::Error::Closed`], [`crate::Error::Deleted`]; the first append of batches after a start
+    /// reads the disk, so [`crate::Error::Corrupt`] and [`crate::Error::Storage`] too.
     pub fn append(
         &self,
-        _entries: Vec<NewEntry>,
-        _done: Box<dyn FnOnce(Result<()>) + Send>,
+        entries: Vec<NewEntry>,
+        done: Box<dyn FnOnce(Result<()>) + Send>,
     ) -> Result<()> {
-        unimplemented!()
+        let invalid = |reason| Error::InvalidAppend { partition: self.id(), reason };
+        let prepared: Vec<Prepared> = entries
+            .into_iter()
+            .map(Prepared::new)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(invalid)?;
+        self.learn_timestamps()?;
+        let bytes = prepared.iter().map(Prepared::bytes).sum();
+        self.handle.core.submit(&self.partition, bytes, Some(done), |state| {
+            state.append(self.id(), prepared).map(Some).map_err(invalid)
+        })
     }
 
     /// Removes every entry after `last` (all of them for `None`); the end offset moves back with
@@ -83,8 +127,22 @@ impl PartitionLog {
     ///
     /// # Errors
     /// [`crate::Error::InvalidAppend`] below the purged index, [`crate::Error::Closed`].
-    pub fn truncate_after(&self, _last: Option<Index>) -> Result<()> {
-        unimplemented!()
+    pub fn truncate_after(&self, last: Option<Index>) -> Result<()> {
+        let Some(last) = last else {
+            return self.change(None, |state, _| state.truncate_after(None));
+        };
+        let state = self.partition.live()?;
+        let purged = state.purged.map(|row| row.purged.index);
+        if purged.is_some_and(|purged| last < purged) {
+            let reason = format!("index {last} has been purged and cannot become the last");
+            return Err(Error::InvalidAppend { partition: self.id(), reason });
+        }
+        let all = last < state.first;
+        drop(state);
+        if all {
+            return self.truncate_after(None);
+        }
+        self.change(Some(last), |state, head| state.truncate_after(Some(head?)))
     }
 
     /// Forgets the Raft entries up to and including `upto` (which may lie beyond the end, then the
@@ -93,8 +151,11 @@ impl PartitionLog {
     ///
     /// # Errors
     /// [`crate::Error::Closed`].
-    pub fn purge(&self, _upto: LogId) -> Result<()> {
-        unimplemented!()
+    pub fn purge(&self, upto: LogId) -> Result<()> {
+        self.change(Some(upto.index), |state, head| {
+            let next_offset = head.map_or(state.end, |head| head.next_offset());
+            state.purge(upto, next_offset)
+        })
     }
 
     /// Resets an empty or outdated log to begin behind `boundary` with `next_offset` (a follower that
@@ -104,39 +165,45 @@ impl PartitionLog {
     /// [`crate::Error::Closed`].
     pub fn reset(
         &self,
-        _boundary: LogId,
-        _next_offset: Offset,
-        _done: Box<dyn FnOnce(Result<()>) + Send>,
+        boundary: LogId,
+        next_offset: Offset,
+        done: Box<dyn FnOnce(Result<()>) + Send>,
     ) -> Result<()> {
-        unimplemented!()
+        self.handle.core.submit(&self.partition, 0, Some(done), |state| {
+            Ok(Some(state.reset(boundary, next_offset)))
+        })
     }
 
     /// Stores the group's vote (opaque), in one order with appends; `done` once durable.
     ///
     /// # Errors
     /// [`crate::Error::Closed`].
-    pub fn save_vote(&self, _vote: Bytes, _done: Box<dyn FnOnce(Result<()>) + Send>) -> Result<()> {
-        unimplemented!()
+    pub fn save_vote(&self, vote: Bytes, done: Box<dyn FnOnce(Result<()>) + Send>) -> Result<()> {
+        let row = self.row(Tag::Vote, &vote);
+        let core = &self.handle.core;
+        core.submit_row(&self.partition, row, Some(done), |state, _| state.vote = Some(vote))
     }
 
     /// The vote saved last.
     #[must_use]
     pub fn vote(&self) -> Option<Bytes> {
-        unimplemented!()
+        self.partition.state.lock().vote.clone()
     }
 
     /// Stores the committed position (opaque). Lazy: durable with a later sync.
     ///
     /// # Errors
     /// [`crate::Error::Closed`].
-    pub fn save_committed(&self, _committed: Bytes) -> Result<()> {
-        unimplemented!()
+    pub fn save_committed(&self, committed: Bytes) -> Result<()> {
+        let row = self.row(Tag::Committed, &committed);
+        let core = &self.handle.core;
+        core.submit_row(&self.partition, row, None, |state, _| state.committed = Some(committed))
     }
 
     /// The committed position saved last.
     #[must_use]
     pub fn committed(&self) -> Option<Bytes> {
-        unimplemented!()
+        self.partition.state.lock().committed.clone()
     }
 
     /// Stores the state machine's checkpoint (opaque), ordered after the appends before it. Lazy unless
@@ -146,10 +213,13 @@ impl PartitionLog {
     /// [`crate::Error::Closed`].
     pub fn save_checkpoint(
         &self,
-        _checkpoint: Bytes,
-        _done: Option<Box<dyn FnOnce(Result<()>) + Send>>,
+        checkpoint: Bytes,
+        done: Option<Box<dyn FnOnce(Result<()>) + Send>>,
     ) -> Result<()> {
-        unimplemented!()
+        let row = self.row(Tag::Checkpoint, &checkpoint);
+        self.handle.core.submit_row(&self.partition, row, done, |state, seq| {
+            state.checkpoint = Some((seq, checkpoint));
+        })
     }
 
     /// The checkpoint saved last.
@@ -157,7 +227,10 @@ impl PartitionLog {
     /// # Errors
     /// [`crate::Error::Storage`].
     pub fn checkpoint(&self) -> Result<Option<Bytes>> {
-        unimplemented!()
+        if let Some((_, checkpoint)) = &self.partition.live()?.checkpoint {
+            return Ok(Some(checkpoint.clone()));
+        }
+        recovery::opaque(&*self.handle.core.read()?, self.id(), Tag::Checkpoint)
     }
 
     /// Entries with `start <= index < end`, stopping after `bytes_max` of payload but returning at
@@ -167,35 +240,64 @@ impl PartitionLog {
     /// [`crate::Error::Corrupt`], [`crate::Error::Storage`], [`crate::Error::Deleted`].
     pub fn entries(
         &self,
-        _start: Index,
-        _end: Index,
-        _bytes_max: usize,
-        _part: PayloadPart,
+        start: Index,
+        end: Index,
+        bytes_max: usize,
+        part: PayloadPart,
     ) -> Result<Vec<Entry>> {
-        unimplemented!()
+        self.check_open()?;
+        loop {
+            let generation = self.partition.live()?.generation;
+            let mut budget = Budget::new(bytes_max);
+            let taken = self.walk(generation).run(start, end, |head| {
+                if budget.takes(head) { Want::Take(part) } else { Want::Stop }
+            })?;
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
+        }
     }
 
     /// Whole record batches from the one that holds `from` up to, not including, offset `until`, at
-    /// most `bytes_max` but at least one batch when there is one. `from == until` gives none.
-    /// May read the disk when [`PartitionLog::is_cached`] is false.
+    /// most `bytes_max` but at least one batch when there is one. `from == until` gives none, and so
+    /// does a batch that ends behind `until`. May read the disk when [`PartitionLog::is_cached`] is
+    /// false.
     ///
     /// # Errors
     /// [`crate::Error::OffsetOutOfRange`] below the log start or above `until`,
     /// [`crate::Error::Corrupt`], [`crate::Error::Storage`], [`crate::Error::Deleted`].
-    pub fn read(&self, _from: Offset, _until: Offset, _bytes_max: usize) -> Result<Vec<Entry>> {
-        unimplemented!()
+    pub fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>> {
+        self.check_open()?;
+        loop {
+            let Some(start) = self.start(from, until)? else { return Ok(Vec::new()) };
+            let mut budget = Budget::new(bytes_max);
+            let taken = self.walk(start.generation).run(start.index, Index(u64::MAX), |head| {
+                if head.kind != EntryKind::Batch || head.next_offset() <= from {
+                    Want::Skip
+                } else if head.next_offset() <= start.until && budget.takes(head) {
+                    Want::Take(PayloadPart::Full)
+                } else {
+                    Want::Stop
+                }
+            })?;
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
+        }
     }
 
     /// Whether a read from `from` is served from memory without touching the disk.
     #[must_use]
-    pub fn is_cached(&self, _from: Offset) -> bool {
-        unimplemented!()
+    pub fn is_cached(&self, from: Offset) -> bool {
+        let state = self.partition.state.lock();
+        from >= state.end || from < state.log_start || state.tail.find(from).is_some()
     }
 
-    /// Whether the entry at `index`, and so all after it, is served from memory.
+    /// Whether the entry at `index`, and so every entry after it, is served from memory.
     #[must_use]
-    pub fn is_index_cached(&self, _index: Index) -> bool {
-        unimplemented!()
+    pub fn is_index_cached(&self, index: Index) -> bool {
+        let state = self.partition.state.lock();
+        state.tail.first().is_some_and(|first| first <= index)
     }
 
     /// The first batch below `until` whose max timestamp is at least `timestamp` (ms), found through the
@@ -203,22 +305,63 @@ impl PartitionLog {
     ///
     /// # Errors
     /// As [`PartitionLog::read`].
-    pub fn find_timestamp(&self, _timestamp: i64, _until: Offset) -> Result<Option<Entry>> {
-        unimplemented!()
+    pub fn find_timestamp(&self, timestamp: i64, until: Offset) -> Result<Option<Entry>> {
+        self.check_open()?;
+        loop {
+            let state = self.partition.live()?;
+            let (generation, first) = (state.generation, state.first);
+            let (from, until) = (state.log_start, until.min(state.end));
+            drop(state);
+            let index = {
+                let db = self.handle.core.read()?;
+                let row =
+                    SparseIndex::new(&db, self.id()).before_timestamp(timestamp, from, until)?;
+                row.map_or(first, |row| row.index.max(first))
+            };
+            let mut found = false;
+            let taken = self.walk(generation).run(index, Index(u64::MAX), |head| {
+                if found || head.next_offset() > until {
+                    return Want::Stop;
+                }
+                found = head.kind == EntryKind::Batch
+                    && head.next_offset() > from
+                    && head.max_timestamp >= timestamp;
+                if found { Want::Take(PayloadPart::Full) } else { Want::Skip }
+            })?;
+            if let Some(mut taken) = taken {
+                return Ok(taken.pop());
+            }
+        }
     }
 
     /// The batch below `until` with the largest max timestamp, the first of them on a tie.
     ///
     /// # Errors
     /// As [`PartitionLog::read`].
-    pub fn find_max_timestamp(&self, _until: Offset) -> Result<Option<Entry>> {
-        unimplemented!()
+    pub fn find_max_timestamp(&self, until: Offset) -> Result<Option<Entry>> {
+        self.check_open()?;
+        let row = {
+            let db = self.handle.core.read()?;
+            SparseIndex::new(&db, self.id()).floor(Offset(until.0.saturating_sub(1)))?
+        };
+        let before = row.map_or(i64::MIN, |row| row.max_timestamp_before);
+        let tail = self.max_timestamp_from(row.map_or(Index(0), |row| row.index), until)?;
+        if row.is_none() || tail.is_some_and(|tail| tail > before) {
+            return tail.map_or(Ok(None), |tail| self.find_timestamp(tail, until));
+        }
+        if let Some(entry) = self.find_timestamp(before, until)? {
+            return Ok(Some(entry));
+        }
+        // What the index says was truncated or purged meanwhile: look at every header.
+        let max = self.max_timestamp_from(Index(0), until)?;
+        max.map_or(Ok(None), |max| self.find_timestamp(max, until))
     }
 
-    /// Every term in the log with its first index and start offset, oldest first.
+    /// Every term in the log with its first index and start offset, oldest first. The first one may
+    /// begin in the purged part.
     #[must_use]
     pub fn epochs(&self) -> Vec<Epoch> {
-        unimplemented!()
+        self.partition.state.lock().epochs.clone()
     }
 
     /// Moves the log start offset forward to `start` (never back, never past the end). Readers see it
@@ -226,7 +369,174 @@ impl PartitionLog {
     ///
     /// # Errors
     /// [`crate::Error::OffsetOutOfRange`], [`crate::Error::Closed`].
-    pub fn set_log_start(&self, _start: Offset) -> Result<()> {
-        unimplemented!()
+    pub fn set_log_start(&self, start: Offset) -> Result<()> {
+        let (key, value) = (keys::one(Tag::LogStart, self.id()), rows::offset(start));
+        self.handle.core.submit(&self.partition, 0, None, |state| {
+            if start > state.end {
+                return Err(self.out_of_range(start, state.log_start, state.end));
+            }
+            if start <= state.log_start {
+                return Ok(None);
+            }
+            state.log_start = start;
+            let seq = state.next_seq();
+            let op = crate::command::Op::Row { key, value };
+            Ok(Some(Change { op, seq, cached: 0, freed: 0 }))
+        })
     }
+
+    fn check_open(&self) -> Result<()> {
+        if self.handle.core.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn walk(&self, generation: u64) -> Walk<'_> {
+        Walk { core: &self.handle.core, partition: &self.partition, generation }
+    }
+
+    fn row(&self, tag: Tag, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        (keys::one(tag, self.id()), rows::opaque(bytes))
+    }
+
+    fn out_of_range(&self, requested: Offset, start: Offset, end: Offset) -> Error {
+        Error::OffsetOutOfRange { partition: self.id(), requested, start, end }
+    }
+
+    /// Where a read of `from..until` begins; `None` when there is nothing to read.
+    fn start(&self, from: Offset, until: Offset) -> Result<Option<Start>> {
+        let state = self.partition.live()?;
+        let until = until.min(state.end);
+        if from < state.log_start || from > until {
+            return Err(self.out_of_range(from, state.log_start, until));
+        }
+        if from == until {
+            return Ok(None);
+        }
+        let (generation, first) = (state.generation, state.first);
+        let cached = state.tail.find(from);
+        drop(state);
+        let index = match cached {
+            Some(index) => index,
+            None => {
+                let db = self.handle.core.read()?;
+                let row = SparseIndex::new(&db, self.id()).floor(from)?;
+                row.map_or(first, |row| row.index.max(first))
+            }
+        };
+        Ok(Some(Start { generation, index, until }))
+    }
+
+    /// Changes the log with what stands at `index`, which may have to be read from disk first.
+    fn change(
+        &self,
+        index: Option<Index>,
+        change: impl Fn(&mut State, Option<Head>) -> Option<Change>,
+    ) -> Result<()> {
+        loop {
+            let (generation, head) = self.head(index)?;
+            let mut outdated = false;
+            self.handle.core.submit(&self.partition, 0, None, |state| {
+                outdated = state.generation != generation;
+                Ok(if outdated { None } else { change(state, head) })
+            })?;
+            if !outdated {
+                return Ok(());
+            }
+        }
+    }
+
+    fn head(&self, index: Option<Index>) -> Result<(u64, Option<Head>)> {
+        loop {
+            let state = self.partition.live()?;
+            let generation = state.generation;
+            let Some(index) = index else { return Ok((generation, None)) };
+            let held = state.first <= index && index < state.next_index();
+            let cached = state.head(index);
+            drop(state);
+            if !held || cached.is_some() {
+                return Ok((generation, cached));
+            }
+            let end = Index(index.0.saturating_add(1));
+            let mut found = None;
+            let taken = self.walk(generation).run(index, end, |head| {
+                found = Some(*head);
+                Want::Skip
+            })?;
+            if taken.is_some() {
+                return Ok((generation, found));
+            }
+        }
+    }
+
+    /// After a start, finds the largest timestamp behind the last row of the sparse index, so that the
+    /// next row can state the largest before it.
+    fn learn_timestamps(&self) -> Result<()> {
+        let state = self.partition.live()?;
+        if !state.timestamps_unknown() {
+            return Ok(());
+        }
+        let (end, first) = (state.end, state.first);
+        drop(state);
+        let row = {
+            let db = self.handle.core.read()?;
+            SparseIndex::new(&db, self.id()).floor(end)?
+        };
+        let index = row.map_or(first, |row| row.index.max(first));
+        let before = row.map_or(-1, |row| row.max_timestamp_before);
+        let max = self.max_timestamp_from(index, Offset(i64::MAX))?.unwrap_or(-1).max(before);
+        self.partition.live()?.set_max_timestamp(max);
+        Ok(())
+    }
+
+    fn max_timestamp_from(&self, index: Index, until: Offset) -> Result<Option<i64>> {
+        loop {
+            let state = self.partition.live()?;
+            let (generation, from) = (state.generation, state.log_start);
+            drop(state);
+            let mut max = None;
+            let walked = self.walk(generation).run(index, Index(u64::MAX), |head| {
+                if head.next_offset() > until {
+                    return Want::Stop;
+                }
+                if head.kind == EntryKind::Batch && head.next_offset() > from {
+                    max = max.max(Some(head.max_timestamp));
+                }
+                Want::Skip
+            })?;
+            if walked.is_some() {
+                return Ok(max);
+            }
+        }
+    }
+}
+
+/// The bytes a read may still return.
+struct Budget {
+    left: usize,
+    empty: bool,
+}
+
+impl Budget {
+    fn new(bytes_max: usize) -> Self {
+        Self { left: bytes_max, empty: true }
+    }
+
+    /// Whether the entry is within the budget, which the first always is.
+    fn takes(&mut self, head: &Head) -> bool {
+        if head.payload_bytes > self.left && !self.empty {
+            return false;
+        }
+        self.empty = false;
+        self.left = self.left.saturating_sub(head.payload_bytes);
+        true
+    }
+}
+
+/// Waits until what `send` asked for is durable.
+pub(crate) fn wait(send: impl FnOnce(Done) -> Result<()>) -> Result<()> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    send(Box::new(move |result| {
+        // The receiver waits below for as long as this can be called.
+        let _ = sender.send(result);
+    }))?;
+    receiver.recv().unwrap_or(Err(Error::Closed))
 }

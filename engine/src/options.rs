@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// Upper ends of the classes, in ms; what keeps longer is of the class behind the last.
+const CLASSES_MS: [i64; 8] =
+    [HOUR_MS, 6 * HOUR_MS, DAY_MS, 3 * DAY_MS, 7 * DAY_MS, 14 * DAY_MS, 30 * DAY_MS, 90 * DAY_MS];
+
 /// Partitions of one class share buckets, and so one point in time at which space comes back.
 ///
 /// The class is the smallest of 1h, 6h, 1d, 3d, 7d, 14d, 30d, 90d, unlimited that is at least the
@@ -12,8 +19,13 @@ pub struct RetentionClass(pub(crate) u8);
 impl RetentionClass {
     /// The class of a topic that keeps records for `retention_ms`, negative meaning for ever.
     #[must_use]
-    pub fn from_retention_ms(_retention_ms: i64) -> Self {
-        unimplemented!()
+    pub fn from_retention_ms(retention_ms: i64) -> Self {
+        let longer = if retention_ms < 0 {
+            CLASSES_MS.len()
+        } else {
+            CLASSES_MS.iter().take_while(|end| **end < retention_ms).count()
+        };
+        Self(u8::try_from(longer).unwrap_or(u8::MAX))
     }
 }
 
@@ -25,13 +37,13 @@ pub struct Options {
     /// Bytes accepted but not yet durable, over all partitions; `append` blocks above it.
     /// Default 128 MiB, at least 16 MiB.
     pub queue_bytes_max: usize,
-    /// A bucket is closed when it holds this much. Default 4 GiB.
+    /// A bucket is closed when it holds this much. Default 4 GiB, at least 64 KiB.
     pub bucket_bytes_max: u64,
-    /// A bucket is closed at this age, if it holds anything. Default 1 h.
+    /// A bucket is closed at this age, if it holds anything. Default 1 h, at least 1 s.
     pub bucket_age_max: Duration,
-    /// Memory for one memtable of a bucket. Default 64 MiB.
+    /// Memory for one memtable of a bucket. Default 64 MiB, at least 1 MiB.
     pub memtable_bytes: usize,
-    /// Bytes of block cache for index blocks and catch-up reads. Default 128 MiB.
+    /// Bytes of block cache for index blocks and catch-up reads. Default 128 MiB, at least 1 MiB.
     pub block_cache_bytes: usize,
 }
 
@@ -45,5 +57,52 @@ impl Default for Options {
             memtable_bytes: 64 << 20,
             block_cache_bytes: 128 << 20,
         }
+    }
+}
+
+impl Options {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The name of the first field out of its bounds, and the bound.
+    pub fn validate(&self) -> Result<(), String> {
+        let bounds = [
+            ("queue_bytes_max", self.queue_bytes_max >= 16 << 20, "16 MiB"),
+            ("bucket_bytes_max", self.bucket_bytes_max >= 64 << 10, "64 KiB"),
+            ("bucket_age_max", self.bucket_age_max >= Duration::from_secs(1), "1 s"),
+            ("memtable_bytes", self.memtable_bytes >= 1 << 20, "1 MiB"),
+            ("block_cache_bytes", self.block_cache_bytes >= 1 << 20, "1 MiB"),
+        ];
+        match bounds.iter().find(|(_, holds, _)| !holds) {
+            Some((name, _, least)) => Err(format!("{name} must be at least {least}")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, RetentionClass};
+
+    #[test]
+    fn a_class_keeps_at_least_as_long_as_asked() {
+        for (ms, class) in [
+            (0, 0),
+            (3_600_000, 0),
+            (3_600_001, 1),
+            (7 * 86_400_000, 4),
+            (91 * 86_400_000, 8),
+            (-1, 8),
+            (i64::MAX, 8),
+        ] {
+            assert_eq!(RetentionClass::from_retention_ms(ms), RetentionClass(class), "{ms}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_a_small_queue_is_not() {
+        assert_eq!(Options::default().validate(), Ok(()));
+        let small = Options { queue_bytes_max: 1, ..Options::default() };
+        assert_eq!(small.validate(), Err("queue_bytes_max must be at least 16 MiB".to_owned()));
     }
 }

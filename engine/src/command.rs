@@ -1,0 +1,62 @@
+//! What the writer is asked to do: one command is one call of the public interface.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::partition::Partition;
+use crate::rows::{PurgedRow, SparseRow};
+use crate::state::SparseCut;
+use crate::{Epoch, Index, Offset, Result, Term};
+
+/// Called once the command is durable, or with the reason why it never will be.
+pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// An entry as RocksDB stores it.
+#[derive(Debug)]
+pub(crate) struct StoredRecord {
+    pub(crate) index: Index,
+    pub(crate) base_offset: Offset,
+    pub(crate) value: Bytes,
+}
+
+/// A change of durable state.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// New entries, with the epochs and sparse rows that begin in them.
+    Append { records: Vec<StoredRecord>, epochs: Vec<Epoch>, sparse: Vec<SparseRow> },
+    /// Removal of the entries `from..=to_last`, the last ones.
+    Truncate { from: Index, to_last: Index, epochs: Vec<Term>, sparse: SparseCut },
+    /// Removal of the entries up to a position.
+    Purge { row: PurgedRow, epochs: Vec<Term> },
+    /// Removal of everything, and a new beginning.
+    Reset { row: PurgedRow, epochs: Vec<Term> },
+    /// Removal of the partition.
+    Delete,
+    /// A row of `meta`.
+    Row { key: Vec<u8>, value: Vec<u8> },
+    /// A row of `default`.
+    Node { key: Vec<u8>, value: Vec<u8> },
+}
+
+/// One call, on its way to the disk.
+pub(crate) struct Command {
+    /// The partition it changes; none for a value of the node.
+    pub(crate) partition: Option<Arc<Partition>>,
+    /// Its number within the partition.
+    pub(crate) seq: u64,
+    pub(crate) op: Op,
+    /// Bytes it holds of the queue's bound.
+    pub(crate) bytes: usize,
+    /// `None` makes it lazy: it needs no sync for itself.
+    pub(crate) done: Option<Done>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command")
+            .field("seq", &self.seq)
+            .field("op", &self.op)
+            .finish_non_exhaustive()
+    }
+}

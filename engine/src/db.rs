@@ -1,0 +1,219 @@
+//! RocksDB: its options, its column families, and nothing about logs.
+//!
+//! Sources of the option values: `docs/storage-format.md`. In short: buckets are never compacted
+//! (level 0 only), so RocksDB's own write stalls are off; WAL files are recycled so that a sync
+//! writes no inode; recovery stops at the first torn record of the WAL's unsynced end.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{
+    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode,
+    ErrorKind, FlushOptions, WriteBatch, WriteOptions,
+};
+
+use crate::keys::BucketId;
+use crate::{Error, Options, Result, format};
+
+const META: &str = "meta";
+/// More level 0 files than there will ever be: no stall comes from their number.
+const NEVER: i32 = 1 << 29;
+
+/// An open RocksDB.
+pub(crate) struct Db {
+    inner: DB,
+    bucket_options: rocksdb::Options,
+}
+
+/// A column family of an open RocksDB.
+pub(crate) type Family<'db> = Arc<BoundColumnFamily<'db>>;
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("path", &self.inner.path()).finish_non_exhaustive()
+    }
+}
+
+/// Wraps what RocksDB said into the engine's error.
+pub(crate) fn failed(operation: &'static str) -> impl FnOnce(rocksdb::Error) -> Error {
+    move |source| Error::Storage { operation, source }
+}
+
+impl Db {
+    /// Opens or creates RocksDB in the data directory `dir`; returns the buckets found too.
+    pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Self, Vec<BucketId>)> {
+        let store = format::store(dir);
+        let bucket_options = bucket_options(options).map_err(failed("reading options"))?;
+        let database_options = database_options(options).map_err(failed("reading options"))?;
+        let existing = if store.join("CURRENT").exists() {
+            DB::list_cf(&database_options, &store).map_err(|error| refused(dir, error))?
+        } else {
+            Vec::new()
+        };
+        let buckets: Vec<_> =
+            existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
+        let families = buckets
+            .iter()
+            .map(|id| ColumnFamilyDescriptor::new(id.family(), bucket_options.clone()))
+            .chain(["default", META].map(|n| ColumnFamilyDescriptor::new(n, meta_options())));
+        let inner = DB::open_cf_descriptors(&database_options, &store, families)
+            .map_err(|error| refused(dir, error))?;
+        Ok((Self { inner, bucket_options }, buckets))
+    }
+
+    /// RocksDB itself, for iterators.
+    pub(crate) fn raw(&self) -> &DB {
+        &self.inner
+    }
+
+    /// The family of node values.
+    pub(crate) fn node(&self) -> Family<'_> {
+        self.inner.cf_handle("default").expect("RocksDB always has it")
+    }
+
+    /// The family of everything that is no entry.
+    pub(crate) fn meta(&self) -> Family<'_> {
+        self.inner.cf_handle(META).expect("the database was opened with it")
+    }
+
+    /// The family of a bucket, if the bucket exists.
+    pub(crate) fn bucket(&self, id: BucketId) -> Option<Family<'_>> {
+        self.inner.cf_handle(&id.family())
+    }
+
+    /// Creates a bucket's family.
+    pub(crate) fn create_bucket(&self, id: BucketId) -> Result<()> {
+        self.inner.create_cf(id.family(), &self.bucket_options).map_err(failed("creating a bucket"))
+    }
+
+    /// Drops a bucket's family.
+    pub(crate) fn drop_bucket(&self, id: BucketId) -> Result<()> {
+        self.inner.drop_cf(&id.family()).map_err(failed("dropping a bucket"))
+    }
+
+    /// Starts writing a closed bucket's memtable to disk.
+    pub(crate) fn flush_bucket(&self, id: BucketId) -> Result<()> {
+        let Some(family) = self.bucket(id) else { return Ok(()) };
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        self.inner.flush_cf_opt(&family, &options).map_err(failed("flushing a bucket"))
+    }
+
+    /// Bytes of a bucket on disk and in memory.
+    pub(crate) fn bucket_bytes(&self, id: BucketId) -> u64 {
+        let Some(family) = self.bucket(id) else { return 0 };
+        ["rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables"]
+            .iter()
+            .filter_map(|name| self.inner.property_int_value_cf(&family, *name).ok().flatten())
+            .sum()
+    }
+
+    /// Reads a row of `meta`.
+    pub(crate) fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.inner.get_cf(&self.meta(), key).map_err(failed("reading a row"))
+    }
+
+    /// Writes a batch, without a sync.
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<()> {
+        fail::fail_point!("engine-write-before", |_| Err(injected("writing")));
+        self.inner.write_opt(batch, &WriteOptions::default()).map_err(failed("writing"))?;
+        fail::fail_point!("engine-write-after", |_| Err(injected("writing")));
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        fail::fail_point!("engine-sync-before", |_| Err(injected("syncing the log")));
+        self.inner.flush_wal(true).map_err(failed("syncing the log"))?;
+        fail::fail_point!("engine-sync-after", |_| Err(injected("syncing the log")));
+        Ok(())
+    }
+}
+
+/// An error as RocksDB gives it, for fault points: opening what is not there.
+#[cfg(feature = "failpoints")]
+fn injected(operation: &'static str) -> Error {
+    match DB::list_cf(&rocksdb::Options::default(), "/dev/null/jangbu") {
+        Err(source) => Error::Storage { operation, source },
+        Ok(_) => Error::Closed,
+    }
+}
+
+fn refused(dir: &Path, source: rocksdb::Error) -> Error {
+    let text = source.to_string();
+    let dir = dir.to_owned();
+    if text.contains("lock file") || text.contains("lock hold by") {
+        return Error::Locked { dir };
+    }
+    let denied = ["Permission denied", "Read-only file system", "Not a directory", "While mkdir"];
+    if source.kind() == ErrorKind::IOError && denied.iter().any(|part| text.contains(part)) {
+        return Error::Directory { dir, reason: text };
+    }
+    Error::Storage { operation: "opening the data directory", source }
+}
+
+fn database_options(options: &Options) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
+    // Flush and compaction threads are set apart: the sum setting would give flushes one of four.
+    // The rate of delayed writes is out of reach: only full memtables may hold the writer back.
+    let mut out = rocksdb::Options::default().get_options_from_string(
+        "max_background_flushes=2;max_background_compactions=1;strict_bytes_per_sync=true;\
+         delayed_write_rate=68719476736",
+    )?;
+    out.create_if_missing(true);
+    out.create_missing_column_families(true);
+    out.set_max_open_files(-1);
+    out.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    out.set_recycle_log_file_num(4);
+    out.set_track_and_verify_wals_in_manifest(true);
+    out.set_manual_wal_flush(false);
+    out.set_atomic_flush(false);
+    out.set_paranoid_checks(true);
+    out.set_avoid_unnecessary_blocking_io(true);
+    out.set_max_total_wal_size(u64::try_from(options.memtable_bytes).unwrap_or(u64::MAX) * 8);
+    out.set_bytes_per_sync(1 << 20);
+    out.set_max_manifest_file_size(16 << 20);
+    out.set_keep_log_file_num(10);
+    Ok(out)
+}
+
+fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
+    // The first key of every block lies in the index, so that a seek reads one block and not one of
+    // each file. Insertion hints are kept per partition: runs of one partition insert in O(1).
+    let mut out = rocksdb::Options::default().get_options_from_string(format!(
+        "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.4;\
+         block_based_table_factory={{index_type=kBinarySearchWithFirstKey;\
+         index_shortening=kNoShortening;block_size=131072;filter_policy=bloomfilter:10:false;\
+         whole_key_filtering=false;cache_index_and_filter_blocks=true;\
+         cache_index_and_filter_blocks_with_high_priority=true;block_cache={}}}",
+        options.block_cache_bytes
+    ))?;
+    out.set_disable_auto_compactions(true);
+    out.set_level_zero_file_num_compaction_trigger(NEVER);
+    out.set_level_zero_slowdown_writes_trigger(NEVER);
+    out.set_level_zero_stop_writes_trigger(NEVER);
+    out.set_num_levels(2);
+    out.set_compression_type(rocksdb::DBCompressionType::None);
+    out.set_write_buffer_size(options.memtable_bytes);
+    out.set_max_write_buffer_number(8);
+    out.set_min_write_buffer_number_to_merge(1);
+    out.set_prefix_extractor(rocksdb::SliceTransform::create_fixed_prefix(4));
+    out.set_memtable_prefix_bloom_ratio(0.02);
+    Ok(out)
+}
+
+fn meta_options() -> rocksdb::Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_size(8 << 10);
+    table.set_bloom_filter(10.0, false);
+    table.set_block_cache(&Cache::new_lru_cache(32 << 20));
+    let mut out = rocksdb::Options::default();
+    out.set_block_based_table_factory(&table);
+    out.set_num_levels(3);
+    out.set_compression_type(rocksdb::DBCompressionType::None);
+    out.set_write_buffer_size(32 << 20);
+    out.set_max_write_buffer_number(4);
+    out.set_level_zero_slowdown_writes_trigger(NEVER);
+    out.set_level_zero_stop_writes_trigger(NEVER);
+    out.add_compact_on_deletion_collector_factory(1000, 500, 0.0);
+    out
+}

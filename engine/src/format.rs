@@ -1,0 +1,58 @@
+//! The data directory: making it, and the file that says in which format it is written.
+//!
+//! Invariant: the format is on stable storage before RocksDB writes anything, and is checked before
+//! RocksDB is opened, so that a version that does not know it touches nothing.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// The format this version writes and reads.
+pub(crate) const FORMAT: u32 = 1;
+
+const FILE: &str = "jangbu-format";
+const FILE_NEW: &str = "jangbu-format.new";
+const PREFIX: &str = "jangbu storage format ";
+
+/// Where RocksDB lies in `dir`.
+pub(crate) fn store(dir: &Path) -> PathBuf {
+    dir.join("store")
+}
+
+/// Makes `dir` if it is not there, and checks or writes its format.
+pub(crate) fn prepare(dir: &Path) -> Result<()> {
+    let unusable =
+        |error: io::Error| Error::Directory { dir: dir.to_owned(), reason: error.to_string() };
+    fs::create_dir_all(dir).map_err(unusable)?;
+    match fs::read_to_string(dir.join(FILE)) {
+        Ok(text) => check(dir, &text),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => check(dir, "not text"),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(error)),
+        Err(_) if store(dir).exists() => check(dir, "none"),
+        Err(_) => write(dir).map_err(unusable),
+    }
+}
+
+fn check(dir: &Path, text: &str) -> Result<()> {
+    let stated = text.trim_end().strip_prefix(PREFIX).unwrap_or("unreadable");
+    if stated.parse() == Ok(FORMAT) {
+        return Ok(());
+    }
+    let found = if text == "none" { "(no format file)" } else { stated };
+    Err(Error::UnknownFormat { dir: dir.to_owned(), found: found.to_owned(), known: FORMAT })
+}
+
+fn write(dir: &Path) -> io::Result<()> {
+    let path = dir.join(FILE_NEW);
+    let mut file = File::create(&path)?;
+    writeln!(file, "{PREFIX}{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&path, dir.join(FILE))?;
+    File::open(dir)?.sync_all()?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! One partition as the engine's threads share it.
+//!
+//! Invariants:
+//! - No lock here is held across I/O or while waiting for room.
+//! - `segments` is changed by the writer thread alone, before RocksDB's state is published to readers.
+//! - Every entry in RocksDB that is not purged lies in the bucket its segment names; a bucket
+//!   without a segment holds no live entry of the partition and never gets a stale one back.
+
+use parking_lot::Mutex;
+
+use crate::rows::Segment;
+use crate::state::State;
+use crate::{Error, Index, PartitionId, Result, RetentionClass};
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: PartitionId,
+    pub(crate) class: RetentionClass,
+    pub(crate) state: Mutex<State>,
+    /// Which bucket holds which entries, oldest first.
+    pub(crate) segments: Mutex<Vec<Segment>>,
+}
+
+impl Partition {
+    /// The parts of the segments between `start` and `end`, oldest first.
+    pub(crate) fn parts(&self, start: Index, end: Index) -> Vec<(Segment, Index, Index)> {
+        let segments = self.segments.lock();
+        let skip = segments.partition_point(|segment| segment.first <= start).saturating_sub(1);
+        let mut parts = Vec::new();
+        for (at, segment) in segments.iter().enumerate().skip(skip) {
+            let next = segments.get(at + 1).map_or(Index(u64::MAX), |next| next.first);
+            let (from, to) = (segment.first.max(start), next.min(end));
+            if segment.first >= end {
+                break;
+            }
+            if from < to {
+                parts.push((*segment, from, to));
+            }
+        }
+        parts
+    }
+
+    /// The error for stored bytes at `index` that do not decode.
+    pub(crate) fn corrupt(&self, index: Index, what: &'static str) -> Error {
+        Error::Corrupt { partition: self.id, index, what }
+    }
+
+    /// Locks the state of a log that is not deleted.
+    pub(crate) fn live(&self) -> Result<parking_lot::MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.deleted { Err(Error::Deleted(self.id)) } else { Ok(state) }
+    }
+}

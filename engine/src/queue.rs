@@ -1,0 +1,155 @@
+//! Two queues between threads: commands to the writer, bounded by bytes, and groups to the sync.
+//!
+//! Invariants:
+//! - At most `bytes_max` and one command more are accepted and not yet durable.
+//! - Room is taken before any lock of a partition, and pushing never blocks.
+//! - After `close` nothing gets in; what is in still comes out.
+
+use std::collections::VecDeque;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::command::Command;
+use crate::{Error, Result};
+
+#[derive(Debug, Default)]
+struct Inner<T> {
+    items: VecDeque<T>,
+    closed: bool,
+}
+
+/// A queue that many push into and one thread drains.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    inner: Mutex<Inner<T>>,
+    filled: Condvar,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let inner = Mutex::new(Inner { items: VecDeque::new(), closed: false });
+        Self { inner, filled: Condvar::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds `item`; gives it back when the queue is closed.
+    pub(crate) fn push(&self, item: T) -> std::result::Result<(), T> {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Err(item);
+        }
+        inner.items.push_back(item);
+        drop(inner);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Lets nothing in any more.
+    pub(crate) fn close(&self) {
+        self.inner.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    /// Waits for items and takes from the front while `more` says so of the next one; empty when
+    /// the queue is closed and empty.
+    pub(crate) fn drain(&self, mut more: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut inner = self.inner.lock();
+        while inner.items.is_empty() && !inner.closed {
+            self.filled.wait(&mut inner);
+        }
+        let mut taken = Vec::with_capacity(inner.items.len().min(512));
+        while inner.items.front().is_some_and(&mut more) {
+            taken.extend(inner.items.pop_front());
+        }
+        taken
+    }
+}
+
+/// The bound on what is accepted and not yet durable.
+#[derive(Debug)]
+pub(crate) struct Room {
+    state: Mutex<(usize, bool)>,
+    freed: Condvar,
+    bytes_max: usize,
+}
+
+impl Room {
+    /// Room for `bytes_max`.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { state: Mutex::new((0, false)), freed: Condvar::new(), bytes_max }
+    }
+
+    /// Takes room for `bytes`, waiting while the bound is reached.
+    pub(crate) fn take(&self, bytes: usize) -> Result<()> {
+        let mut state = self.state.lock();
+        while state.0 >= self.bytes_max && !state.1 {
+            self.freed.wait(&mut state);
+        }
+        if state.1 {
+            return Err(Error::Closed);
+        }
+        state.0 += bytes;
+        Ok(())
+    }
+
+    /// Gives back what [`Room::take`] took.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.0 = state.0.saturating_sub(bytes);
+        drop(state);
+        self.freed.notify_all();
+    }
+
+    /// Ends all waiting.
+    pub(crate) fn close(&self) {
+        self.state.lock().1 = true;
+        self.freed.notify_all();
+    }
+
+    /// Bytes taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.state.lock().0
+    }
+}
+
+/// Commands of one write group, on their way to the sync.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) commands: Vec<Command>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    use super::{Queue, Room};
+
+    #[test]
+    fn room_is_waited_for_and_closing_ends_the_wait() {
+        let room = Arc::new(Room::new(10));
+        room.take(10).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let waiting = Arc::clone(&room);
+        let thread = std::thread::spawn(move || sender.send(waiting.take(1).is_ok()).unwrap());
+        assert!(receiver.try_recv().is_err());
+        room.give_back(10);
+        assert!(receiver.recv().unwrap());
+        thread.join().unwrap();
+        room.close();
+        assert!(room.take(1).is_err());
+    }
+
+    #[test]
+    fn a_closed_queue_still_gives_what_is_in_it() {
+        let queue = Queue::default();
+        queue.push(1).unwrap();
+        queue.push(2).unwrap();
+        queue.close();
+        assert_eq!(queue.push(3), Err(3));
+        assert_eq!(queue.drain(|item| *item == 1), vec![1]);
+        assert_eq!(queue.drain(|_| true), vec![2]);
+        assert!(queue.drain(|_| true).is_empty());
+    }
+}

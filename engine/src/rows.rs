@@ -1,0 +1,185 @@
+//! The values of the rows in `meta`, each behind a version byte. `docs/storage-format.md` draws them.
+//!
+//! Invariant: bytes from the disk never panic here; what does not decode is `None`.
+
+use crate::keys::BucketId;
+use crate::{Epoch, Index, LogId, Offset, RetentionClass, Term};
+
+const VERSION: u8 = 1;
+
+/// What stage of its life a bucket is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BucketState {
+    /// Takes appends.
+    Active,
+    /// Read only.
+    Closed,
+    /// Its column family is being dropped.
+    Dropping,
+}
+
+/// A bucket's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BucketRow {
+    pub(crate) state: BucketState,
+    pub(crate) created_ms: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Which bucket holds a partition from `first` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) first: Index,
+    pub(crate) bucket: BucketId,
+    pub(crate) first_offset: Offset,
+}
+
+/// One row of a partition's sparse index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SparseRow {
+    /// Base offset of the batch.
+    pub(crate) offset: Offset,
+    /// Its index.
+    pub(crate) index: Index,
+    /// At least the largest timestamp of all batches before it.
+    pub(crate) max_timestamp_before: i64,
+}
+
+/// Where the purged part of a log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PurgedRow {
+    pub(crate) purged: LogId,
+    pub(crate) next_offset: Offset,
+}
+
+/// A row that is bytes of the caller's.
+pub(crate) fn opaque(bytes: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + bytes.len());
+    value.push(VERSION);
+    value.extend_from_slice(bytes);
+    value
+}
+
+/// The caller's bytes in a row made by [`opaque`].
+pub(crate) fn decode_opaque(value: &[u8]) -> Option<&[u8]> {
+    value.strip_prefix(&[VERSION])
+}
+
+/// The row of a partition.
+pub(crate) fn partition(class: RetentionClass) -> Vec<u8> {
+    vec![VERSION, class.0]
+}
+
+/// Decodes [`partition`].
+pub(crate) fn decode_partition(value: &[u8]) -> Option<RetentionClass> {
+    match value {
+        [VERSION, class] => Some(RetentionClass(*class)),
+        _ => None,
+    }
+}
+
+/// The row of a log start offset.
+pub(crate) fn offset(offset: Offset) -> Vec<u8> {
+    opaque(&offset.0.to_be_bytes())
+}
+
+/// Decodes [`offset`].
+pub(crate) fn decode_offset(value: &[u8]) -> Option<Offset> {
+    let [offset] = words(value)?;
+    Some(Offset(offset.cast_signed()))
+}
+
+/// The row of a purge.
+pub(crate) fn purged(row: &PurgedRow) -> Vec<u8> {
+    join([row.purged.term.0, row.purged.index.0, row.next_offset.0.cast_unsigned()])
+}
+
+/// Decodes [`purged`].
+pub(crate) fn decode_purged(value: &[u8]) -> Option<PurgedRow> {
+    let [term, index, offset] = words(value)?;
+    let purged = LogId { term: Term(term), index: Index(index) };
+    Some(PurgedRow { purged, next_offset: Offset(offset.cast_signed()) })
+}
+
+/// The row of a term's beginning.
+pub(crate) fn epoch(epoch: &Epoch) -> Vec<u8> {
+    join([epoch.first_index.0, epoch.start_offset.0.cast_unsigned()])
+}
+
+/// Decodes [`epoch`] of `term`.
+pub(crate) fn decode_epoch(term: Term, value: &[u8]) -> Option<Epoch> {
+    let [first, start] = words(value)?;
+    Some(Epoch { term, first_index: Index(first), start_offset: Offset(start.cast_signed()) })
+}
+
+/// The row of a directory segment.
+pub(crate) fn segment(segment: &Segment) -> Vec<u8> {
+    let class = u64::from(segment.bucket.class.0);
+    join([class, segment.bucket.seq, segment.first_offset.0.cast_unsigned()])
+}
+
+/// Decodes [`segment`] that begins at `first`.
+pub(crate) fn decode_segment(first: Index, value: &[u8]) -> Option<Segment> {
+    let [class, seq, offset] = words(value)?;
+    let class = RetentionClass(u8::try_from(class).ok()?);
+    let first_offset = Offset(offset.cast_signed());
+    Some(Segment { first, bucket: BucketId { seq, class }, first_offset })
+}
+
+/// A row of the sparse index.
+pub(crate) fn sparse(row: &SparseRow) -> Vec<u8> {
+    join([row.index.0, row.max_timestamp_before.cast_unsigned()])
+}
+
+/// Decodes [`sparse`] of the batch at `offset`.
+pub(crate) fn decode_sparse(offset: u64, value: &[u8]) -> Option<SparseRow> {
+    let [index, timestamp] = words(value)?;
+    Some(SparseRow {
+        offset: Offset(offset.cast_signed()),
+        index: Index(index),
+        max_timestamp_before: timestamp.cast_signed(),
+    })
+}
+
+/// A bucket's row.
+pub(crate) fn bucket(row: &BucketRow) -> Vec<u8> {
+    let state = match row.state {
+        BucketState::Active => 1,
+        BucketState::Closed => 2,
+        BucketState::Dropping => 3,
+    };
+    join([state, row.created_ms, row.bytes])
+}
+
+/// Decodes [`bucket`].
+pub(crate) fn decode_bucket(value: &[u8]) -> Option<BucketRow> {
+    let [state, created_ms, bytes] = words(value)?;
+    let state = match state {
+        1 => BucketState::Active,
+        2 => BucketState::Closed,
+        3 => BucketState::Dropping,
+        _ => return None,
+    };
+    Some(BucketRow { state, created_ms, bytes })
+}
+
+fn join<const N: usize>(words: [u64; N]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + 8 * N);
+    value.push(VERSION);
+    for word in words {
+        value.extend_from_slice(&word.to_be_bytes());
+    }
+    value
+}
+
+fn words<const N: usize>(value: &[u8]) -> Option<[u64; N]> {
+    let bytes = value.strip_prefix(&[VERSION])?;
+    if bytes.len() != 8 * N {
+        return None;
+    }
+    let mut words = [0; N];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_be_bytes(chunk.try_into().ok()?);
+    }
+    Some(words)
+}

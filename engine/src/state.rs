@@ -1,0 +1,370 @@
+//! What one partition's log is, in memory: a pure state machine that turns calls into commands.
+//!
+//! Invariants:
+//! - `first..next` are the entries the log holds; it is empty when `first == next`.
+//! - Every change of durable state leaves as one [`Op`], in the order of `seq`.
+//! - Nothing here does I/O or blocks.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::batch::Header;
+use crate::command::{Op, StoredRecord};
+use crate::record::{self, Head, RECORD_HEADER_BYTES};
+use crate::rows::{PurgedRow, SparseRow};
+use crate::tail::Tail;
+use crate::{EntryKind, Epoch, Index, LogId, LogState, NewEntry, Offset, PartitionId, Term};
+
+/// A partition's bytes between two rows of its sparse index.
+pub(crate) const SPARSE_BYTES: usize = 128 << 10;
+
+/// Sparse rows whose keys are remembered, so that a short truncation deletes points.
+const SPARSE_RECENT_MAX: usize = 64;
+
+/// A new entry whose payload is copied and checked but not yet placed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    new: NewEntry,
+    record_count: u32,
+    max_timestamp: i64,
+    leader_epoch: i32,
+    value: BytesMut,
+}
+
+impl Prepared {
+    /// Checks `new` and copies its payload behind room for the record's header.
+    pub(crate) fn new(new: NewEntry) -> Result<Self, String> {
+        let leader_epoch = i32::try_from(new.term.0).map_err(|_| "the term is no leader epoch")?;
+        let (record_count, max_timestamp) = match new.kind {
+            EntryKind::Batch => {
+                let header = Header::parse(&new.payload).map_err(|invalid| invalid.to_string())?;
+                (header.offset_count(), header.max_timestamp)
+            }
+            EntryKind::Blank | EntryKind::Membership | EntryKind::Command => (0, -1),
+        };
+        let value = record::buffer(&new.payload);
+        Ok(Self { new, record_count, max_timestamp, leader_epoch, value })
+    }
+
+    /// The bytes its record takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.value.len()
+    }
+}
+
+/// What is known of the sparse index while appending.
+#[derive(Debug)]
+pub(crate) struct Sparse {
+    bytes_since: usize,
+    /// At least the largest timestamp so far; `None` while the entries of before a restart have
+    /// not been looked at.
+    max_timestamp: Option<i64>,
+    recent: VecDeque<Offset>,
+    /// Whether rows below `recent` may exist.
+    older: bool,
+}
+
+impl Default for Sparse {
+    fn default() -> Self {
+        Self { bytes_since: 0, max_timestamp: Some(-1), recent: VecDeque::new(), older: false }
+    }
+}
+
+/// How to delete the sparse rows from an offset on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SparseCut {
+    /// Exactly these.
+    Points(Vec<Offset>),
+    /// Everything from here on.
+    From(Offset),
+}
+
+/// What one partition's log is.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) deleted: bool,
+    /// Counts the changes that can invalidate a read under way.
+    pub(crate) generation: u64,
+    seq: u64,
+    /// The command up to which RocksDB has everything.
+    pub(crate) written_seq: u64,
+    pub(crate) first: Index,
+    /// `None` when the log never held anything.
+    pub(crate) next: Option<Index>,
+    pub(crate) last: Option<LogId>,
+    pub(crate) purged: Option<PurgedRow>,
+    pub(crate) log_start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) epochs: Vec<Epoch>,
+    pub(crate) tail: Tail,
+    pub(crate) vote: Option<Bytes>,
+    pub(crate) committed: Option<Bytes>,
+    /// The checkpoint saved last, until RocksDB has it.
+    pub(crate) checkpoint: Option<(u64, Bytes)>,
+    sparse: Sparse,
+}
+
+/// What a change frees or takes in the tail cache.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) op: Op,
+    pub(crate) seq: u64,
+    pub(crate) cached: usize,
+    pub(crate) freed: usize,
+}
+
+impl State {
+    /// A log as found on disk.
+    pub(crate) fn recovered(found: crate::recovery::Found) -> Self {
+        let purged_index = found.purged.map(|row| row.purged.index.0.saturating_add(1));
+        let end =
+            found.last.map_or(found.purged.map_or(Offset(0), |row| row.next_offset), |last| {
+                last.next_offset()
+            });
+        let last = found
+            .last
+            .map(|last| LogId { term: last.term, index: last.index })
+            .or(found.purged.map(|row| row.purged));
+        let next = last.map(|last| Index(last.index.0.saturating_add(1)));
+        let first = match (found.first, found.last) {
+            (Some(first), Some(_)) => Index(first.0.max(purged_index.unwrap_or(0))),
+            _ => next.unwrap_or_default(),
+        };
+        let kept = found.last.is_some();
+        Self {
+            first,
+            next,
+            last,
+            purged: found.purged,
+            log_start: found.log_start.max(found.purged.map_or(Offset(0), |row| row.next_offset)),
+            end,
+            epochs: found.epochs,
+            vote: found.vote,
+            committed: found.committed,
+            sparse: Sparse {
+                max_timestamp: if kept { None } else { Some(-1) },
+                older: kept,
+                ..Sparse::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Both ends of the log.
+    pub(crate) fn log_state(&self) -> LogState {
+        LogState {
+            purged: self.purged.map(|row| row.purged),
+            last: self.last,
+            log_start_offset: self.log_start,
+            end_offset: self.end,
+        }
+    }
+
+    /// The index behind the last entry; `first` when there is none.
+    pub(crate) fn next_index(&self) -> Index {
+        self.next.unwrap_or(self.first)
+    }
+
+    /// Whether timestamps of before a restart must be looked at before a batch is appended.
+    pub(crate) fn timestamps_unknown(&self) -> bool {
+        self.sparse.max_timestamp.is_none()
+    }
+
+    /// Supplies what [`State::timestamps_unknown`] asked for.
+    pub(crate) fn set_max_timestamp(&mut self, max_timestamp: i64) {
+        self.sparse.max_timestamp.get_or_insert(max_timestamp);
+    }
+
+    /// The number of the next command.
+    pub(crate) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Places `entries` behind the last one.
+    pub(crate) fn append(
+        &mut self,
+        id: PartitionId,
+        entries: Vec<Prepared>,
+    ) -> Result<Change, String> {
+        self.check_order(&entries)?;
+        let seq = self.next_seq();
+        let mut records = Vec::with_capacity(entries.len());
+        let (mut epochs, mut sparse, mut cached) = (Vec::new(), Vec::new(), 0);
+        for entry in entries {
+            self.begin_epoch(entry.new.term, entry.new.index, &mut epochs);
+            sparse.extend(self.index_sparsely(&entry));
+            let (record, bytes) = self.place(id, entry, seq);
+            cached += bytes;
+            records.push(record);
+        }
+        Ok(Change { op: Op::Append { records, epochs, sparse }, seq, cached, freed: 0 })
+    }
+
+    fn check_order(&self, entries: &[Prepared]) -> Result<(), String> {
+        let mut next = self.next;
+        let mut term = self.last.map_or(Term(0), |last| last.term);
+        let mut end = self.end.0;
+        for entry in entries {
+            let index = entry.new.index;
+            if next.is_some_and(|next| next != index) {
+                return Err(format!("index {index} does not follow the last entry"));
+            }
+            if entry.new.term < term {
+                return Err(format!("term {} is below the last entry's {term}", entry.new.term));
+            }
+            term = entry.new.term;
+            next = Some(Index(index.0.checked_add(1).ok_or("no index is left")?));
+            end = end.checked_add(i64::from(entry.record_count)).ok_or("no offset is left")?;
+        }
+        Ok(())
+    }
+
+    fn begin_epoch(&mut self, term: Term, first_index: Index, rows: &mut Vec<Epoch>) {
+        if self.epochs.last().is_some_and(|last| last.term == term) {
+            return;
+        }
+        let epoch = Epoch { term, first_index, start_offset: self.end };
+        self.epochs.push(epoch);
+        rows.push(epoch);
+    }
+
+    fn index_sparsely(&mut self, entry: &Prepared) -> Option<SparseRow> {
+        let due = entry.new.kind == EntryKind::Batch && self.sparse.bytes_since >= SPARSE_BYTES;
+        let before = self.sparse.max_timestamp.unwrap_or(i64::MAX);
+        if let Some(max) = &mut self.sparse.max_timestamp {
+            *max = (*max).max(entry.max_timestamp);
+        }
+        self.sparse.bytes_since += entry.bytes();
+        if !due {
+            return None;
+        }
+        self.sparse.bytes_since = entry.bytes();
+        self.sparse.recent.push_back(self.end);
+        if self.sparse.recent.len() > SPARSE_RECENT_MAX {
+            self.sparse.recent.pop_front();
+            self.sparse.older = true;
+        }
+        let index = entry.new.index;
+        Some(SparseRow { offset: self.end, index, max_timestamp_before: before })
+    }
+
+    fn place(&mut self, id: PartitionId, prepared: Prepared, seq: u64) -> (StoredRecord, usize) {
+        let Prepared { new, record_count, max_timestamp, leader_epoch, mut value } = prepared;
+        let head = Head {
+            index: new.index,
+            term: new.term,
+            kind: new.kind,
+            base_offset: self.end,
+            record_count,
+            max_timestamp,
+            payload_bytes: value.len() - RECORD_HEADER_BYTES,
+        };
+        record::seal(id, &head, leader_epoch, &mut value);
+        let value = value.freeze();
+        let cached = self.tail.push(head.entry(value.slice(RECORD_HEADER_BYTES..)), seq);
+        if self.next.is_none() {
+            self.first = new.index;
+        }
+        self.next = Some(Index(new.index.0 + 1));
+        self.last = Some(LogId { term: new.term, index: new.index });
+        self.end = head.next_offset();
+        (StoredRecord { index: new.index, base_offset: head.base_offset, value }, cached)
+    }
+
+    /// What an entry at `index` is, if memory knows it.
+    pub(crate) fn head(&self, index: Index) -> Option<Head> {
+        self.tail.get(index).map(Head::of)
+    }
+
+    /// Removes every entry after `last`, which is kept, or all of them.
+    pub(crate) fn truncate_after(&mut self, last: Option<Head>) -> Option<Change> {
+        let from = last.map_or(self.first, |head| Index(head.index.0 + 1));
+        let next = self.next.filter(|next| *next > from)?;
+        let to_last = Index(next.0 - 1);
+        let freed = self.tail.truncate_after(last.map(|head| head.index));
+        let dropped = self.epochs.partition_point(|epoch| epoch.first_index < from);
+        let epochs = self.epochs.drain(dropped..).map(|epoch| epoch.term).collect();
+        self.last = match last {
+            Some(head) => Some(LogId { term: head.term, index: head.index }),
+            None => self.purged.map(|row| row.purged),
+        };
+        self.end = match last {
+            Some(head) => head.next_offset(),
+            None => self.purged.map_or(Offset(0), |row| row.next_offset),
+        };
+        self.next = self.last.map(|last| Index(last.index.0 + 1));
+        self.log_start = self.log_start.min(self.end);
+        self.generation += 1;
+        let sparse = self.cut_sparse();
+        let seq = self.next_seq();
+        Some(Change { op: Op::Truncate { from, to_last, epochs, sparse }, seq, cached: 0, freed })
+    }
+
+    fn cut_sparse(&mut self) -> SparseCut {
+        let kept = self.sparse.recent.partition_point(|offset| *offset < self.end);
+        let points: Vec<Offset> = self.sparse.recent.drain(kept..).collect();
+        if kept == 0 && self.sparse.older {
+            SparseCut::From(self.end)
+        } else {
+            SparseCut::Points(points)
+        }
+    }
+
+    /// Forgets entries up to and including `upto`; `next_offset` is the offset behind it.
+    pub(crate) fn purge(&mut self, upto: LogId, next_offset: Offset) -> Option<Change> {
+        if self.purged.is_some_and(|row| row.purged.index >= upto.index) {
+            return None;
+        }
+        let row = PurgedRow { purged: upto, next_offset };
+        let freed = self.tail.purge(upto.index);
+        let next = Index(upto.index.0.saturating_add(1));
+        if self.last.is_none_or(|last| last.index <= upto.index) {
+            self.last = Some(upto);
+            self.next = Some(next);
+            self.end = next_offset;
+        }
+        self.first = next;
+        self.purged = Some(row);
+        self.log_start = self.log_start.max(next_offset);
+        let begun = self.epochs.partition_point(|epoch| epoch.first_index <= next);
+        let epochs = self.epochs.drain(..begun.saturating_sub(1)).map(|epoch| epoch.term).collect();
+        let seq = self.next_seq();
+        Some(Change { op: Op::Purge { row, epochs }, seq, cached: 0, freed })
+    }
+
+    /// Begins anew behind `boundary`.
+    pub(crate) fn reset(&mut self, boundary: LogId, next_offset: Offset) -> Change {
+        let row = PurgedRow { purged: boundary, next_offset };
+        let freed = self.tail.truncate_after(None);
+        let epochs = self.epochs.drain(..).map(|epoch| epoch.term).collect();
+        self.last = Some(boundary);
+        self.first = Index(boundary.index.0.saturating_add(1));
+        self.next = Some(self.first);
+        self.purged = Some(row);
+        self.log_start = next_offset;
+        self.end = next_offset;
+        self.sparse = Sparse::default();
+        self.generation += 1;
+        let seq = self.next_seq();
+        Change { op: Op::Reset { row, epochs }, seq, cached: 0, freed }
+    }
+
+    /// Ends the log.
+    pub(crate) fn delete(&mut self) -> Change {
+        self.deleted = true;
+        self.generation += 1;
+        let freed = self.tail.truncate_after(None);
+        let seq = self.next_seq();
+        Change { op: Op::Delete, seq, cached: 0, freed }
+    }
+
+    /// Notes that RocksDB has everything up to command `seq`.
+    pub(crate) fn written(&mut self, seq: u64) {
+        self.written_seq = self.written_seq.max(seq);
+        if self.checkpoint.as_ref().is_some_and(|(saved, _)| *saved <= seq) {
+            self.checkpoint = None;
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The writer thread: many partitions' commands, in order, into one RocksDB batch after another.
+//!
+//! A group is what has queued up while the one before it was written, so that no delay is needed.
+//! It is written unsynced and handed to the sync thread, so that sync *k* overlaps write *k+1*.
+//!
+//! Invariants:
+//! - Commands reach RocksDB in the order they were queued.
+//! - After the first failure nothing more is written; what is queued is handed on to be failed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rocksdb::WriteBatch;
+
+use crate::command::{Command, Op, StoredRecord};
+use crate::core::Core;
+use crate::db::{Db, Family};
+use crate::keys::{self, BucketId, Tag};
+use crate::partition::Partition;
+use crate::queue::Group;
+use crate::rows::{self, PurgedRow, Segment};
+use crate::state::SparseCut;
+use crate::{Error, Index, Offset, PartitionId, Result, Term};
+
+const GROUP_BYTES_MAX: usize = 4 << 20;
+const GROUP_COMMANDS_MAX: usize = 512;
+/// What RocksDB's batch adds to a record, at most.
+const RECORD_OVERHEAD: usize = 32;
+/// Up to this many keys are deleted one by one; a range deletion costs every later read a little.
+const POINT_DELETES_MAX: u64 = 256;
+
+/// Runs until the engine is closed and everything is written, or something fails.
+pub(crate) fn run(core: &Core, db: &Db) {
+    let end = HandOverAtEnd { core };
+    let mut writer = Writer { core, db, meta: db.meta(), bucket: None };
+    loop {
+        let commands = next_group(core);
+        if commands.is_empty() {
+            break;
+        }
+        if !core.is_failed() {
+            if let Err(error) = writer.write(&commands) {
+                core.fail(&error);
+            } else {
+                publish(core, &commands);
+            }
+        }
+        hand_over(core, commands);
+    }
+    drop(end);
+}
+
+/// Closes the sync thread's queue however the writer ends.
+struct HandOverAtEnd<'a> {
+    core: &'a Core,
+}
+
+impl Drop for HandOverAtEnd<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.core.fail(&Error::Closed);
+            let commands = self.core.commands.drain(|_| true);
+            hand_over(self.core, commands);
+        }
+        self.core.groups.close();
+    }
+}
+
+fn next_group(core: &Core) -> Vec<Command> {
+    let (mut bytes, mut count) = (0, 0);
+    core.commands.drain(|next| {
+        let first = count == 0;
+        bytes += next.bytes;
+        count += 1;
+        first || (bytes <= GROUP_BYTES_MAX && count <= GROUP_COMMANDS_MAX)
+    })
+}
+
+fn hand_over(core: &Core, commands: Vec<Command>) {
+    let lazy = commands.iter().all(|command| command.done.is_none());
+    if lazy {
+        core.room.give_back(commands.iter().map(|command| command.bytes).sum());
+        return;
+    }
+    if let Err(group) = core.groups.push(Group { commands }) {
+        crate::sync::complete(core, vec![group], &Err(Error::Closed));
+    }
+}
+
+/// Lets readers find the group's entries on disk and the tail cache drop them.
+fn publish(core: &Core, commands: &[Command]) {
+    for command in commands {
+        if let Some(partition) = &command.partition {
+            partition.state.lock().written(command.seq);
+        }
+    }
+    core.evict();
+}
+
+struct Writer<'db> {
+    core: &'db Core,
+    db: &'db Db,
+    meta: Family<'db>,
+    /// The bucket written last: looking up a family takes a lock and a string.
+    bucket: Option<(BucketId, Family<'db>)>,
+}
+
+impl<'db> Writer<'db> {
+    fn write(&mut self, commands: &[Command]) -> Result<()> {
+        let bytes: usize = commands.iter().map(|c| c.bytes + RECORD_OVERHEAD).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(bytes + (4 << 10));
+        let mut closed = Vec::new();
+        for command in commands {
+            self.add(command, &mut batch, &mut closed)?;
+        }
+        self.db.write(batch)?;
+        self.core.counters.write_groups.fetch_add(1, Ordering::Relaxed);
+        closed.into_iter().try_for_each(|id| self.db.flush_bucket(id))
+    }
+
+    fn add(
+        &mut self,
+        command: &Command,
+        batch: &mut WriteBatch,
+        closed: &mut Vec<BucketId>,
+    ) -> Result<()> {
+        let partition = command.partition.as_ref();
+        match (&command.op, partition) {
+            (Op::Node { key, value }, _) => batch.put_cf(&self.db.node(), key, value),
+            (Op::Row { key, value }, _) => batch.put_cf(&self.meta, key, value),
+            (Op::Append { records, epochs, sparse }, Some(partition)) => {
+                closed.extend(self.append(partition, records, batch)?);
+                for row in epochs {
+                    batch.put_cf(&self.meta, keys::epoch(partition.id, row.term), rows::epoch(row));
+                }
+                for row in sparse {
+                    let key = keys::sparse(partition.id, row.offset);
+                    batch.put_cf(&self.meta, key, rows::sparse(row));
+                }
+            }
+            (Op::Truncate { from, to_last, epochs, sparse }, Some(partition)) => {
+                self.truncate(partition, *from, *to_last, batch)?;
+                self.delete_epochs(partition.id, epochs, batch);
+                self.cut_sparse(partition.id, sparse, batch);
+            }
+            (Op::Purge { row, epochs }, Some(partition)) => {
+                self.purge(partition, row, batch);
+                self.delete_epochs(partition.id, epochs, batch);
+            }
+            (Op::Reset { row, epochs }, Some(partition)) => {
+                self.clear(partition, batch)?;
+                self.delete_epochs(partition.id, epochs, batch);
+                self.put_purged(partition.id, row, batch);
+                let start = rows::offset(row.next_offset);
+                batch.put_cf(&self.meta, keys::one(Tag::LogStart, partition.id), start);
+            }
+            (Op::Delete, Some(partition)) => self.delete(partition, batch)?,
+            (_, None) => return Err(Error::Closed),
+        }
+        Ok(())
+    }
+
+    /// Puts the records into the active bucket; returns the bucket closed for it, if one was.
+    fn append(
+        &mut self,
+        partition: &Arc<Partition>,
+        records: &[StoredRecord],
+        batch: &mut WriteBatch,
+    ) -> Result<Option<BucketId>> {
+        let Some(first) = records.first() else { return Ok(None) };
+        let bytes: usize = records.iter().map(|record| record.value.len()).sum();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let target = self.core.buckets.lock().target(partition.class, bytes, self.db, batch);
+        let (bucket, closed) = target?;
+        self.begin_segment(partition, first, bucket, batch);
+        let family = self.family(partition, bucket, first.index)?;
+        for record in records {
+            batch.put_cf(&family, keys::data(partition.id, record.index), &record.value);
+        }
+        self.core.counters.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(closed)
+    }
+
+    fn begin_segment(
+        &self,
+        partition: &Partition,
+        first: &StoredRecord,
+        bucket: BucketId,
+        batch: &mut WriteBatch,
+    ) {
+        let mut segments = partition.segments.lock();
+        if segments.last().is_some_and(|last| last.bucket == bucket) {
+            return;
+        }
+        let segment = Segment { first: first.index, bucket, first_offset: first.base_offset };
+        segments.push(segment);
+        let key = keys::directory(partition.id, first.index);
+        batch.put_cf(&self.meta, key, rows::segment(&segment));
+    }
+
+    fn family(&mut self, partition: &Partition, id: BucketId, at: Index) -> Result<Family<'db>> {
+        if let Some((cached, family)) = &self.bucket
+            && *cached == id
+        {
+            return Ok(Arc::clone(family));
+        }
+        let missing = || partition.corrupt(at, "bucket (missing)");
+        let family = self.db.bucket(id).ok_or_else(missing)?;
+        self.bucket = Some((id, Arc::clone(&family)));
+        Ok(family)
+    }
+
+    fn truncate(
+        &mut self,
+        partition: &Partition,
+        from: Index,
+        to_last: Index,
+        batch: &mut WriteBatch,
+    ) -> Result<()> {
+        let end = Index(to_last.0.saturating_add(1));
+        for (segment, from, end) in partition.parts(from, end) {
+            let family = self.family(partition, segment.bucket, from)?;
+            if end.0 - from.0 > POINT_DELETES_MAX {
+                let range = (keys::data(partition.id, from), keys::data(partition.id, end));
+                batch.delete_range_cf(&family, range.0, range.1);
+            } else {
+                for index in from.0..end.0 {
+                    batch.delete_cf(&family, keys::data(partition.id, Index(index)));
+                }
+            }
+        }
+        let mut segments = partition.segments.lock();
+        while let Some(segment) = segments.pop_if(|segment| segment.first >= from) {
+            batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));
+        }
+        Ok(())
+    }
+
+    /// Drops the segments behind a purge. The last one stays: its bucket may get more entries.
+    fn purge(&self, partition: &Partition, row: &PurgedRow, batch: &mut WriteBatch) {
+        self.put_purged(partition.id, row, batch);
+        let mut segments = partition.segments.lock();
+        let begun = segments.partition_point(|segment| segment.first.0 <= row.purged.index.0 + 1);
+        for segment in segments.drain(..begun.saturating_sub(1)) {
+            batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));
+        }
+    }
+
+    fn put_purged(&self, id: PartitionId, row: &PurgedRow, batch: &mut WriteBatch) {
+        batch.put_cf(&self.meta, keys::one(Tag::Purged, id), rows::purged(row));
+    }
+
+    fn delete_epochs(&self, id: PartitionId, epochs: &[Term], batch: &mut WriteBatch) {
+        for term in epochs {
+            batch.delete_cf(&self.meta, keys::epoch(id, *term));
+        }
+    }
+
+    fn cut_sparse(&self, id: PartitionId, cut: &SparseCut, batch: &mut WriteBatch) {
+        match cut {
+            SparseCut::Points(offsets) => {
+                for offset in offsets {
+                    batch.delete_cf(&self.meta, keys::sparse(id, *offset));
+                }
+            }
+            SparseCut::From(offset) => {
+                let (start, end) = (keys::sparse(id, *offset), keys::sparse(id, Offset(i64::MAX)));
+                batch.delete_range_cf(&self.meta, start, end);
+            }
+        }
+    }
+
+    /// Removes all entries, directory rows and sparse rows.
+    fn clear(&mut self, partition: &Partition, batch: &mut WriteBatch) -> Result<()> {
+        let segments = std::mem::take(&mut *partition.segments.lock());
+        let start = keys::data(partition.id, Index(0));
+        let end = keys::data_end(partition.id);
+        for segment in segments {
+            let family = self.family(partition, segment.bucket, segment.first)?;
+            batch.delete_range_cf(&family, start.as_slice(), end.as_slice());
+            batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));
+        }
+        let (start, end) = keys::all(Tag::Sparse, partition.id);
+        batch.delete_range_cf(&self.meta, start, end);
+        Ok(())
+    }
+
+    fn delete(&mut self, partition: &Partition, batch: &mut WriteBatch) -> Result<()> {
+        self.clear(partition, batch)?;
+        let (start, end) = keys::all(Tag::Epoch, partition.id);
+        batch.delete_range_cf(&self.meta, start, end);
+        for tag in
+            [Tag::Partition, Tag::Vote, Tag::Committed, Tag::Checkpoint, Tag::Purged, Tag::LogStart]
+        {
+            batch.delete_cf(&self.meta, keys::one(tag, partition.id));
+        }
+        Ok(())
+    }
+}
