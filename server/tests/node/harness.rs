@@ -182,7 +182,6 @@ pub(crate) const NO_SEQUENCE: Sequence = Sequence { producer_id: -1, first: -1 }
 pub(crate) fn batch(values: &[&str], sequence: Sequence) -> Bytes {
     let record = |(i, value): (usize, &&str)| {
         let i = i32::try_from(i).unwrap();
-        let step = if sequence.first < 0 { 0 } else { i };
         Record {
             transactional: false,
             control: false,
@@ -192,7 +191,7 @@ pub(crate) fn batch(values: &[&str], sequence: Sequence) -> Bytes {
             producer_epoch: if sequence.producer_id < 0 { -1 } else { 0 },
             timestamp_type: TimestampType::Creation,
             offset: i64::from(i),
-            sequence: sequence.first + step,
+            sequence: sequence.first + i,
             timestamp: 1_000 + i64::from(i),
             key: None,
             value: Some(Bytes::copy_from_slice(value.as_bytes())),

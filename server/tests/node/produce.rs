@@ -47,7 +47,7 @@ async fn a_batch_sent_again_is_answered_with_its_first_offset() {
     let node = start(dir.path()).await;
     let mut client = Client::connect(&node).await;
     client.create_topic("t", 1).await;
-    let init = InitProducerIdRequest::default().with_transaction_timeout_ms(1000);
+    let init = InitProducerIdRequest::default().with_transactional_id(None);
     let producer_id = client.ask(&init, 4).await.producer_id.0;
     let nth = |first| batch(&["x", "y"], Sequence { producer_id, first });
     for first in [0, 2, 4, 6, 8] {
