@@ -1,0 +1,1 @@
+//! The way of a batch through its queue, step by step.
