@@ -144,9 +144,8 @@ impl Client {
         let request = DeleteTopicsRequest::default()
             .with_topic_names(vec![topic_name(name)])
             .with_timeout_ms(millis(self.cluster.config.request_timeout));
-        let answer = self
-            .retry(async || self.cluster.controller().await?.call(&request).await)
-            .await?;
+        let answer =
+            self.retry(async || self.cluster.controller().await?.call(&request).await).await?;
         self.cluster.forget(name);
         answer.responses.iter().try_for_each(|deleted| {
             let code = ErrorCode::try_from_code(deleted.error_code);
@@ -168,8 +167,7 @@ impl Client {
             .with_resource_name(StrBytes::from_string(name.to_owned()))
             .with_configuration_keys(None);
         let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        let answer =
-            self.retry(async || self.cluster.any().await?.call(&request).await).await?;
+        let answer = self.retry(async || self.cluster.any().await?.call(&request).await).await?;
         let mut configs = Vec::new();
         for result in answer.results {
             let message = result.error_message.as_deref();
@@ -281,8 +279,7 @@ fn offsets_request(topic: &str, partition: i32, at: Position) -> ListOffsetsRequ
         .with_partition_index(partition)
         .with_current_leader_epoch(-1)
         .with_timestamp(timestamp);
-    let topic = ListOffsetsTopic::default()
-        .with_name(topic_name(topic))
-        .with_partitions(vec![partition]);
+    let topic =
+        ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
     ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic])
 }

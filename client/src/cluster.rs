@@ -280,7 +280,9 @@ mod tests {
     use crate::Error;
 
     fn partition(number: i32, leader: i32) -> MetadataResponsePartition {
-        MetadataResponsePartition::default().with_partition_index(number).with_leader_id(leader.into())
+        MetadataResponsePartition::default()
+            .with_partition_index(number)
+            .with_leader_id(leader.into())
     }
 
     #[test]

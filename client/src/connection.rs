@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -98,7 +100,8 @@ impl Connection {
     fn start(stream: TcpStream, address: &str, config: &Config) -> Self {
         let (reader, writer) = stream.into_split();
         let (outgoing, requests) = mpsc::unbounded_channel();
-        let state = State { next_id: 0, waiting: HashMap::new(), outgoing: Some(outgoing), death: None };
+        let state =
+            State { next_id: 0, waiting: HashMap::new(), outgoing: Some(outgoing), death: None };
         let shared = Arc::new(Shared {
             broker: address.to_owned(),
             client_id: StrBytes::from_string(config.client_id.clone()),
@@ -122,7 +125,8 @@ impl Connection {
             answer = decode_api_versions(bytes, 0)?;
         }
         Error::check(answer.error_code, None, || format!("versions of {}", self.shared.broker))?;
-        let ranges = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
+        let ranges =
+            answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
         self.versions = ranges.collect();
         Ok(())
     }

@@ -96,7 +96,8 @@ impl Consumer {
 
     /// Adds a partition, to be read from `offset`; one that is assigned already is moved there.
     pub fn assign(&mut self, topic: &str, partition: i32, offset: i64) {
-        let assigned = Assigned { position: offset, high_watermark: None, failures: 0, not_before: None };
+        let assigned =
+            Assigned { position: offset, high_watermark: None, failures: 0, not_before: None };
         self.assigned.insert((Arc::from(topic), partition), assigned);
     }
 
@@ -204,9 +205,7 @@ impl Consumer {
             match topics.iter_mut().find(|known| known.topic.as_str() == &**topic) {
                 Some(known) => known.partitions.push(data),
                 None => topics.push(
-                    FetchTopic::default()
-                        .with_topic(topic_name(topic))
-                        .with_partitions(vec![data]),
+                    FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![data]),
                 ),
             }
         }
@@ -264,7 +263,11 @@ impl Consumer {
         match ErrorCode::try_from_code(data.error_code) {
             None => {}
             Some(ErrorCode::OffsetOutOfRange) => {
-                return Err(Error::OffsetOutOfRange { topic, partition, offset: assigned.position });
+                return Err(Error::OffsetOutOfRange {
+                    topic,
+                    partition,
+                    offset: assigned.position,
+                });
             }
             Some(code) if code.is_retriable() => {
                 tracing::debug!(topic, partition, %code, "cannot fetch, will try again");
@@ -281,8 +284,12 @@ impl Consumer {
         assigned.high_watermark = Some(data.high_watermark);
         let records = data.records.unwrap_or_default();
         let offset = assigned.position;
-        read_batches(key, records, &mut assigned.position, all)
-            .map_err(|reason| Error::Corrupt { topic, partition, offset, reason })
+        read_batches(key, records, &mut assigned.position, all).map_err(|reason| Error::Corrupt {
+            topic,
+            partition,
+            offset,
+            reason,
+        })
     }
 
     fn try_later(&mut self, key: &Key) {
@@ -303,7 +310,8 @@ impl Consumer {
                     self.refresh_failures += 1;
                     let pause = cluster.config.backoff(self.refresh_failures);
                     tracing::debug!(%error, ?pause, "no metadata, will try again");
-                    for (_, assigned) in self.assigned.iter_mut().filter(|(key, _)| key.0 == topic) {
+                    for (_, assigned) in self.assigned.iter_mut().filter(|(key, _)| key.0 == topic)
+                    {
                         assigned.not_before = Some(Instant::now() + pause);
                     }
                     return Ok(());

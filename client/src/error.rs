@@ -54,7 +54,9 @@ pub enum Error {
         topic: String,
     },
     /// The topic has no partition of that number.
-    #[error("the topic {topic} has no partition {partition}; it has {count} partitions, counted from 0")]
+    #[error(
+        "the topic {topic} has no partition {partition}; it has {count} partitions, counted from 0"
+    )]
     UnknownPartition {
         /// The topic.
         topic: String,
@@ -159,7 +161,11 @@ impl Error {
     }
 
     /// Turns a response's error code and message into a result.
-    pub(crate) fn check(code: i16, message: Option<&str>, what: impl FnOnce() -> String) -> Result<()> {
+    pub(crate) fn check(
+        code: i16,
+        message: Option<&str>,
+        what: impl FnOnce() -> String,
+    ) -> Result<()> {
         match ErrorCode::try_from_code(code) {
             None => Ok(()),
             Some(code) => {

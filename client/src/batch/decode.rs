@@ -70,7 +70,15 @@ impl Batch {
             .filter(|end| base_offset >= 0 && last_delta >= 0 && *end > base_offset)
             .ok_or_else(|| format!("the batch at {base_offset} ends {last_delta} later"))?;
         let payload = bytes.slice(HEADER_BYTES..);
-        Ok(Self { base_offset, end_offset, attributes, first_timestamp, max_timestamp, count, payload })
+        Ok(Self {
+            base_offset,
+            end_offset,
+            attributes,
+            first_timestamp,
+            max_timestamp,
+            count,
+            payload,
+        })
     }
 
     /// Its records with their offsets; none if it holds transaction markers.
@@ -106,7 +114,9 @@ impl Batch {
         let offset = self.base_offset.checked_add(offset_delta);
         let offset = offset
             .filter(|offset| (self.base_offset..self.end_offset).contains(offset))
-            .ok_or_else(|| format!("a record {offset_delta} after offset {}", self.base_offset))?;
+            .ok_or_else(|| {
+            format!("a record {offset_delta} after offset {}", self.base_offset)
+        })?;
         let key = field(&mut body)?;
         let value = field(&mut body)?;
         let headers = headers(&mut body)?;

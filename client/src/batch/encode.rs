@@ -141,7 +141,9 @@ fn record_bytes(record: &Record, timestamp_delta: i64, offset_delta: i32) -> usi
     let headers: usize = record
         .headers
         .iter()
-        .map(|header| field_bytes(Some(header.name.as_bytes())) + field_bytes(header.value.as_deref()))
+        .map(|header| {
+            field_bytes(Some(header.name.as_bytes())) + field_bytes(header.value.as_deref())
+        })
         .sum();
     1 + varint_bytes(timestamp_delta)
         + varint_bytes(offset_delta.into())

@@ -121,7 +121,9 @@ async fn a_request_that_is_not_answered_in_time_gives_the_connection_up() {
 async fn a_request_the_broker_does_not_know_is_refused_by_name() {
     let (connection, _peer) = pair(Config::default()).await;
     let error = connection.version::<kafka_protocol::messages::FetchRequest>().unwrap_err();
-    assert!(matches!(error, Error::Unsupported { api, .. } if api == <kafka_protocol::messages::FetchRequest as Api>::NAME));
+    assert!(
+        matches!(error, Error::Unsupported { api, .. } if api == <kafka_protocol::messages::FetchRequest as Api>::NAME)
+    );
 }
 
 proptest! {

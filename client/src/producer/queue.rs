@@ -157,7 +157,9 @@ impl Batch {
     }
 
     pub(super) fn push(&mut self, record: &Record, reserved: usize, waiter: Waiter) {
-        let Content::Open(builder) = &mut self.content else { panic!("a closed batch is not open") };
+        let Content::Open(builder) = &mut self.content else {
+            panic!("a closed batch is not open")
+        };
         builder.push(record, now_ms());
         self.reserved += reserved;
         self.waiters.push(waiter);
@@ -171,7 +173,12 @@ impl Batch {
     }
 
     /// The batch as it goes on the wire.
-    fn stamp(&mut self, identity: Identity, sequence: i32, config: &ProducerConfig) -> Result<Bytes> {
+    fn stamp(
+        &mut self,
+        identity: Identity,
+        sequence: i32,
+        config: &ProducerConfig,
+    ) -> Result<Bytes> {
         if let Content::Open(builder) = &mut self.content {
             let builder = std::mem::replace(builder, Builder::new());
             self.content = Content::Sealed(builder.seal(config.compression)?);

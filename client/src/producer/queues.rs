@@ -196,7 +196,9 @@ impl Queues {
         outcome: &mut Outcome,
     ) {
         let Some(queue) = self.all.get_mut(index) else { return };
-        let Some(position) = queue.in_flight.iter().position(|batch| batch.id == id) else { return };
+        let Some(position) = queue.in_flight.iter().position(|batch| batch.id == id) else {
+            return;
+        };
         let batch = queue.in_flight.remove(position);
         queue.file(batch, answer, limits, outcome);
         self.finish(index, outcome);

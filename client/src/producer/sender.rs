@@ -330,9 +330,10 @@ impl Sender {
     fn mark_all_stale(&mut self, broker: BrokerId) {
         let shared = Arc::clone(&self.shared);
         let queues = shared.queues();
-        let topics = queues.all.iter().filter(|queue| {
-            shared.cluster.leader(&queue.topic, queue.partition) == Some(broker)
-        });
+        let topics = queues
+            .all
+            .iter()
+            .filter(|queue| shared.cluster.leader(&queue.topic, queue.partition) == Some(broker));
         self.stale.extend(topics.map(|queue| Arc::clone(&queue.topic)));
     }
 
@@ -395,9 +396,8 @@ impl Load {
     fn add(&mut self, topic: Arc<str>, partition: i32, index: usize, taken: Taken) {
         self.bytes += taken.bytes.len();
         self.batches.push((index, taken.id));
-        let data = PartitionProduceData::default()
-            .with_index(partition)
-            .with_records(Some(taken.bytes));
+        let data =
+            PartitionProduceData::default().with_index(partition).with_records(Some(taken.bytes));
         self.topics.entry(topic).or_default().push(data);
     }
 }
