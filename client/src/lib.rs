@@ -9,7 +9,7 @@
 //! let client = Client::connect(Config::for_brokers("127.0.0.1:9092")).await?;
 //! let producer = client.producer(ProducerConfig::default());
 //! let delivery = producer.send("greetings", Record::new(Some("en"), "hello")).await?;
-//! println!("at offset {}", delivery.await?.offset);
+//! println!("at offset {:?}", delivery.await?.offset);
 //!
 //! let mut consumer = client.consumer(ConsumerConfig::default());
 //! consumer.assign_at("greetings", 0, Position::Earliest).await?;
