@@ -62,6 +62,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
             Some("see whether the broker runs; its log tells why it does not acknowledge")
         }
         Error::RecordTooLarge { .. } => Some("split it, or keep large values elsewhere"),
+        Error::Broker { code: ErrorCode::MessageTooLarge, .. } => {
+            Some("the topic's max.message.bytes is smaller than a batch; raise it for this topic")
+        }
         Error::Broker { code: ErrorCode::TopicAlreadyExists, .. } => {
             Some("choose another name, or delete it first with `jangbu topic delete NAME`")
         }

@@ -48,20 +48,22 @@ impl Progress {
     pub(crate) fn show(&mut self, done: u64, records: u64) {
         self.last = Instant::now();
         let rate = per_second(records, self.started.elapsed());
-        let message = format!("{} records, {}/s", output::grouped(records), output::grouped(rate));
+        let (count, rate) = (output::grouped(records), output::grouped(rate));
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(message);
+            bar.set_message(format!("{count} records, {rate}/s"));
             return;
         }
-        let part = match (self.unit, self.total) {
-            (_, 0) => String::new(),
-            (Unit::Bytes, total) => {
-                format!(", {} of {}", output::human_bytes(done), output::human_bytes(total))
+        output::note(&match (self.unit, self.total) {
+            (_, 0) => format!("{count} records, {rate}/s"),
+            (Unit::Records, total) => {
+                format!("{count} of {} records, {rate}/s", output::grouped(total))
             }
-            (Unit::Records, total) => format!(" of {}", output::grouped(total)),
-        };
-        output::note(&format!("{message}{part}"));
+            (Unit::Bytes, total) => {
+                let (done, total) = (output::human_bytes(done), output::human_bytes(total));
+                format!("{count} records, {rate}/s, {done} of {total}")
+            }
+        });
     }
 
     /// Takes the bar away.

@@ -11,6 +11,8 @@
 //! - A batch keeps its sequence and bytes over all attempts, so that the broker recognises it.
 //! - After a failure nothing of the partition is sent until all its answers are in; then the failed
 //!   batches go first, in their order.
+//! - Until an identity's first batch is acknowledged there is one in flight: Kafka takes any first
+//!   sequence of a producer it does not know, so the second batch could get in before the first.
 //! - If a batch is given up, the sequences behind it can never be accepted (KIP-360). The partition
 //!   then takes a new identity, and batches that may be in the log under the old one are given up too.
 
@@ -42,6 +44,8 @@ pub(super) struct Queue {
     identity: Option<Lease>,
     burned: u64,
     next_sequence: i32,
+    /// The newest batch acknowledged under the present identity.
+    acknowledged: Option<u64>,
     gap: Option<Gap>,
     pub(super) retry_at: Option<Instant>,
     failures: u32,
@@ -232,6 +236,7 @@ impl Queue {
             identity: None,
             burned: 0,
             next_sequence: 0,
+            acknowledged: None,
             gap: None,
             retry_at: None,
             failures: 0,
@@ -241,7 +246,9 @@ impl Queue {
 
     /// Whether answers must come in before anything else is sent.
     pub(super) fn is_blocked(&self) -> bool {
-        (!self.failed.is_empty() || self.gap.is_some()) && !self.in_flight.is_empty()
+        let is_waiting =
+            !self.failed.is_empty() || self.gap.is_some() || self.acknowledged.is_none();
+        is_waiting && !self.in_flight.is_empty()
     }
 
     /// The oldest identity that may be used for what comes next.
@@ -257,6 +264,7 @@ impl Queue {
             }
             self.identity = Some(lease);
             self.next_sequence = 0;
+            self.acknowledged = None;
         }
         true
     }
@@ -314,6 +322,7 @@ impl Queue {
         match answer {
             Answer::Acknowledged(base) => {
                 self.failures = 0;
+                self.acknowledged = self.acknowledged.max(Some(batch.id));
                 self.ended.push(batch.id);
                 batch.deliver(self.partition, base, outcome);
             }
@@ -325,8 +334,11 @@ impl Queue {
                 self.try_again(batch, &error, limits, outcome);
             }
             // The broker has forgotten this producer. A batch that is surely not in the log can be
-            // sent under a new identity; another one might then be written twice.
-            Answer::OutOfOrder(error) if !batch.in_doubt => {
+            // sent under a new identity. One that may be there could be written twice, and one that
+            // has been overtaken would come too late.
+            Answer::OutOfOrder(error)
+                if !batch.in_doubt && self.acknowledged.is_none_or(|id| id < batch.id) =>
+            {
                 self.gap.get_or_insert(Gap::Refused);
                 self.try_again(batch, &error, limits, outcome);
             }

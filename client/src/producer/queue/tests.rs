@@ -57,6 +57,15 @@ impl Driver {
         Self { queue, waiters, outcome: Outcome::default(), now, generation: 1 }
     }
 
+    /// A queue whose first batch, of one more than `batches`, has been acknowledged.
+    fn proven(batches: u64) -> Self {
+        let mut driver = Self::new(batches + 1);
+        assert_eq!(driver.take().unwrap().sequence, 0);
+        assert_eq!(driver.take(), None, "the first batch goes alone");
+        driver.answer(0, Answer::Acknowledged(Some(69)));
+        driver
+    }
+
     fn take(&mut self) -> Option<Sent> {
         if self.queue.is_blocked() {
             return None;
@@ -103,48 +112,61 @@ impl Sent {
 
 #[test]
 fn a_failed_batch_and_those_behind_it_are_sent_again_in_order_with_their_sequences() {
-    let mut driver = Driver::new(3);
+    let mut driver = Driver::proven(3);
     let first: Vec<Sent> = (0..3).map(|_| driver.take().unwrap()).collect();
-    driver.answer(0, lost(true));
+    driver.answer(1, lost(true));
     assert_eq!(driver.take(), None, "two answers are still to come");
+    driver.answer(3, out_of_order());
     driver.answer(2, out_of_order());
-    driver.answer(1, out_of_order());
     let again: Vec<Sent> = (0..3).map(|_| driver.take().unwrap()).collect();
     assert_eq!(first, again);
-    for id in 0..3 {
-        driver.answer(id, Answer::Acknowledged(Some(70 + i64::try_from(id).unwrap())));
+    for id in 1..4 {
+        driver.answer(id, Answer::Acknowledged(Some(69 + i64::try_from(id).unwrap())));
     }
-    assert_eq!(driver.result(2).unwrap().unwrap(), Delivered { partition: 0, offset: Some(72) });
-    assert_eq!((driver.outcome.delivered, driver.outcome.released), (3, 30));
+    assert_eq!(driver.result(3).unwrap().unwrap(), Delivered { partition: 0, offset: Some(72) });
+    assert_eq!((driver.outcome.delivered, driver.outcome.released), (4, 40));
 }
 
 #[test]
 fn after_a_refused_batch_the_rest_starts_again_under_a_new_identity() {
-    let mut driver = Driver::new(3);
+    let mut driver = Driver::proven(3);
     driver.take().unwrap();
     driver.take().unwrap();
-    driver.answer(0, Answer::Refused(refusal(ErrorCode::MessageTooLarge)));
-    assert_eq!(driver.take(), None, "batch 1 has to be answered first");
-    driver.answer(1, out_of_order());
-    assert!(driver.result(0).unwrap().is_err());
-    assert_eq!(driver.take(), Some(Sent { id: 1, producer_id: 200, sequence: 0 }));
-    assert_eq!(driver.take(), Some(Sent { id: 2, producer_id: 200, sequence: 1 }));
+    driver.answer(1, Answer::Refused(refusal(ErrorCode::MessageTooLarge)));
+    assert_eq!(driver.take(), None, "batch 2 has to be answered first");
+    driver.answer(2, out_of_order());
+    assert!(driver.result(1).unwrap().is_err());
+    assert_eq!(driver.take(), Some(Sent { id: 2, producer_id: 200, sequence: 0 }));
+    driver.answer(2, Answer::Acknowledged(Some(70)));
+    assert_eq!(driver.take(), Some(Sent { id: 3, producer_id: 200, sequence: 1 }));
 }
 
 #[test]
 fn a_batch_that_may_be_in_the_log_is_never_sent_under_another_identity() {
-    let mut driver = Driver::new(3);
+    let mut driver = Driver::proven(3);
     for _ in 0..2 {
         driver.take().unwrap();
     }
-    driver.answer(1, lost(true));
+    driver.answer(2, lost(true));
     driver.now += TIMEOUT;
-    driver.answer(0, lost(true));
-    for id in 0..2 {
+    driver.answer(1, lost(true));
+    for id in 1..3 {
         let error = driver.result(id).unwrap().unwrap_err();
         assert!(matches!(error, Error::Undelivered { in_doubt: true, .. }), "{error}");
     }
-    assert_eq!(driver.take(), Some(Sent { id: 2, producer_id: 200, sequence: 0 }));
+    assert_eq!(driver.take(), Some(Sent { id: 3, producer_id: 200, sequence: 0 }));
+}
+
+#[test]
+fn a_batch_that_was_overtaken_is_given_up_rather_than_written_too_late() {
+    let mut driver = Driver::proven(2);
+    driver.take().unwrap();
+    driver.take().unwrap();
+    driver.answer(1, lost(false));
+    driver.answer(2, Answer::Acknowledged(Some(70)));
+    driver.take().unwrap();
+    driver.answer(1, out_of_order());
+    assert!(driver.result(1).unwrap().is_err());
 }
 
 #[test]
@@ -181,7 +203,8 @@ struct Model {
 
 impl Model {
     fn append(&mut self, sent: Sent) -> Answer {
-        let next = self.next.entry(sent.producer_id).or_default();
+        // Kafka takes any first sequence of a producer it does not know.
+        let next = self.next.entry(sent.producer_id).or_insert(sent.sequence);
         if sent.sequence < *next {
             let at = self.log.iter().position(|id| *id == sent.id).expect("a repeat is in the log");
             return Answer::Acknowledged(Some(i64::try_from(at).unwrap()));
