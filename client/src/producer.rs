@@ -11,8 +11,10 @@
 //!   and restarted brokers: each batch has a sequence number, by which the broker recognises repeats.
 //! - Every record that `send` took gets exactly one answer: its offset or an error.
 
+mod outgoing;
 mod queue;
 mod queues;
+mod request;
 mod sender;
 
 use std::future::Future;
@@ -30,6 +32,9 @@ use crate::{Compression, Error, Record, Result};
 
 use queues::Queues;
 use sender::Sender;
+
+/// A broker that creates a topic because it was asked about it still calls it unknown for a while.
+const CREATION_WAIT: Duration = Duration::from_secs(5);
 
 /// How a producer batches and how long it tries.
 #[derive(Debug, Clone)]
@@ -223,16 +228,23 @@ impl Producer {
             return Ok(());
         }
         let cluster = &self.shared.cluster;
-        let deadline = tokio::time::Instant::now() + cluster.config.request_timeout;
+        let asked = tokio::time::Instant::now();
         let mut failures = 0;
         let known = loop {
-            match cluster.topic(Scope::OrCreate(topic)).await {
-                Err(error) if error.is_retriable() && tokio::time::Instant::now() < deadline => {
-                    failures += 1;
-                    tokio::time::sleep(cluster.config.backoff(failures)).await;
-                }
-                done => break done?,
+            let error = match cluster.topic(Scope::OrCreate(topic)).await {
+                Ok(known) => break known,
+                Err(error) => error,
+            };
+            let patience = match error {
+                Error::UnknownTopic { .. } => CREATION_WAIT,
+                _ if error.is_retriable() => cluster.config.request_timeout,
+                _ => return Err(error),
+            };
+            if asked.elapsed() >= patience {
+                return Err(error);
             }
+            failures += 1;
+            tokio::time::sleep(cluster.config.backoff(failures)).await;
         };
         self.shared.queues().learn(topic, known.partitions.len());
         Ok(())

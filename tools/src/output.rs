@@ -14,7 +14,9 @@ pub(crate) fn log_to_stderr(command: &Command) {
         _ => (LogStyle::Human, "warn"),
     };
     let filter = EnvFilter::builder().parse(filter).unwrap_or_else(|error| {
-        eprintln!("warning: the log filter {filter:?} is not understood ({error}); using info");
+        note(&format!(
+            "warning: the log filter {filter:?} is not understood ({error}); using info"
+        ));
         EnvFilter::new("info")
     });
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
@@ -63,18 +65,19 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
 
 /// Prints something worth knowing on standard error.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints an error and what to do about it on standard error.
 pub(crate) fn error(text: &str, hint: Option<&str>, as_json: bool) {
     if as_json {
-        eprintln!("{}", json!({ "error": text, "hint": hint }));
+        note(&json!({ "error": text, "hint": hint }).to_string());
         return;
     }
-    eprintln!("error: {text}");
+    note(&format!("error: {text}"));
     if let Some(hint) = hint {
-        eprintln!("  try: {hint}");
+        note(&format!("  try: {hint}"));
     }
 }
 
@@ -83,7 +86,7 @@ pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

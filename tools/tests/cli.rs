@@ -2,6 +2,8 @@
 //!
 //! No test here needs a node; those that do are in `node.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};

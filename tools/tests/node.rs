@@ -1,5 +1,7 @@
 //! The binary against a node that it started itself, on free ports read from the banner.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

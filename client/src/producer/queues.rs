@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProducerConfig;
-use super::queue::{Answer, Batch, Due, Lease, Limits, Outcome, Queue, Taken, Waiter};
+use super::outgoing::{Batch, Outcome, Taken, Waiter};
+use super::queue::{Answer, Due, Lease, Limits, Queue};
 use crate::batch::encoded_bytes_max;
 use crate::cluster::BrokerId;
 use crate::partitioner::partition_for_key;

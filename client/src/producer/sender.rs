@@ -8,18 +8,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceResponse};
 use tokio::sync::mpsc;
 
-use super::queue::{Answer, Due, Lease, Limits, Outcome, Taken};
+use super::outgoing::Outcome;
+use super::queue::{Answer, Due, Lease, Limits};
+use super::request::{Load, Sent, failed, read_answer};
 use super::{Shared, add};
 use crate::batch::Identity;
-use crate::client::{millis, topic_name};
+use crate::client::millis;
 use crate::cluster::{BrokerId, Cluster, Scope};
-use crate::connection::Connection;
-use crate::{Error, ErrorCode, Result};
+use crate::{Error, Result};
 
 /// Time that the network may add to what the broker is allowed for one Produce.
 const GRACE: Duration = Duration::from_secs(5);
@@ -51,22 +50,11 @@ struct Broker {
     connecting: Attempts,
 }
 
-/// A batch in a request: its queue and its id.
-type Sent = (usize, u64);
-
 enum Event {
     Produced { broker: BrokerId, batches: Vec<Sent>, result: Result<ProduceResponse> },
     Connected { broker: BrokerId, result: Result<()> },
     Identified(Result<Identity>),
     Refreshed(Result<()>),
-}
-
-/// What goes to one broker with the next request.
-struct Load {
-    connection: Arc<Connection>,
-    batches: Vec<Sent>,
-    topics: HashMap<Arc<str>, Vec<PartitionProduceData>>,
-    bytes: usize,
 }
 
 impl Attempts {
@@ -257,18 +245,11 @@ impl Sender {
     }
 
     fn send(&mut self, broker: BrokerId, load: Load) {
-        let batches = load.batches;
-        let topics = load.topics.into_iter().map(|(topic, partitions)| {
-            let name = topic_name(&topic);
-            TopicProduceData::default().with_name(name).with_partition_data(partitions)
-        });
-        let request = ProduceRequest::default()
-            .with_acks(-1)
-            .with_timeout_ms(millis(self.shared.cluster.config.request_timeout))
-            .with_topic_data(topics.collect());
+        let timeout_ms = millis(self.shared.cluster.config.request_timeout);
+        let (connection, request, batches) = load.into_request(timeout_ms);
         self.brokers.entry(broker).or_default().in_flight += 1;
         let notify = self.notify.clone();
-        let pending = load.connection.submit(&request, GRACE);
+        let pending = connection.submit(&request, GRACE);
         tokio::spawn(async move {
             let result = match pending {
                 Ok(pending) => pending.answer().await,
@@ -388,20 +369,6 @@ impl Sender {
     }
 }
 
-impl Load {
-    fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, batches: Vec::new(), topics: HashMap::new(), bytes: 0 }
-    }
-
-    fn add(&mut self, topic: Arc<str>, partition: i32, index: usize, taken: Taken) {
-        self.bytes += taken.bytes.len();
-        self.batches.push((index, taken.id));
-        let data =
-            PartitionProduceData::default().with_index(partition).with_records(Some(taken.bytes));
-        self.topics.entry(topic).or_default().push(data);
-    }
-}
-
 async fn identify(cluster: &Cluster) -> Result<Identity> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
@@ -411,53 +378,4 @@ async fn identify(cluster: &Cluster) -> Result<Identity> {
     let answer = cluster.any().await?.call(&request).await?;
     Error::check(answer.error_code, None, || "a producer id".into())?;
     Ok(Identity { producer_id: answer.producer_id.0, epoch: answer.producer_epoch })
-}
-
-/// What a whole request's failure means for each of its batches.
-fn failed(error: Error) -> Answer {
-    match error {
-        Error::Disconnected { .. } | Error::Timeout { .. } | Error::Malformed { .. } => {
-            Answer::TryAgain { error, in_doubt: true }
-        }
-        error if error.is_retriable() => Answer::TryAgain { error, in_doubt: false },
-        error => Answer::Refused(error),
-    }
-}
-
-fn read_answer(response: &ProduceResponse, topic: &str, partition: i32) -> Answer {
-    let found = response
-        .responses
-        .iter()
-        .filter(|answer| answer.name.as_str() == topic)
-        .flat_map(|answer| &answer.partition_responses)
-        .find(|answer| answer.index == partition);
-    match found {
-        Some(found) => judge(found, topic),
-        None => failed(Error::malformed("a response", format!("{topic}-{partition} is missing"))),
-    }
-}
-
-/// What a partition's answer means for its batch.
-fn judge(answer: &PartitionProduceResponse, topic: &str) -> Answer {
-    let Some(code) = ErrorCode::try_from_code(answer.error_code) else {
-        return Answer::Acknowledged(Some(answer.base_offset).filter(|offset| *offset >= 0));
-    };
-    let what = format!("produce to {topic}-{}", answer.index);
-    let message = answer.error_message.as_deref().filter(|text| !text.is_empty());
-    let error = Error::Broker { what, code, message: message.map(str::to_owned) };
-    match code {
-        ErrorCode::DuplicateSequenceNumber => {
-            Answer::Acknowledged(Some(answer.base_offset).filter(|offset| *offset >= 0))
-        }
-        ErrorCode::OutOfOrderSequenceNumber
-        | ErrorCode::UnknownProducerId
-        | ErrorCode::InvalidProducerEpoch => Answer::OutOfOrder(error),
-        ErrorCode::RequestTimedOut
-        | ErrorCode::NotEnoughReplicasAfterAppend
-        | ErrorCode::NetworkException
-        | ErrorCode::KafkaStorageError => Answer::TryAgain { error, in_doubt: true },
-        ErrorCode::UnknownServerError => Answer::TryAgain { error, in_doubt: true },
-        code if code.is_retriable() => Answer::TryAgain { error, in_doubt: false },
-        _ => Answer::Refused(error),
-    }
 }

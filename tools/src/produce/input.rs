@@ -27,6 +27,9 @@ impl std::fmt::Display for BadRow {
     }
 }
 
+/// The line and the reason of a bad row.
+type Bad = (u64, String);
+
 /// A row to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -106,6 +109,9 @@ enum Kind {
     Csv { from: csv::Reader<Source>, columns: Vec<String>, key: Option<usize> },
 }
 
+/// A line's number and text.
+type Line = (u64, Vec<u8>);
+
 /// Lines without their ends.
 struct Lines {
     from: BufReader<Source>,
@@ -143,7 +149,7 @@ impl Rows {
         Ok(Self { file, kind })
     }
 
-    fn next_row(&mut self) -> Result<Option<Row>, (u64, String)> {
+    fn next_row(&mut self) -> Result<Option<Row>, Bad> {
         match &mut self.kind {
             Kind::Lines { from, separator } => {
                 let Some((line, text)) = from.next()? else { return Ok(None) };
@@ -174,7 +180,7 @@ impl Lines {
         Self { from: BufReader::with_capacity(1 << 16, source), number: 0 }
     }
 
-    fn next(&mut self) -> Result<Option<(u64, Vec<u8>)>, (u64, String)> {
+    fn next(&mut self) -> Result<Option<Line>, Bad> {
         let mut text = Vec::new();
         self.number += 1;
         let bytes = self.from.read_until(b'\n', &mut text);
@@ -191,7 +197,7 @@ impl Lines {
     }
 }
 
-fn split_line(text: Vec<u8>, separator: Option<&[u8]>, line: u64) -> Result<Row, (u64, String)> {
+fn split_line(text: Vec<u8>, separator: Option<&[u8]>, line: u64) -> Result<Row, Bad> {
     let text = Bytes::from(text);
     let Some(separator) = separator else { return Ok(Row { key: None, value: text, line }) };
     let found = text.windows(separator.len()).position(|window| window == separator);
@@ -202,7 +208,7 @@ fn split_line(text: Vec<u8>, separator: Option<&[u8]>, line: u64) -> Result<Row,
     Ok(Row { key: Some(text.slice(..at)), value, line })
 }
 
-fn json_row(text: Vec<u8>, key: Option<&str>, line: u64) -> Result<Row, (u64, String)> {
+fn json_row(text: Vec<u8>, key: Option<&str>, line: u64) -> Result<Row, Bad> {
     let object: Map<String, Value> = serde_json::from_slice(&text)
         .map_err(|error| (line, format!("no JSON object: {error}")))?;
     let key = match key.map(|column| (column, object.get(column))) {
@@ -233,7 +239,7 @@ fn next_csv_row(
     from: &mut csv::Reader<Source>,
     columns: &[String],
     key: Option<usize>,
-) -> Result<Option<Row>, (u64, String)> {
+) -> Result<Option<Row>, Bad> {
     let mut cells = csv::StringRecord::new();
     let before = from.position().line();
     let read = from.read_record(&mut cells).map_err(|error| {

@@ -7,8 +7,9 @@ use kafka_protocol::records::RecordBatchDecoder;
 use proptest::prelude::{Strategy, any, proptest};
 use tokio::sync::oneshot;
 
-use super::{Answer, Batch, Gap, Lease, Limits, Outcome, Queue, Taken};
+use super::{Answer, Gap, Lease, Limits, Queue};
 use crate::batch::Identity;
+use crate::producer::outgoing::{Batch, Outcome, Taken};
 use crate::producer::{Delivered, ProducerConfig};
 use crate::{Error, ErrorCode, Record, Result};
 
