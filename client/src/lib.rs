@@ -1,1 +1,47 @@
 //! A small Kafka client for Rust: metadata, produce and fetch with typed errors.
+//!
+//! It speaks the Kafka protocol and nothing else, so it works with jangbu and with Apache Kafka.
+//!
+//! ```no_run
+//! use jangbu_client::{Client, Config, Position, ProducerConfig, ConsumerConfig, Record};
+//!
+//! # async fn example() -> jangbu_client::Result<()> {
+//! let client = Client::connect(Config::for_brokers("127.0.0.1:9092")).await?;
+//! let producer = client.producer(ProducerConfig::default());
+//! let delivery = producer.send("greetings", Record::new(Some("en"), "hello")).await?;
+//! println!("at offset {:?}", delivery.await?.offset);
+//!
+//! let mut consumer = client.consumer(ConsumerConfig::default());
+//! consumer.assign_at("greetings", 0, Position::Earliest).await?;
+//! for received in consumer.poll(std::time::Duration::from_secs(1)).await? {
+//!     println!("{}: {:?}", received.offset, received.record.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is deliberately not here: consumer groups, transactions, TLS and SASL.
+
+mod api;
+mod batch;
+mod client;
+mod cluster;
+mod compression;
+mod config;
+mod connection;
+mod consumer;
+mod error;
+mod frame;
+mod partitioner;
+mod producer;
+mod record;
+
+pub use client::{Client, NewTopic, Position, TopicConfig};
+pub use cluster::{BrokerId, Partition, Topic};
+pub use compression::Compression;
+pub use config::Config;
+pub use consumer::{Consumer, ConsumerConfig};
+pub use error::{Error, ErrorCode, Result};
+pub use partitioner::{murmur2, partition_for_key};
+pub use producer::{Delivered, Delivery, Producer, ProducerConfig, Stats};
+pub use record::{Header, Received, Record};

@@ -1,0 +1,30 @@
+//! The requests this client sends, each with the newest version it was written for.
+//!
+//! Produce stops at 12 and Fetch at 12, because later ones name topics by id instead of by name.
+
+use kafka_protocol::messages::{
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, FetchRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+};
+
+use crate::connection::Api;
+
+macro_rules! apis {
+    ($($request:ty, $name:literal, $max:literal;)*) => {
+        $(impl Api for $request {
+            const NAME: &'static str = $name;
+            const MAX: i16 = $max;
+        })*
+    };
+}
+
+apis! {
+    MetadataRequest, "Metadata", 12;
+    ProduceRequest, "Produce", 12;
+    FetchRequest, "Fetch", 12;
+    ListOffsetsRequest, "ListOffsets", 8;
+    InitProducerIdRequest, "InitProducerId", 4;
+    CreateTopicsRequest, "CreateTopics", 7;
+    DeleteTopicsRequest, "DeleteTopics", 5;
+    DescribeConfigsRequest, "DescribeConfigs", 4;
+}

@@ -1,0 +1,331 @@
+//! One TCP connection to one broker: pipelined requests, answered in order, matched by correlation id.
+//!
+//! Invariants:
+//! - Requests go out in the order of [`Connection::submit`], which never waits.
+//! - Once anything went wrong the connection is dead for good: every waiter and every later caller is
+//!   told the same reason. A request that timed out kills it too, since answers behind it are stuck.
+//!
+//! Not here: which broker to ask and when to try again (`cluster.rs`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Config;
+use crate::{Error, Result, frame};
+
+/// Bytes of waiting requests that are written with one call.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// A request this client sends, with the versions it was written for.
+///
+/// A broker may know newer ones, in which fields mean something else.
+pub(crate) trait Api: Request {
+    /// For error messages.
+    const NAME: &'static str;
+    /// The newest version used.
+    const MAX: i16;
+}
+
+/// A connection after version negotiation.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    versions: HashMap<i16, (i16, i16)>,
+    request_timeout: Duration,
+    tasks: [tokio::task::AbortHandle; 2],
+}
+
+#[derive(Debug)]
+struct Shared {
+    broker: String,
+    client_id: StrBytes,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    next_id: i32,
+    waiting: HashMap<i32, oneshot::Sender<Result<Bytes>>>,
+    /// `None` once the connection is dead.
+    outgoing: Option<mpsc::UnboundedSender<Bytes>>,
+    death: Option<Arc<str>>,
+}
+
+/// An answer that is on its way.
+#[derive(Debug)]
+pub(crate) struct Pending<R> {
+    answer: oneshot::Receiver<Result<Bytes>>,
+    shared: Arc<Shared>,
+    version: i16,
+    what: &'static str,
+    timeout: Duration,
+    request: std::marker::PhantomData<fn() -> R>,
+}
+
+impl Connection {
+    /// Connects to `address` and asks which versions the broker supports.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::Timeout`], or whatever the broker answers.
+    pub(crate) async fn open(address: &str, config: &Config) -> Result<Self> {
+        let opening = async {
+            let stream = TcpStream::connect(address).await.map_err(|error| Error::Unreachable {
+                brokers: address.to_owned(),
+                reason: error.to_string(),
+            })?;
+            let _ = stream.set_nodelay(true);
+            let mut connection = Self::start(stream, address, config);
+            connection.negotiate().await?;
+            Ok(connection)
+        };
+        tokio::time::timeout(config.connect_timeout, opening).await.unwrap_or_else(|_| {
+            Err(Error::Unreachable {
+                brokers: address.to_owned(),
+                reason: format!("no answer within {} ms", config.connect_timeout.as_millis()),
+            })
+        })
+    }
+
+    fn start(stream: TcpStream, address: &str, config: &Config) -> Self {
+        let (reader, writer) = stream.into_split();
+        let (outgoing, requests) = mpsc::unbounded_channel();
+        let state =
+            State { next_id: 0, waiting: HashMap::new(), outgoing: Some(outgoing), death: None };
+        let shared = Arc::new(Shared {
+            broker: address.to_owned(),
+            client_id: StrBytes::from_string(config.client_id.clone()),
+            state: Mutex::new(state),
+        });
+        let reading = read_answers(reader, Arc::clone(&shared), config.frame_bytes_max);
+        let writing = write_requests(writer, requests, Arc::clone(&shared));
+        let tasks = [tokio::spawn(reading).abort_handle(), tokio::spawn(writing).abort_handle()];
+        Self { shared, versions: HashMap::new(), request_timeout: config.request_timeout, tasks }
+    }
+
+    /// Asks with the newest version; a broker that does not know it answers in version 0 (KIP-511).
+    async fn negotiate(&mut self) -> Result<()> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("jangbu"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let answer = self.submit_version(&request, 3, self.request_timeout)?.bytes().await?;
+        let mut answer = decode_api_versions(answer, 3)?;
+        if answer.error_code == UNSUPPORTED_VERSION {
+            let bytes = self.submit_version(&request, 0, self.request_timeout)?.bytes().await?;
+            answer = decode_api_versions(bytes, 0)?;
+        }
+        Error::check(answer.error_code, None, || format!("versions of {}", self.shared.broker))?;
+        let ranges =
+            answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
+        self.versions = ranges.collect();
+        Ok(())
+    }
+
+    /// The newest version of a request that both sides know.
+    pub(crate) fn version<R: Api>(&self) -> Result<i16> {
+        let (low, high) = self.versions.get(&R::KEY).copied().unwrap_or((0, -1));
+        let best = high.min(R::MAX).min(R::VERSIONS.max);
+        if best < low.max(R::VERSIONS.min) {
+            return Err(Error::Unsupported { broker: self.shared.broker.clone(), api: R::NAME });
+        }
+        Ok(best)
+    }
+
+    /// Queues a request and returns at once. `extra` is added to the time allowed for the answer, for
+    /// requests in which the broker is asked to wait.
+    pub(crate) fn submit<R: Api>(&self, request: &R, extra: Duration) -> Result<Pending<R>> {
+        self.submit_version(request, self.version::<R>()?, self.request_timeout + extra)
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn call<R: Api>(&self, request: &R) -> Result<R::Response> {
+        self.submit(request, Duration::ZERO)?.answer().await
+    }
+
+    /// Whether requests can still be sent.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.shared.lock().death.is_none()
+    }
+
+    fn submit_version<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+        timeout: Duration,
+    ) -> Result<Pending<R>> {
+        let (sender, answer) = oneshot::channel();
+        let mut state = self.shared.lock();
+        let id = state.next_id;
+        let frame = encode(request, version, id, &self.shared.client_id)?;
+        let sent = state.outgoing.as_ref().is_some_and(|outgoing| outgoing.send(frame).is_ok());
+        if !sent {
+            return Err(self.shared.disconnected(&state));
+        }
+        state.next_id = id.wrapping_add(1);
+        state.waiting.insert(id, sender);
+        let shared = Arc::clone(&self.shared);
+        let what = std::any::type_name::<R>().rsplit("::").next().unwrap_or("a request");
+        Ok(Pending { answer, shared, version, what, timeout, request: std::marker::PhantomData })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.die("the client closed it");
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Ends the connection: everyone who waits, and everyone who comes later, is told `reason`.
+    fn die(&self, reason: &str) {
+        let mut state = self.lock();
+        if state.death.is_some() {
+            return;
+        }
+        state.death = Some(Arc::from(reason));
+        state.outgoing = None;
+        let waiting = std::mem::take(&mut state.waiting);
+        let error = self.disconnected(&state);
+        drop(state);
+        for (_, waiter) in waiting {
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    fn disconnected(&self, state: &State) -> Error {
+        let reason = state.death.clone().unwrap_or_else(|| Arc::from("it is being closed"));
+        Error::Disconnected { broker: self.broker.clone(), reason }
+    }
+
+    /// Hands an answer to the request it belongs to.
+    fn complete(&self, body: Bytes) -> std::result::Result<(), &'static str> {
+        let mut id = &body[..4];
+        let waiter = self.lock().waiting.remove(&id.get_i32());
+        let waiter = waiter.ok_or("it answered a request that was not sent")?;
+        let _ = waiter.send(Ok(body));
+        Ok(())
+    }
+}
+
+impl<R: Request> Pending<R> {
+    /// Waits for the answer and decodes it.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`], [`Error::Timeout`] (and the connection is given up), [`Error::Malformed`].
+    pub(crate) async fn answer(self) -> Result<R::Response> {
+        let (version, what) = (self.version, self.what);
+        let mut bytes = self.bytes().await?;
+        decode_header(&mut bytes, R::Response::header_version(version))?;
+        let answer = R::Response::decode(&mut bytes, version);
+        answer.map_err(|error| Error::malformed("a response", format!("to {what}: {error:#}")))
+    }
+
+    async fn bytes(self) -> Result<Bytes> {
+        match tokio::time::timeout(self.timeout, self.answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(self.shared.disconnected(&self.shared.lock())),
+            Err(_) => {
+                let after = self.timeout;
+                self.shared.die(&format!("no answer within {} ms", after.as_millis()));
+                Err(Error::Timeout { what: self.what, after })
+            }
+        }
+    }
+}
+
+async fn read_answers(mut reader: OwnedReadHalf, shared: Arc<Shared>, frame_bytes_max: usize) {
+    let reason = loop {
+        match frame::read(&mut reader, frame_bytes_max).await {
+            Ok(Some(body)) => {
+                if let Err(reason) = shared.complete(body) {
+                    break reason.to_owned();
+                }
+            }
+            Ok(None) => break "the broker closed it".to_owned(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    tracing::debug!(broker = shared.broker, reason, "connection lost");
+    shared.die(&reason);
+}
+
+async fn write_requests(
+    mut writer: OwnedWriteHalf,
+    mut requests: mpsc::UnboundedReceiver<Bytes>,
+    shared: Arc<Shared>,
+) {
+    let mut together = BytesMut::new();
+    while let Some(first) = requests.recv().await {
+        let written = if first.len() >= WRITE_BYTES {
+            writer.write_all(&first).await
+        } else {
+            together.clear();
+            together.extend_from_slice(&first);
+            while together.len() < WRITE_BYTES {
+                let Ok(next) = requests.try_recv() else { break };
+                together.extend_from_slice(&next);
+            }
+            writer.write_all(&together).await
+        };
+        if let Err(error) = written {
+            shared.die(&error.to_string());
+            return;
+        }
+    }
+}
+
+/// Kafka's code for a version the broker does not know.
+const UNSUPPORTED_VERSION: i16 = 35;
+
+/// Encodes a request with its frame length and header.
+fn encode<R: Request>(request: &R, version: i16, id: i32, client_id: &StrBytes) -> Result<Bytes> {
+    let mut bytes = BytesMut::with_capacity(256);
+    bytes.put_i32(0);
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(id)
+        .with_client_id(Some(client_id.clone()));
+    header
+        .encode(&mut bytes, R::header_version(version))
+        .and_then(|()| request.encode(&mut bytes, version))
+        .map_err(|error| Error::Invalid(format!("the request cannot be encoded: {error:#}")))?;
+    let length = i32::try_from(bytes.len() - 4)
+        .map_err(|_| Error::Invalid(format!("a request of {} bytes is too large", bytes.len())))?;
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(bytes.freeze())
+}
+
+fn decode_header(bytes: &mut Bytes, header_version: i16) -> Result<()> {
+    ResponseHeader::decode(bytes, header_version)
+        .map(|_| ())
+        .map_err(|error| Error::malformed("a response header", format!("{error:#}")))
+}
+
+/// Reads the answer to a version request of `asked`; behind error 35 it is in version 0.
+fn decode_api_versions(mut bytes: Bytes, asked: i16) -> Result<ApiVersionsResponse> {
+    let refused = bytes.get(4..6) == Some(&UNSUPPORTED_VERSION.to_be_bytes());
+    decode_header(&mut bytes, 0)?;
+    ApiVersionsResponse::decode(&mut bytes, if refused { 0 } else { asked })
+        .map_err(|error| Error::malformed("the list of versions", format!("{error:#}")))
+}
+
+#[cfg(test)]
+mod tests;

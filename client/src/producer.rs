@@ -1,0 +1,280 @@
+//! Writes records: batched per partition, acknowledged by a majority, exactly once and in order.
+//!
+//! ```text
+//! send ─► queue per partition ─► sender task ─► one Produce per broker, up to 5 unanswered
+//!  ▲        (queues.rs)           (sender.rs)                 │
+//!  └─ waits while buffer is full        ◄── answers, retries ─┘
+//! ```
+//!
+//! Invariants:
+//! - Records of one partition are written in the order of their `send`, also through lost connections
+//!   and restarted brokers: each batch has a sequence number, by which the broker recognises repeats.
+//! - Every record that `send` took gets exactly one answer: its offset or an error.
+
+mod outgoing;
+mod queue;
+mod queues;
+mod request;
+mod sender;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+use crate::batch::encoded_bytes_max;
+use crate::cluster::{Cluster, Scope};
+use crate::{Compression, Error, Record, Result};
+
+use queues::Queues;
+use sender::Sender;
+
+/// A broker that creates a topic because it was asked about it still calls it unknown for a while.
+const CREATION_WAIT: Duration = Duration::from_secs(5);
+
+/// How a producer batches and how long it tries.
+#[derive(Debug, Clone)]
+pub struct ProducerConfig {
+    /// How long a batch waits for more records. Default: 5 ms.
+    pub linger: Duration,
+    /// A batch is closed at this size before compression. Default: 512 KiB. Brokers refuse batches
+    /// larger than their `max.message.bytes`, by default 1 MiB.
+    pub batch_bytes: usize,
+    /// Largest record that is taken. Default: 1 MiB.
+    pub record_bytes_max: usize,
+    /// Most bytes in one request. Default: 8 MiB.
+    pub request_bytes_max: usize,
+    /// Bytes of unacknowledged records at which `send` begins to wait. Default: 32 MiB.
+    pub buffer_bytes: usize,
+    /// Most requests to one broker that are not answered yet. Default and largest: 5.
+    pub in_flight_max: usize,
+    /// How batches are compressed. Default: not at all.
+    pub compression: Compression,
+    /// Whether brokers are to recognise repeated batches. Default: true.
+    pub idempotent: bool,
+    /// Time from `send` until a record that is still not acknowledged is given up. Default: 120 s.
+    pub delivery_timeout: Duration,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(5),
+            batch_bytes: 512 << 10,
+            record_bytes_max: 1 << 20,
+            request_bytes_max: 8 << 20,
+            buffer_bytes: 32 << 20,
+            in_flight_max: 5,
+            compression: Compression::None,
+            idempotent: true,
+            delivery_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Where a record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// The partition.
+    pub partition: i32,
+    /// The offset; `None` if the broker recognised a repeat so old that it no longer knows where it is.
+    pub offset: Option<i64>,
+}
+
+/// The answer to one record, to be awaited.
+#[derive(Debug)]
+pub struct Delivery(oneshot::Receiver<Result<Delivered>>);
+
+impl Future for Delivery {
+    type Output = Result<Delivered>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(answer.unwrap_or(Err(Error::Closed)))
+    }
+}
+
+/// What a producer has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Records acknowledged.
+    pub records: u64,
+    /// Batches acknowledged.
+    pub batches: u64,
+    /// Bytes of acknowledged batches on the wire.
+    pub bytes: u64,
+    /// Batches sent again.
+    pub retries: u64,
+    /// Records given up.
+    pub failed: u64,
+}
+
+/// Writes records. Clones share its queues. Call [`Producer::flush`] before dropping the last one.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    shared: Arc<Shared>,
+    _task: Arc<Task>,
+}
+
+/// Ends the sender with the last clone of the producer.
+#[derive(Debug)]
+struct Task(tokio::task::AbortHandle, Arc<Shared>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+        self.1.budget.close();
+        self.1.queues().close();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    cluster: Arc<Cluster>,
+    config: ProducerConfig,
+    queues: Mutex<Queues>,
+    /// Wakes the sender.
+    wake: Notify,
+    /// Wakes whoever flushes.
+    settled: Notify,
+    /// Bytes that may still be taken.
+    budget: Semaphore,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    records: AtomicU64,
+    batches: AtomicU64,
+    bytes: AtomicU64,
+    retries: AtomicU64,
+    failed: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+impl Shared {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl Producer {
+    pub(crate) fn start(cluster: Arc<Cluster>, mut config: ProducerConfig) -> Self {
+        config.in_flight_max = config.in_flight_max.clamp(1, 5);
+        config.buffer_bytes = config.buffer_bytes.min(u32::MAX as usize);
+        let budget = Semaphore::new(config.buffer_bytes);
+        let shared = Arc::new(Shared {
+            cluster,
+            queues: Mutex::new(Queues::new(config.clone())),
+            wake: Notify::new(),
+            settled: Notify::new(),
+            budget,
+            counters: Counters::default(),
+            config,
+        });
+        let task = tokio::spawn(Sender::new(Arc::clone(&shared)).run());
+        let task = Arc::new(Task(task.abort_handle(), Arc::clone(&shared)));
+        Self { shared, _task: task }
+    }
+
+    /// Takes a record for the partition of its key, or for any partition if it has none. Waits while
+    /// the buffer is full. The record is on its way when this returns; await the [`Delivery`] to know
+    /// that it is written.
+    ///
+    /// # Errors
+    /// [`Error::RecordTooLarge`]; [`Error::UnknownTopic`] if the brokers neither have nor create it.
+    pub async fn send(&self, topic: &str, record: Record) -> Result<Delivery> {
+        self.send_to(topic, None, record).await
+    }
+
+    /// Like [`Producer::send`], to a partition of the caller's choice.
+    ///
+    /// # Errors
+    /// Those of [`Producer::send`], and [`Error::UnknownPartition`].
+    pub async fn send_to(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        record: Record,
+    ) -> Result<Delivery> {
+        let bytes = encoded_bytes_max(&record);
+        let limit = self.shared.config.record_bytes_max;
+        if bytes > limit {
+            return Err(Error::RecordTooLarge { bytes, limit });
+        }
+        self.learn(topic).await?;
+        let reserved = bytes.min(self.shared.config.buffer_bytes);
+        let permits = u32::try_from(reserved).expect("the buffer is at most u32::MAX");
+        let permit = self.shared.budget.acquire_many(permits).await.map_err(|_| Error::Closed)?;
+        let (sender, delivery) = oneshot::channel();
+        let wake = self.shared.queues().push(topic, partition, &record, reserved, sender)?;
+        permit.forget();
+        if wake {
+            self.shared.wake.notify_one();
+        }
+        Ok(Delivery(delivery))
+    }
+
+    /// Makes sure that the topic's queues exist.
+    async fn learn(&self, topic: &str) -> Result<()> {
+        if self.shared.queues().knows(topic) {
+            return Ok(());
+        }
+        let cluster = &self.shared.cluster;
+        let asked = tokio::time::Instant::now();
+        let mut failures = 0;
+        let known = loop {
+            let error = match cluster.topic(Scope::OrCreate(topic)).await {
+                Ok(known) => break known,
+                Err(error) => error,
+            };
+            let patience = match error {
+                Error::UnknownTopic { .. } => CREATION_WAIT,
+                _ if error.is_retriable() => cluster.config.request_timeout,
+                _ => return Err(error),
+            };
+            if asked.elapsed() >= patience {
+                return Err(error);
+            }
+            failures += 1;
+            tokio::time::sleep(cluster.config.backoff(failures)).await;
+        };
+        self.shared.queues().learn(topic, known.partitions.len());
+        Ok(())
+    }
+
+    /// Waits until every record taken before this call is acknowledged or given up.
+    pub async fn flush(&self) {
+        let target = self.shared.queues().flush();
+        self.shared.wake.notify_one();
+        loop {
+            let settled = self.shared.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if self.shared.queues().settled(target) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// What has been done so far.
+    pub fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.shared.counters;
+        Stats {
+            records: read(&counters.records),
+            batches: read(&counters.batches),
+            bytes: read(&counters.bytes),
+            retries: read(&counters.retries),
+            failed: read(&counters.failed),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The command line: every flag with its default, its environment variable, and examples.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jangbu_client::Compression;
+
+use crate::timestamp::Timestamp;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  a broker refused, or something failed
+  2  the command line is wrong
+  3  no broker answers
+  4  the input has a bad row
+
+Examples:
+  jangbu serve
+  jangbu topic create flights --partitions 4
+  jangbu produce flights flights.csv --key tailnum
+  jangbu consume flights --from-beginning --count 10";
+
+/// A durable, distributed commit log that speaks the Kafka protocol.
+#[derive(Debug, Parser)]
+#[command(name = "jangbu", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Print JSON, for scripts.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node.
+    Serve(ServeArgs),
+    /// Create, list, describe and delete topics.
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Write records from a file or from standard input.
+    Produce(ProduceArgs),
+    /// Read records to standard output.
+    Consume(ConsumeArgs),
+}
+
+const SERVE_EXAMPLES: &str = "\
+A flag wins over its environment variable, that over the file, and that over the default.
+
+Examples:
+  jangbu serve
+  jangbu serve --data /var/lib/jangbu --listen 0.0.0.0:9092 --advertise node1.example:9092
+  jangbu serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --json     (free ports, printed as JSON)
+  jangbu serve --config node.toml --log json";
+
+/// Run a node.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// Where the data lies [default: ./jangbu-data]
+    #[arg(long, env = "JANGBU_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where Kafka clients connect [default: 127.0.0.1:9092]
+    #[arg(long, env = "JANGBU_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// The address clients are told to use [default: the one it listens on]
+    #[arg(long, env = "JANGBU_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Where health and metrics are served [default: 127.0.0.1:9600]
+    #[arg(long, env = "JANGBU_HTTP", value_name = "IP:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Settings in TOML
+    #[arg(long, env = "JANGBU_CONFIG", value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// How the log on standard error looks
+    #[arg(long, env = "JANGBU_LOG", value_enum, default_value_t = LogStyle::Human)]
+    pub log: LogStyle,
+    /// What is logged, for instance `info` or `jangbu_server=debug`
+    #[arg(long, env = "JANGBU_LOG_FILTER", default_value = "info", value_name = "FILTER")]
+    pub log_filter: String,
+}
+
+/// How the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogStyle {
+    /// Lines for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The brokers a client command talks to.
+#[derive(Debug, Args)]
+pub(crate) struct Brokers {
+    /// Brokers to start from, separated by commas
+    #[arg(
+        long,
+        env = "JANGBU_BROKERS",
+        default_value = "127.0.0.1:9092",
+        value_name = "HOST:PORT,..."
+    )]
+    pub brokers: String,
+}
+
+/// Create, list, describe and delete topics.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Create a topic.
+    #[command(after_help = "\
+Examples:
+  jangbu topic create flights --partitions 4
+  jangbu topic create state --config cleanup.policy=compact --config retention.ms=3600000")]
+    Create(CreateArgs),
+    /// List all topics.
+    #[command(after_help = "Examples:\n  jangbu topic list\n  jangbu topic list --json")]
+    List(Brokers),
+    /// Show a topic's partitions, offsets and settings that are not the default.
+    #[command(after_help = "Examples:\n  jangbu topic describe flights")]
+    Describe(NamedTopic),
+    /// Delete a topic and all its records.
+    #[command(after_help = "Examples:\n  jangbu topic delete flights")]
+    Delete(NamedTopic),
+}
+
+/// A topic to be created.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Its name
+    pub name: String,
+    /// Number of partitions [default: the broker's]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+    pub partitions: Option<i32>,
+    /// Number of copies [default: the broker's]
+    #[arg(long, value_parser = clap::value_parser!(i16).range(1..))]
+    pub replication_factor: Option<i16>,
+    /// A setting; may be repeated
+    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub configs: Vec<(String, String)>,
+    #[command(flatten)]
+    pub brokers: Brokers,
+}
+
+/// A topic by name.
+#[derive(Debug, Args)]
+pub(crate) struct NamedTopic {
+    /// Its name
+    pub name: String,
+    #[command(flatten)]
+    pub brokers: Brokers,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, for instance retention.ms=60000".into()),
+    }
+}
+
+const PRODUCE_EXAMPLES: &str = "\
+Formats:
+  lines  each line is a value; with --key-separator, what stands before it is the key
+  csv    the first row names the columns; each row becomes a JSON object of strings
+  json   each line is a JSON object, sent as it is
+
+Records of one key go to one partition, in their order, each exactly once even if brokers restart.
+
+Examples:
+  echo hello | jangbu produce greetings
+  jangbu produce flights flights.csv --key tailnum --compression lz4
+  jangbu produce events events.jsonl --key user --rate 1000
+  printf 'en:hello\\nde:hallo\\n' | jangbu produce greetings - --key-separator :";
+
+/// Write records from a file or from standard input.
+#[derive(Debug, Args)]
+#[command(after_help = PRODUCE_EXAMPLES)]
+pub(crate) struct ProduceArgs {
+    /// The topic to write to
+    pub topic: String,
+    /// The file to read, `-` for standard input
+    #[arg(default_value = "-", value_name = "FILE|-")]
+    pub file: String,
+    /// What the input is [default: by the file's ending: .csv, .json, .jsonl, .ndjson, else lines]
+    #[arg(long, value_enum)]
+    pub format: Option<InputFormat>,
+    /// The column whose value is the key (csv and json)
+    #[arg(long, value_name = "COLUMN", conflicts_with = "key_separator")]
+    pub key: Option<String>,
+    /// What divides key and value (lines)
+    #[arg(long, value_name = "TEXT")]
+    pub key_separator: Option<String>,
+    /// How batches are compressed: none, gzip, snappy, lz4 or zstd
+    #[arg(long, default_value_t = Compression::None)]
+    pub compression: Compression,
+    /// Write to this partition only [default: by key]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+    /// Records per second at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    #[command(flatten)]
+    pub brokers: Brokers,
+}
+
+/// What the input of `produce` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    /// Each line is a value.
+    Lines,
+    /// Comma separated, with a header.
+    Csv,
+    /// One JSON object a line.
+    Json,
+}
+
+const CONSUME_EXAMPLES: &str = "\
+Without --follow it stops at the end the topic had when it started.
+
+Formats:
+  value      the value and a line end
+  key-value  key, tab, value and a line end
+  json       an object a line: topic, partition, offset, timestamp, key, value, headers;
+             keys and values that are not UTF-8 are {\"base64\": \"...\"}, missing ones are null
+
+Examples:
+  jangbu consume flights --from-beginning --count 10
+  jangbu consume flights --follow --format key-value
+  jangbu consume flights --timestamp 2026-01-31T12:00:00Z --format json > flights.jsonl
+  jangbu consume flights --partition 0 --partition 2 --offset 1000";
+
+/// Read records to standard output.
+#[derive(Debug, Args)]
+#[command(after_help = CONSUME_EXAMPLES)]
+pub(crate) struct ConsumeArgs {
+    /// The topic to read
+    pub topic: String,
+    /// Start at the first record there is [default: at the end]
+    #[arg(long, group = "start")]
+    pub from_beginning: bool,
+    /// Start at this offset of each partition
+    #[arg(long, group = "start", value_parser = clap::value_parser!(i64).range(0..))]
+    pub offset: Option<i64>,
+    /// Start at this time: milliseconds since 1970, or like 2026-01-31T12:00:00Z
+    #[arg(long, group = "start", value_name = "MS|RFC3339")]
+    pub timestamp: Option<Timestamp>,
+    /// Read this partition only; may be repeated [default: all]
+    #[arg(long = "partition", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partitions: Vec<i32>,
+    /// Keep waiting for new records
+    #[arg(long)]
+    pub follow: bool,
+    /// Stop after so many records
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// How records are printed [default: value, or json with --json]
+    #[arg(long, value_enum)]
+    pub format: Option<OutputFormat>,
+    #[command(flatten)]
+    pub brokers: Brokers,
+}
+
+/// How records are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// The value.
+    Value,
+    /// Key, tab, value.
+    KeyValue,
+    /// An object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
