@@ -58,11 +58,11 @@ func badInputs() []badInput {
 		{"length-tiny", 2, 9, with(func(b *batch) { b.damage = func(d []byte) []byte { copy(d[8:], []byte{0, 0, 0, 1}); return d } }), []int16{87}, true},
 		{"length-negative", 2, 9, with(func(b *batch) {
 			b.damage = func(d []byte) []byte { copy(d[8:], []byte{0xff, 0xff, 0xff, 0xff}); return d }
-		})},
+		}), []int16{87}, true},
 		{"truncated-header", 87, 9, with(func(b *batch) { b.damage = func(d []byte) []byte { return d[:30] } }), nil, false},
 		{"truncated-body", 87, 9, with(func(b *batch) { b.damage = func(d []byte) []byte { return d[:len(d)-2] } }), nil, false},
-		{"one-byte", 87, 9, []byte{0}, nil, false, nil, false},
-		{"empty-records", 87, 9, []byte{}, nil, false, nil, false},
+		{"one-byte", 87, 9, []byte{0}, nil, false},
+		{"empty-records", 87, 9, []byte{}, nil, false},
 		{"two-batches", 87, 9, append(plain("a").encode(), plain("b").encode()...), nil, false},
 		{"trailing-garbage", 0, 9, append(plain("a").encode(), "garbage"...), []int16{87, 2}, false},
 		{"magic-0", 87, 9, legacy(0), nil, false},

@@ -163,7 +163,8 @@ def thousand_partitions():
 
 @test("unknown-topic")
 def unknown_topic():
-    c = consumer([TopicPartition(topic_name("never"), 0, 0)], **{"allow.auto.create.topics": False})
+    quick = {"allow.auto.create.topics": False, "topic.metadata.propagation.max.ms": 500}
+    c = consumer([TopicPartition(topic_name("never"), 0, 0)], **quick)
     message = c.poll(30)
     equal(message is not None and message.error().code(), KafkaError.UNKNOWN_TOPIC_OR_PART, "error")
     c.close()
