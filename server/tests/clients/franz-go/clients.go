@@ -208,6 +208,8 @@ func thousandPartitions() {
 			got++
 		}
 	}
+	_, err := kadm.NewClient(cl).DeleteTopic(timeout(60*time.Second), topic)
+	check(err, "delete")
 }
 
 func topicNames() {

@@ -167,4 +167,8 @@ func thousandInOne() {
 		_, values := decodeValues(p.RecordBatches)
 		equal(strings.Join(values, " "), fmt.Sprint(p.Partition), "content")
 	}
+	gone := kmsg.NewPtrDeleteTopicsRequest()
+	gone.TimeoutMillis = 60000
+	gone.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: &topic}}
+	equal(ask[*kmsg.DeleteTopicsResponse](gone, 6).Topics[0].ErrorCode, 0, "delete")
 }

@@ -159,6 +159,7 @@ def thousand_partitions():
     c.close()
     want = [(0, b"0"), (1, b"1"), (2, b"2")]
     equal([p for p in range(count) if seen.get(p) != want], [], "partitions with other content")
+    admin.delete_topics([topic])[topic].result(60)
 
 
 @test("unknown-topic")

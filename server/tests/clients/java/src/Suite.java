@@ -353,6 +353,7 @@ public final class Suite {
                 }
             }
         }
+        admin.deleteTopics(List.of(topic)).all().get();
     }
 
     static void topicTests() {
