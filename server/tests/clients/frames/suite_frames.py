@@ -267,8 +267,11 @@ def idle_connections():
         raise AssertionError(f"the limit of open files is {hard}: raise it (ulimit -Hn)")
     sockets = []
     try:
-        for _ in range(IDLE_CONNECTIONS):
+        for i in range(IDLE_CONNECTIONS):
             sockets.append(connect())
+            if i % 32 == 0:  # so that the node's queue of new connections never overflows
+                sockets[-1].sendall(api_versions(i))
+                equal(answer(sockets[-1])[0], i, "answer on a new connection")
         for s in random.Random(44).sample(sockets, 200):
             s.sendall(api_versions(3))
             equal(answer(s)[0], 3, "answer on an idle connection")

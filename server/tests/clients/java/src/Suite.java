@@ -122,6 +122,12 @@ public final class Suite {
                 return false;
             }
         });
+        // Kafka names a leader a little earlier than that leader serves: this one retries until it does.
+        Map<TopicPartition, OffsetSpec> all = new HashMap<>();
+        for (int p = 0; p < partitions; p++) {
+            all.put(new TopicPartition(topic, p), OffsetSpec.latest());
+        }
+        admin.listOffsets(all).all().get();
     }
 
     static void await(String what, Callable<Boolean> condition) throws Exception {
