@@ -164,10 +164,13 @@ def thousand_partitions():
 
 @test("unknown-topic")
 def unknown_topic():
-    quick = {"allow.auto.create.topics": False, "topic.metadata.propagation.max.ms": 500}
-    c = consumer([TopicPartition(topic_name("never"), 0, 0)], **quick)
-    message = c.poll(30)
-    equal(message is not None and message.error().code(), KafkaError.UNKNOWN_TOPIC_OR_PART, "error")
+    never = topic_name("never")
+    c = consumer([], **{"allow.auto.create.topics": False})
+    for _ in range(2):  # the second time shows that the first has not created it
+        error = c.list_topics(never, timeout=30).topics[never].error
+        equal(error and error.code(), KafkaError.UNKNOWN_TOPIC_OR_PART, "error in the metadata")
+    code = code_of(lambda: c.get_watermark_offsets(TopicPartition(never, 0), 10, False))
+    equal(code is not None, True, "asking for its offsets fails")
     c.close()
     topic = new_topic("unknown-partition", 2)
     errors = []
