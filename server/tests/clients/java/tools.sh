@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Kafka's own command-line tools, as kafka-topics.sh and the others start them.
+# Usage: tools.sh BOOTSTRAP, with KAFKA_JARS naming the folder of jars. One line per test.
+set -u
+BROKER="${1:-${BOOTSTRAP:?usage: tools.sh BOOTSTRAP}}"
+: "${KAFKA_JARS:?the folder of the jars of kafka-tools}"
+TOPIC="tools-$$-$RANDOM$RANDOM"
+WORK="$(mktemp -d)"
+trap 'rm -rf "$WORK"' EXIT
+FAILED=0
+
+tool() { # tool CLASS ARGUMENT...
+  timeout 60 java -Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
+    -cp "$KAFKA_JARS/*" "$@" --bootstrap-server "$BROKER" 2>&1
+}
+
+check() { # check NAME PATTERN COMMAND...: succeeds and prints PATTERN
+  local name=$1 pattern=$2 out
+  shift 2
+  if out="$("$@")" && grep -Eq -- "$pattern" <<<"$out"; then echo "ok $name"; else
+    FAILED=1
+    echo "FAIL $name: $(tr '\n' ' ' <<<"$out" | cut -c1-400)"
+  fi
+}
+
+topics() { tool org.apache.kafka.tools.TopicCommand "$@"; }
+offsets() { tool org.apache.kafka.tools.GetOffsetShell --topic "$TOPIC" "$@"; }
+configs() { tool kafka.admin.ConfigCommand "$@"; }
+console_produce() { seq 1 100 | sed 's/.*/k&:line &/' |
+  tool org.apache.kafka.tools.ConsoleProducer --topic "$TOPIC" --reader-property parse.key=true --reader-property key.separator=: && echo done; }
+console_consume() { tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$TOPIC" --partition 0 --timeout-ms 20000 "$@"; }
+perf() { tool org.apache.kafka.tools.ProducerPerformance --topic "$TOPIC" --num-records 20000 --record-size 200 \
+  --throughput -1 --command-property acks=all; }
+
+seq 1 100 | sed 's/.*/line &/' >"$WORK/want"
+same_lines() { console_consume --offset earliest --max-messages 100 | grep ^line >"$WORK/got"; cmp "$WORK/want" "$WORK/got" && echo same; }
+
+check topics-create "Created topic $TOPIC" topics --create --topic "$TOPIC" --partitions 1 --config retention.ms=3600000
+check topics-create-again "already exists" bash -c "$(declare -f tool topics); KAFKA_JARS='$KAFKA_JARS' BROKER=$BROKER; topics --create --topic $TOPIC; true"
+check topics-list "^$TOPIC\$" topics --list
+check topics-describe "PartitionCount: 1.*ReplicationFactor: 1.*retention.ms=3600000" topics --describe --topic "$TOPIC"
+check console-producer done console_produce
+check console-consumer same same_lines
+check console-consumer-offset "^line 61\$" console_consume --offset 60 --max-messages 1
+check offsets-latest "^$TOPIC:0:100\$" offsets --time latest
+check offsets-earliest "^$TOPIC:0:0\$" offsets --time earliest
+check offsets-max-timestamp "^$TOPIC:0:[0-9]+\$" offsets --time max-timestamp
+check offsets-earliest-local "^$TOPIC:0:0\$" offsets --time earliest-local
+check offsets-by-time "^$TOPIC:0:0\$" offsets --time 1
+check configs-topic "retention.ms=3600000 .*DYNAMIC_TOPIC_CONFIG:retention.ms=3600000" \
+  configs --describe --entity-type topics --entity-name "$TOPIC"
+check configs-topic-all "cleanup.policy=delete .*DEFAULT_CONFIG" \
+  configs --describe --all --entity-type topics --entity-name "$TOPIC"
+check configs-broker-all "message.max.bytes=1048588" configs --describe --all --entity-type brokers --entity-name 1
+check producer-perf-test "^20000 records sent" perf
+check topics-alter "^\$|." topics --alter --topic "$TOPIC" --partitions 3
+check topics-describe-altered "PartitionCount: 3" topics --describe --topic "$TOPIC"
+check topics-delete "^\$|." topics --delete --topic "$TOPIC"
+check broker-api-versions "Produce\(0\): 0 to 1[0-9]" tool org.apache.kafka.tools.BrokerApiVersionsCommand
+exit $FAILED

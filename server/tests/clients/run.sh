@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs the real-client suites against a node, one after the other.
+#
+#   run.sh BOOTSTRAP [SUITE...]       SUITE: frames kcat librdkafka kafka-python kafka-python-old java tools franz-go
+#   TARGET=jangbu run.sh ...          adds what only jangbu answers (old protocol versions, stricter refusals)
+#   NODE_PID=PID run.sh ...           lets the frame suite watch the node's memory
+#
+# What is missing is installed (Debian packages; PyPI, Maven and Go modules outside the checkout, see env.sh).
+# Ends with 'N passed, N failed' and is non-zero unless every test of every suite passed.
+set -u
+source "$(dirname "$0")/env.sh"
+BROKER="${1:?usage: run.sh BOOTSTRAP [SUITE...]}"
+shift
+ALL=(frames kcat librdkafka kafka-python java tools franz-go)
+[ "${TARGET:-}" = jangbu ] && ALL+=(kafka-python-old)
+[ $# -gt 0 ] && ALL=("$@")
+LOG="$CLIENTS_DIR/log"
+mkdir -p "$LOG"
+PASSED=0
+FAILED=0
+
+python_suite() { # python_suite VENV REQUIREMENTS PROGRAM
+  need python3 python3 && venv "$1" "$HERE/$2" && "$CLIENTS_DIR/venv-$1/bin/python" "$HERE/$3" "$BROKER"
+}
+
+suite_frames() { need python3 python3 && python3 "$HERE/frames/suite_frames.py" "$BROKER"; }
+suite_kcat() { need kcat kcat && "$HERE/kcat/run.sh" "$BROKER"; }
+suite_librdkafka() { python_suite librdkafka librdkafka/requirements.txt librdkafka/suite_librdkafka.py; }
+suite_kafka-python() { python_suite kafka-python kafka-python/requirements.txt kafka-python/suite_kafka_python.py; }
+suite_kafka-python-old() { python_suite kafka-python-old kafka-python/requirements-old.txt kafka-python/suite_old.py; }
+suite_tools() { kafka_jars && KAFKA_JARS="$KAFKA_JARS" "$HERE/java/tools.sh" "$BROKER"; }
+suite_java() {
+  need_java || return 1
+  local out="$CLIENTS_DIR/java"
+  if ! cmp -s "$HERE/java/src/Suite.java" "$out/Suite.java" || ! cmp -s "$HERE/java/pom.xml" "$out/pom.xml"; then
+    rm -rf "$out"
+    mvn -q -B -f "$HERE/java/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+      -DoutputDirectory="$out/jars" </dev/null || return 1
+    javac -cp "$out/jars/*" -d "$out/classes" "$HERE/java/src/Suite.java" || return 1
+    cp "$HERE/java/src/Suite.java" "$HERE/java/pom.xml" "$out/"
+  fi
+  java -XX:TieredStopAtLevel=1 -cp "$out/classes:$out/jars/*" Suite "$BROKER"
+}
+suite_franz-go() {
+  need_go && (cd "$HERE/franz-go" && "$GO" build -o "$CLIENTS_DIR/franz-go" .) && "$CLIENTS_DIR/franz-go" "$BROKER"
+}
+
+for suite in "${ALL[@]}"; do
+  start=$SECONDS
+  echo "== $suite"
+  "suite_$suite" 2>"$LOG/$suite.err" | tee "$LOG/$suite.out"
+  code=${PIPESTATUS[0]}
+  ok=$(grep -c '^ok ' "$LOG/$suite.out")
+  bad=$(grep -c '^FAIL ' "$LOG/$suite.out")
+  if [ "$bad" = 0 ] && { [ "$code" != 0 ] || [ "$ok" = 0 ]; }; then
+    bad=1
+    echo "FAIL $suite: ended with $code after $ok tests: $(tail -n 3 "$LOG/$suite.err" | tr '\n' ' ')"
+  fi
+  PASSED=$((PASSED + ok))
+  FAILED=$((FAILED + bad))
+  echo "== $suite: $ok passed, $bad failed, $((SECONDS - start)) s"
+done
+echo "$PASSED passed, $FAILED failed"
+[ "$FAILED" = 0 ]
