@@ -1,0 +1,33 @@
+# Two commands are enough: `make demo` shows jangbu at work, `make test` checks everything.
+# Everything is built with the release profile, so that RocksDB is compiled once.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build fmt lint docs bench
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+demo: ## Build, stream 336,776 rows through a node that is killed half-way, check all of them
+	@scripts/demo
+
+test: ## Install what is missing and run every check; see scripts/test
+	@scripts/test
+
+build: ## Build target/release/jangbu
+	@scripts/install-deps build
+	@. scripts/rust.sh && cargo build --release --locked -p jangbu-tools
+
+fmt: ## Format the code
+	@. scripts/rust.sh && cargo fmt --all
+
+lint: ## Formatting and clippy, warnings denied
+	@. scripts/rust.sh && cargo fmt --all --check && \
+	  cargo clippy --release --workspace --all-targets --locked -- -D warnings
+
+docs: ## Documentation of the code, warnings denied, and the checks of the pages
+	@. scripts/rust.sh && RUSTDOCFLAGS="-D warnings" \
+	  cargo doc --release --workspace --no-deps --document-private-items --locked
+	@scripts/check-docs
+
+bench: ## Micro benchmarks
+	@. scripts/rust.sh && cargo bench --profile release --locked -p jangbu-benches

@@ -1,0 +1,249 @@
+"""Streams a CSV file through a node that is killed on the way, reads it back with kcat, checks every row.
+
+Usage: demo.py JANGBU FLIGHTS.csv
+
+What is checked: as many records as rows, per key the same rows in the same order, offsets without a gap
+in each partition, one partition per key. Exits non-zero when anything is off. Ends its own processes only.
+"""
+
+import collections
+import csv
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+TOPIC, KEY, PARTITIONS = "flights", "tailnum", 6
+HOME = pathlib.Path("demo-data")
+READY_SECONDS, PRODUCE_SECONDS, READ_SECONDS = 60, 600, 300
+
+
+class Off(Exception):
+    """Something is not as promised."""
+
+
+def step(text):
+    print(f"\n== {text}", flush=True)
+
+
+def rate(count, seconds):
+    return f"{count / max(seconds, 1e-9):,.0f}/s"
+
+
+def free_port():
+    """A free port below the range of outgoing connections: while the node is down nobody else gets it,
+    and a client that knocks cannot connect to itself."""
+    low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(200):
+        port = random.randrange(max(1024, low - 12000), low)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise Off("there is no free port")
+
+
+def get(address, path):
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=2) as answer:
+        return answer.read().decode()
+
+
+class Node:
+    """A `jangbu serve` process. Can be killed and started again on the same ports and data."""
+
+    def __init__(self, binary):
+        self.binary = binary
+        self.kafka, self.http = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.process = None
+
+    def start(self):
+        """Starts it; returns the seconds until it listens and until all partitions have a leader."""
+        began = time.monotonic()
+        command = [self.binary, "serve", "--data", str(HOME / "node"), "--listen", self.kafka]
+        command += ["--http", self.http, "--json"]
+        with open(HOME / "node.log", "ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            raise Off(f"the node did not start; {HOME}/node.log says why:\n" + tail(HOME / "node.log"))
+        listening = time.monotonic() - began
+        while time.monotonic() - began < READY_SECONDS:
+            try:
+                get(self.http, "/readyz")
+                return listening, time.monotonic() - began
+            except OSError:
+                time.sleep(0.005)
+        raise Off(f"the node was not ready after {READY_SECONDS} s; see {HOME}/node.log")
+
+    def records(self):
+        """Records it has taken in since it was started."""
+        found = re.search(r"^jangbu_produced_records_total (\S+)", get(self.http, "/metrics"), re.M)
+        return int(float(found.group(1))) if found else 0
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        """SIGTERM; the seconds it took. It must end with 0."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=10)
+        if code != 0:
+            raise Off(f"the node ended with {code} after SIGTERM")
+        return time.monotonic() - began
+
+    def cleanup(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
+
+
+def tail(path):
+    return "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+
+
+def read_input(path):
+    """The rows by key, in order, and how many there are."""
+    by_key, count = collections.defaultdict(list), 0
+    with open(path, newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows)
+        at = header.index(KEY)
+        for row in rows:
+            by_key[row[at]].append(tuple(row))
+            count += 1
+    return header, by_key, count
+
+
+def stream(node, path, total):
+    """Produces the file; kills the node once a third is in; restarts it; waits for the producer."""
+    out = open(HOME / "produce.log", "wb")
+    began = time.monotonic()
+    command = [node.binary, "produce", TOPIC, path, "--key", KEY, "--brokers", node.kafka, "--json"]
+    producer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out)
+    try:
+        taken = 0
+        while taken < total // 3:
+            if producer.poll() is not None:
+                raise Off("the producer ended too early:\n" + tail(HOME / "produce.log"))
+            taken = node.records()
+            time.sleep(0.002)
+        node.kill()
+        print(f"kill -9 after {taken:,} of {total:,} rows were taken in")
+        if producer.poll() is not None:
+            raise Off("the producer was done before the kill")
+        listening, ready = node.start()
+        print(f"started again: listens after {listening * 1000:.0f} ms, all partitions led after {ready * 1000:.0f} ms")
+        text, _ = producer.communicate(timeout=PRODUCE_SECONDS)
+        if producer.returncode != 0:
+            raise Off(f"the producer ended with {producer.returncode}:\n" + tail(HOME / "produce.log"))
+        done = json.loads(text.splitlines()[-1])
+        seconds = time.monotonic() - began
+        print(f"producer: {done['records']:,} records acknowledged, {done['retries']} batches sent again, "
+              f"{seconds:.1f} s with the outage, {rate(done['records'], seconds)}")
+        if done["records"] != total or done["failed"]:
+            raise Off(f"{total} rows, but {done['records']} acknowledged and {done['failed']} failed")
+    finally:
+        out.close()
+        if producer.poll() is None:
+            producer.kill()
+            producer.wait()
+
+
+def read_back(node):
+    """Everything in the topic, by kcat: (partition, offset, key or None, value) as text."""
+    dump = HOME / "kcat.tsv"
+    command = ["kcat", "-b", node.kafka, "-C", "-t", TOPIC, "-o", "beginning", "-e", "-q"]
+    command += ["-X", "check.crcs=true", "-f", "%p\t%o\t%K\t%k\t%s\n"]
+    began = time.monotonic()
+    with open(dump, "wb") as out, open(HOME / "kcat.log", "wb") as log:
+        code = subprocess.run(command, stdout=out, stderr=log, timeout=READ_SECONDS).returncode
+    seconds = time.monotonic() - began
+    if code != 0:
+        raise Off(f"kcat ended with {code}:\n" + tail(HOME / "kcat.log"))
+    with open(dump, encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            partition, offset, length, key, value = line.rstrip("\n").split("\t", 4)
+            yield int(partition), int(offset), None if length == "-1" else key, value
+    size = dump.stat().st_size
+    print(f"kcat: {size / 1e6:.0f} MB in {seconds:.1f} s, {size / 1e6 / seconds:.0f} MB/s")
+
+
+def compare(header, by_key, total, records):
+    """Raises `Off` for the first thing that is not as it was sent."""
+    got, home, ends, count = collections.defaultdict(list), {}, collections.Counter(), 0
+    for partition, offset, key, value in records:
+        if offset != ends[partition]:
+            raise Off(f"partition {partition}: offset {offset} where {ends[partition]} comes next")
+        ends[partition] += 1
+        count += 1
+        if home.setdefault(key, partition) != partition:
+            raise Off(f"key {key!r} is in partitions {home[key]} and {partition}")
+        got[key].append(tuple(json.loads(value)[column] for column in header))
+    spread = ", ".join(f"{partition}: {ends[partition]:,}" for partition in sorted(ends))
+    print(f"records: {count:,} read, {total:,} rows sent; by partition {spread}")
+    wrong = [key for key in by_key.keys() | got.keys() if by_key.get(key) != got.get(key)]
+    for key in wrong[:5]:
+        print(f"  key {key!r}: {len(by_key.get(key, []))} rows sent, {len(got.get(key, []))} read, not the same")
+    longest = max(by_key, key=lambda key: len(by_key[key]))
+    print(f"order: {len(by_key) - len(wrong):,} of {len(by_key):,} keys have the same rows in the same order "
+          f"(the longest, {longest}, has {len(by_key[longest]):,})")
+    if wrong or count != total:
+        raise Off(f"{len(wrong)} keys differ; {total} rows sent and {count} records read")
+    print("nothing lost, nothing doubled, no offset left out")
+
+
+def run(node, path):
+    header, by_key, total = read_input(path)
+    step(f"A node on {node.kafka}, and a topic with {PARTITIONS} partitions")
+    listening, _ = node.start()
+    print(f"the node listens after {listening * 1000:.0f} ms; its log is {HOME}/node.log")
+    create = [node.binary, "topic", "create", TOPIC, "--partitions", str(PARTITIONS), "--brokers", node.kafka]
+    if subprocess.run(create, timeout=60).returncode != 0:
+        raise Off("the topic was not created")
+    step(f"Stream {total:,} rows keyed by {KEY}, and kill the node with -9 on the way")
+    stream(node, path, total)
+    step("Read everything back with kcat and compare with the file")
+    compare(header, by_key, total, read_back(node))
+    print(f"stopped with SIGTERM in {node.stop() * 1000:.0f} ms")
+
+
+def main():
+    binary, path = sys.argv[1:]
+    # So that Ctrl-C and a closed terminal also clean up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir()
+    node = Node(binary)
+    try:
+        run(node, path)
+    except (Off, OSError, subprocess.TimeoutExpired) as error:
+        print(f"\nDEMO FAILED: {error}", file=sys.stderr)
+        return 1
+    finally:
+        node.cleanup()
+    size = sum(file.stat().st_size for file in (HOME / "node").rglob("*") if file.is_file())
+    step("Done")
+    print(f"""The data lies in ./{HOME}/node ({size / 1e6:.0f} MB). Go on with it:
+  {binary} serve --data {HOME}/node
+and in another terminal:
+  {binary} topic describe {TOPIC}
+  {binary} consume {TOPIC} --from-beginning --count 5
+  kcat -b 127.0.0.1:9092 -C -t {TOPIC} -o -5 -e""")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
