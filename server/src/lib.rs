@@ -22,6 +22,7 @@ mod partition;
 mod producers;
 mod proto;
 mod replicas;
+mod schema;
 
 pub use config::Config;
 pub use error::Error;

@@ -1,0 +1,433 @@
+//! Requests with something in every field, written and read by kafka-protocol.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
+        DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+        DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest,
+        InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+        ProduceRequest, RequestHeader, TopicName,
+        create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
+        create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
+        delete_topics_request::DeleteTopicState,
+        describe_configs_request::DescribeConfigsResource,
+        describe_topic_partitions_request::{Cursor, TopicRequest},
+        fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState},
+        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        metadata_request::MetadataRequestTopic,
+        offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
+        produce_request::{PartitionProduceData, TopicProduceData},
+    },
+    protocol::{Decodable, Encodable, StrBytes},
+};
+use uuid::Uuid;
+
+type Tags = BTreeMap<i32, Bytes>;
+
+/// Bodies of a request: with everything in it, with nothing in it, with null wherever it is allowed.
+pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
+    let sample = Sample { version };
+    match key {
+        ApiKey::Produce => sample.produce(),
+        ApiKey::Fetch => sample.fetch(),
+        ApiKey::ListOffsets => sample.list_offsets(),
+        ApiKey::Metadata => sample.metadata(),
+        ApiKey::FindCoordinator => sample.find_coordinator(),
+        ApiKey::ApiVersions => sample.api_versions(),
+        ApiKey::CreateTopics => sample.create_topics(),
+        ApiKey::DeleteTopics => sample.delete_topics(),
+        ApiKey::InitProducerId => sample.init_producer_id(),
+        ApiKey::OffsetForLeaderEpoch => sample.offset_for_leader_epoch(),
+        ApiKey::DescribeConfigs => sample.describe_configs(),
+        ApiKey::CreatePartitions => sample.create_partitions(),
+        ApiKey::DescribeCluster => sample.describe_cluster(),
+        ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
+        _ => panic!("no sample of {key:?}"),
+    }
+}
+
+/// Frames that begin with a header of `version`.
+pub(super) fn headers(version: i16) -> Vec<Bytes> {
+    let header = RequestHeader::default().with_request_api_key(3).with_correlation_id(7);
+    let mut full = header.clone().with_client_id(Some(text("kunde-ä")));
+    if version >= 2 {
+        full.unknown_tagged_fields = tags();
+    }
+    vec![
+        encode(&full, version),
+        encode(&header.clone().with_client_id(None), version),
+        encode(&header.with_client_id(Some(text(""))), version),
+    ]
+}
+
+/// How many bytes kafka-protocol reads of a body.
+pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, String> {
+    match key {
+        ApiKey::Produce => decode_as::<ProduceRequest>(version, body),
+        ApiKey::Fetch => decode_as::<FetchRequest>(version, body),
+        ApiKey::ListOffsets => decode_as::<ListOffsetsRequest>(version.min(10), body),
+        ApiKey::Metadata => decode_as::<MetadataRequest>(version, body),
+        ApiKey::FindCoordinator => decode_as::<FindCoordinatorRequest>(version, body),
+        ApiKey::ApiVersions => decode_as::<ApiVersionsRequest>(version, body),
+        ApiKey::CreateTopics => decode_as::<CreateTopicsRequest>(version.max(2), body),
+        ApiKey::DeleteTopics => decode_as::<DeleteTopicsRequest>(version.max(1), body),
+        ApiKey::InitProducerId => decode_as::<InitProducerIdRequest>(version, body),
+        ApiKey::OffsetForLeaderEpoch => decode_as::<OffsetForLeaderEpochRequest>(version, body),
+        ApiKey::DescribeConfigs => decode_as::<DescribeConfigsRequest>(version, body),
+        ApiKey::CreatePartitions => decode_as::<CreatePartitionsRequest>(version, body),
+        ApiKey::DescribeCluster => decode_as::<DescribeClusterRequest>(version, body),
+        ApiKey::DescribeTopicPartitions => {
+            decode_as::<DescribeTopicPartitionsRequest>(version, body)
+        }
+        _ => panic!("no decoder of {key:?}"),
+    }
+}
+
+/// How many bytes kafka-protocol reads of a `T`.
+pub(super) fn decode_as<T: Decodable>(version: i16, bytes: &Bytes) -> Result<usize, String> {
+    let mut rest = bytes.clone();
+    T::decode(&mut rest, version).map_err(|e| e.to_string())?;
+    Ok(bytes.len() - rest.len())
+}
+
+pub(super) fn encode(message: &impl Encodable, version: i16) -> Bytes {
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes, version).expect("the sample fits its version");
+    bytes.freeze()
+}
+
+pub(super) fn text(text: &str) -> StrBytes {
+    StrBytes::from(text.to_owned())
+}
+
+fn topic(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+/// Far from the tags that kafka-protocol knows.
+pub(super) fn tags() -> Tags {
+    Tags::from([(77, Bytes::from_static(b"seven")), (1_000, Bytes::new())])
+}
+
+struct Sample {
+    version: i16,
+}
+
+impl Sample {
+    fn tags(&self, flexible: i16) -> Tags {
+        if self.version >= flexible { tags() } else { Tags::new() }
+    }
+
+    /// A value that only versions from `first` on can say.
+    fn since<T: Default>(&self, first: i16, value: T, default: T) -> T {
+        if self.version >= first { value } else { default }
+    }
+
+    fn produce(&self) -> Vec<Bytes> {
+        let partition = |index, records| {
+            PartitionProduceData::default()
+                .with_index(index)
+                .with_records(records)
+                .with_unknown_tagged_fields(self.tags(9))
+        };
+        let partitions = vec![
+            partition(0, Some(Bytes::from(vec![0xff; 300]))),
+            partition(1, None),
+            partition(2, Some(Bytes::new())),
+        ];
+        let data = |name, partitions| {
+            let data = TopicProduceData::default()
+                .with_partition_data(partitions)
+                .with_unknown_tagged_fields(self.tags(9));
+            match self.version {
+                13.. => data.with_topic_id(Uuid::from_u128(u128::MAX)),
+                _ => data.with_name(topic(name)),
+            }
+        };
+        let full = ProduceRequest::default()
+            .with_transactional_id(Some(text("tx").into()))
+            .with_acks(-1)
+            .with_timeout_ms(30_000)
+            .with_topic_data(vec![data("eins", partitions), data("", vec![])])
+            .with_unknown_tagged_fields(self.tags(9));
+        vec![encode(&full, self.version), encode(&ProduceRequest::default(), self.version)]
+    }
+
+    fn fetch(&self) -> Vec<Bytes> {
+        let request = FetchRequest::default()
+            .with_max_wait_ms(500)
+            .with_session_id(self.since(7, 9, 0))
+            .with_session_epoch(self.since(7, 2, -1))
+            .with_topics(vec![self.fetch_topic("eins"), self.fetch_topic("")])
+            .with_forgotten_topics_data(self.since(7, self.forgotten(), vec![]))
+            .with_rack_id(self.since(11, text("a"), text("")));
+        let mut full = request.clone().with_unknown_tagged_fields(self.tags(12));
+        if self.version >= 12 {
+            full.cluster_id = Some(text("cluster"));
+        }
+        if self.version >= 15 {
+            full.replica_state = ReplicaState::default()
+                .with_replica_id(BrokerId(2))
+                .with_replica_epoch(3)
+                .with_unknown_tagged_fields(tags());
+        } else {
+            full.replica_id = BrokerId(2);
+        }
+        let empty = FetchRequest::default();
+        [full, request, empty].iter().map(|request| encode(request, self.version)).collect()
+    }
+
+    fn fetch_topic(&self, name: &str) -> FetchTopic {
+        let mut known = FetchPartition::default()
+            .with_partition(1)
+            .with_current_leader_epoch(self.since(9, 4, -1))
+            .with_fetch_offset(1 << 40)
+            .with_last_fetched_epoch(self.since(12, 3, -1))
+            .with_log_start_offset(self.since(5, 2, -1))
+            .with_partition_max_bytes(1 << 20)
+            .with_unknown_tagged_fields(self.tags(12));
+        if self.version >= 17 {
+            known.replica_directory_id = Uuid::from_u128(5);
+        }
+        if self.version >= 18 {
+            known.high_watermark = 6;
+        }
+        let partitions = vec![known, FetchPartition::default()];
+        let request = FetchTopic::default()
+            .with_partitions(partitions)
+            .with_unknown_tagged_fields(self.tags(12));
+        match self.version {
+            13.. => request.with_topic_id(Uuid::from_u128(1)),
+            _ => request.with_topic(topic(name)),
+        }
+    }
+
+    fn forgotten(&self) -> Vec<ForgottenTopic> {
+        let forgotten = ForgottenTopic::default()
+            .with_partitions(vec![1, 2, 3])
+            .with_unknown_tagged_fields(self.tags(12));
+        let forgotten = match self.version {
+            13.. => forgotten.with_topic_id(Uuid::from_u128(2)),
+            _ => forgotten.with_topic(topic("alt")),
+        };
+        vec![forgotten, ForgottenTopic::default()]
+    }
+
+    fn list_offsets(&self) -> Vec<Bytes> {
+        if self.version == 0 {
+            return vec![list_offsets_v0()];
+        }
+        let version = self.version.min(10);
+        let partition = ListOffsetsPartition::default()
+            .with_partition_index(1)
+            .with_current_leader_epoch(self.since(4, 2, -1))
+            .with_timestamp(-2)
+            .with_unknown_tagged_fields(self.tags(6));
+        let data = ListOffsetsTopic::default()
+            .with_name(topic("eins"))
+            .with_partitions(vec![partition.clone(), partition])
+            .with_unknown_tagged_fields(self.tags(6));
+        let full = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_isolation_level(self.since(2, 1, 0))
+            .with_topics(vec![data, ListOffsetsTopic::default()])
+            .with_timeout_ms(self.since(10, 5, 0))
+            .with_unknown_tagged_fields(self.tags(6));
+        vec![encode(&full, version), encode(&ListOffsetsRequest::default(), version)]
+    }
+
+    fn metadata(&self) -> Vec<Bytes> {
+        let mut named = MetadataRequestTopic::default()
+            .with_name(Some(topic("eins")))
+            .with_unknown_tagged_fields(self.tags(9));
+        let mut topics = vec![named.clone()];
+        if self.version >= 10 {
+            named.topic_id = Uuid::from_u128(3);
+            topics.push(named.with_name(None));
+        }
+        let full = MetadataRequest::default()
+            .with_topics(Some(topics))
+            .with_allow_auto_topic_creation(self.since(4, false, true))
+            .with_include_topic_authorized_operations(self.since(8, true, false))
+            .with_unknown_tagged_fields(self.tags(9));
+        let mut bodies = vec![
+            encode(&full, self.version),
+            encode(&MetadataRequest::default().with_topics(Some(vec![])), self.version),
+        ];
+        if self.version >= 1 {
+            bodies.push(encode(&MetadataRequest::default().with_topics(None), self.version));
+        }
+        bodies
+    }
+
+    fn find_coordinator(&self) -> Vec<Bytes> {
+        let request = FindCoordinatorRequest::default()
+            .with_key_type(self.since(1, 1, 0))
+            .with_unknown_tagged_fields(self.tags(3));
+        let full = match self.version {
+            4.. => request.with_coordinator_keys(vec![text("a"), text(""), text("gruppe")]),
+            _ => request.with_key(text("gruppe")),
+        };
+        vec![encode(&full, self.version), encode(&FindCoordinatorRequest::default(), self.version)]
+    }
+
+    fn api_versions(&self) -> Vec<Bytes> {
+        let full = ApiVersionsRequest::default()
+            .with_client_software_name(self.since(3, text("librdkafka"), text("")))
+            .with_client_software_version(self.since(3, text("2.0"), text("")))
+            .with_unknown_tagged_fields(self.tags(3));
+        vec![encode(&full, self.version), encode(&ApiVersionsRequest::default(), self.version)]
+    }
+
+    fn create_topics(&self) -> Vec<Bytes> {
+        let assignment = CreatableReplicaAssignment::default()
+            .with_partition_index(1)
+            .with_broker_ids(vec![BrokerId(1), BrokerId(2)])
+            .with_unknown_tagged_fields(self.tags(5));
+        let config = |value| {
+            CreatableTopicConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(value)
+                .with_unknown_tagged_fields(self.tags(5))
+        };
+        let data = CreatableTopic::default()
+            .with_name(topic("eins"))
+            .with_num_partitions(-1)
+            .with_replication_factor(3)
+            .with_assignments(vec![assignment, CreatableReplicaAssignment::default()])
+            .with_configs(vec![config(Some(text("1"))), config(None)])
+            .with_unknown_tagged_fields(self.tags(5));
+        let full = CreateTopicsRequest::default()
+            .with_topics(vec![data, CreatableTopic::default()])
+            .with_timeout_ms(1)
+            .with_validate_only(true)
+            .with_unknown_tagged_fields(self.tags(5));
+        let bodies = [full, CreateTopicsRequest::default()];
+        let mut bodies = bodies.map(|request| encode(&request, self.version.max(2)));
+        if self.version == 0 {
+            // It ends before `validate_only`.
+            bodies.iter_mut().for_each(|body| body.truncate(body.len() - 1));
+        }
+        bodies.into()
+    }
+
+    fn delete_topics(&self) -> Vec<Bytes> {
+        let state = |name| {
+            DeleteTopicState::default()
+                .with_name(name)
+                .with_topic_id(Uuid::from_u128(1))
+                .with_unknown_tagged_fields(tags())
+        };
+        let request = DeleteTopicsRequest::default()
+            .with_timeout_ms(1)
+            .with_unknown_tagged_fields(self.tags(4));
+        let full = match self.version {
+            6.. => request.with_topics(vec![state(Some(topic("eins"))), state(None)]),
+            _ => request.with_topic_names(vec![topic("eins"), topic("")]),
+        };
+        let version = self.version.max(1);
+        vec![encode(&full, version), encode(&DeleteTopicsRequest::default(), version)]
+    }
+
+    fn init_producer_id(&self) -> Vec<Bytes> {
+        let full = InitProducerIdRequest::default()
+            .with_transactional_id(Some(text("tx").into()))
+            .with_producer_id(self.since(3, 5, -1).into())
+            .with_producer_epoch(self.since(3, 6, -1))
+            .with_unknown_tagged_fields(self.tags(2));
+        let null = InitProducerIdRequest::default().with_transactional_id(None);
+        vec![encode(&full, self.version), encode(&null, self.version)]
+    }
+
+    fn offset_for_leader_epoch(&self) -> Vec<Bytes> {
+        let partition = OffsetForLeaderPartition::default()
+            .with_partition(1)
+            .with_leader_epoch(2)
+            .with_unknown_tagged_fields(self.tags(4));
+        let data = OffsetForLeaderTopic::default()
+            .with_topic(topic("eins"))
+            .with_partitions(vec![partition.clone(), partition])
+            .with_unknown_tagged_fields(self.tags(4));
+        let full = OffsetForLeaderEpochRequest::default()
+            .with_replica_id(self.since(3, BrokerId(1), BrokerId(-2)))
+            .with_topics(vec![data, OffsetForLeaderTopic::default()])
+            .with_unknown_tagged_fields(self.tags(4));
+        vec![encode(&full, self.version)]
+    }
+
+    fn describe_configs(&self) -> Vec<Bytes> {
+        let resource = |keys| {
+            DescribeConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(text("eins"))
+                .with_configuration_keys(keys)
+                .with_unknown_tagged_fields(self.tags(4))
+        };
+        let keys = Some(vec![text("retention.ms"), text("")]);
+        let full = DescribeConfigsRequest::default()
+            .with_resources(vec![resource(keys), resource(None), resource(Some(vec![]))])
+            .with_include_synonyms(true)
+            .with_include_documentation(self.since(3, true, false))
+            .with_unknown_tagged_fields(self.tags(4));
+        vec![encode(&full, self.version), encode(&DescribeConfigsRequest::default(), self.version)]
+    }
+
+    fn create_partitions(&self) -> Vec<Bytes> {
+        let assignment = CreatePartitionsAssignment::default()
+            .with_broker_ids(vec![BrokerId(1), BrokerId(2)])
+            .with_unknown_tagged_fields(self.tags(2));
+        let data = |assignments| {
+            CreatePartitionsTopic::default()
+                .with_name(topic("eins"))
+                .with_count(4)
+                .with_assignments(assignments)
+                .with_unknown_tagged_fields(self.tags(2))
+        };
+        let assignments = Some(vec![assignment, CreatePartitionsAssignment::default()]);
+        let full = CreatePartitionsRequest::default()
+            .with_topics(vec![data(assignments), data(None)])
+            .with_validate_only(true)
+            .with_unknown_tagged_fields(self.tags(2));
+        vec![encode(&full, self.version)]
+    }
+
+    fn describe_cluster(&self) -> Vec<Bytes> {
+        let full = DescribeClusterRequest::default()
+            .with_include_cluster_authorized_operations(true)
+            .with_endpoint_type(self.since(1, 2, 1))
+            .with_include_fenced_brokers(self.since(2, true, false))
+            .with_unknown_tagged_fields(tags());
+        vec![encode(&full, self.version), encode(&DescribeClusterRequest::default(), self.version)]
+    }
+
+    fn describe_topic_partitions(&self) -> Vec<Bytes> {
+        let named = TopicRequest::default().with_name(topic("eins"));
+        let cursor = Cursor::default()
+            .with_topic_name(topic("eins"))
+            .with_partition_index(3)
+            .with_unknown_tagged_fields(tags());
+        let null = DescribeTopicPartitionsRequest::default()
+            .with_topics(vec![named.clone(), named.with_unknown_tagged_fields(tags())])
+            .with_unknown_tagged_fields(tags());
+        let full = null.clone().with_cursor(Some(cursor));
+        vec![encode(&full, self.version), encode(&null, self.version)]
+    }
+}
+
+/// kafka-protocol has no version 0.
+fn list_offsets_v0() -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_i32(-1);
+    body.put_i32(2);
+    body.put_slice(b"\0\x04eins");
+    body.put_i32(1);
+    body.put_i32(0);
+    body.put_i64(-1);
+    body.put_i32(10);
+    body.put_slice(b"\0\0");
+    body.put_i32(0);
+    body.freeze()
+}
