@@ -181,7 +181,7 @@ def read_back(node):
 
 
 def compare(header, by_key, total, records):
-    """Raises `Off` for the first thing that is not as it was sent."""
+    """Raises `Off` when anything is not as it was sent."""
     got, home, ends, count = collections.defaultdict(list), {}, collections.Counter(), 0
     for partition, offset, key, value in records:
         if offset != ends[partition]:
@@ -198,7 +198,7 @@ def compare(header, by_key, total, records):
         print(f"  key {key!r}: {len(by_key.get(key, []))} rows sent, {len(got.get(key, []))} read, not the same")
     longest = max(by_key, key=lambda key: len(by_key[key]))
     print(f"order: {len(by_key) - len(wrong):,} of {len(by_key):,} keys have the same rows in the same order "
-          f"(the longest, {longest}, has {len(by_key[longest]):,})")
+          f"(the most frequent, {longest}, has {len(by_key[longest]):,})")
     if wrong or count != total:
         raise Off(f"{len(wrong)} keys differ; {total} rows sent and {count} records read")
     print("nothing lost, nothing doubled, no offset left out")
