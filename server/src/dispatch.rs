@@ -13,6 +13,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 
 use crate::broker::Broker;
 use crate::handlers;
+use crate::schema;
 
 /// One API this node answers.
 #[derive(Debug)]
@@ -139,6 +140,7 @@ impl Call {
             (_, true) => key.request_header_version(version),
             (_, false) => return Err(unsupported),
         };
+        schema::check_header(header_version, &frame).map_err(|e| Refused::Header(e.to_string()))?;
         let header = RequestHeader::decode(&mut frame, header_version)
             .map_err(|e| Refused::Header(e.to_string()))?;
         let correlation_id = header.correlation_id;
@@ -150,11 +152,12 @@ impl Call {
         self.key == ApiKey::Produce
     }
 
-    /// Decodes the body with kafka-protocol's types.
+    /// Decodes the body with kafka-protocol's types, after a look at its counts and lengths.
     ///
     /// # Errors
     /// [`Refused::Body`].
     pub(crate) fn decode<T: Decodable>(&self) -> Result<T, Refused> {
+        schema::check(self.key, self.version, &self.body).map_err(|e| self.malformed(e))?;
         T::decode(&mut self.body.clone(), self.version).map_err(|e| self.malformed(e))
     }
 

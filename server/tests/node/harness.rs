@@ -110,7 +110,8 @@ impl Client {
             .with_name(topic_name(name))
             .with_num_partitions(partitions)
             .with_replication_factor(1);
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+        let request =
+            CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
         let response = self.ask(&request, 7).await;
         assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
     }
