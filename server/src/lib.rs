@@ -21,6 +21,7 @@ mod node;
 mod partition;
 mod producers;
 mod proto;
+mod records;
 mod replicas;
 mod schema;
 

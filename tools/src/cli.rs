@@ -80,7 +80,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "JANGBU_LOG", value_enum, default_value_t = LogStyle::Human)]
     pub log: LogStyle,
     /// What is logged, for instance `info` or `jangbu_server=debug`
-    #[arg(long, env = "JANGBU_LOG_FILTER", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "JANGBU_LOG_FILTER",
+        default_value = "info,openraft=warn",
+        value_name = "FILTER"
+    )]
     pub log_filter: String,
 }
 

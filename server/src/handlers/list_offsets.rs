@@ -14,7 +14,6 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
-use kafka_protocol::records::RecordBatchDecoder;
 
 use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller::Topic;
@@ -22,6 +21,10 @@ use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
 use crate::legacy::list_offsets::{self as legacy, PartitionV0, Segment, TopicV0};
 use crate::partition::{Error, Partition};
+use crate::records;
+
+/// Leader epochs came with this version (KIP-320).
+const VERSION_EPOCHS: i16 = 4;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -122,7 +125,7 @@ async fn answer_partition(
         Ok(found) => response
             .with_offset(found.offset)
             .with_timestamp(found.timestamp)
-            .with_leader_epoch(found.epoch),
+            .with_leader_epoch(if version >= VERSION_EPOCHS { found.epoch } else { -1 }),
         Err(code) => response.with_error_code(code.code()),
     }
 }
@@ -163,14 +166,13 @@ async fn look_up(partition: &Partition, timestamp: i64) -> Result<Found, Error> 
     }
 }
 
-/// The first record of a batch at `timestamp` or later. A batch whose records do not decode is answered
+/// The first record of a batch at `timestamp` or later. A batch whose records cannot be read is answered
 /// with its first offset: a reader from there misses nothing.
 fn first_record(entry: &Entry, timestamp: i64) -> Found {
     let epoch = i32::try_from(entry.term.0).unwrap_or(i32::MAX);
     let whole = Found { offset: entry.base_offset.0, timestamp: entry.max_timestamp, epoch };
-    let Ok(set) = RecordBatchDecoder::decode(&mut entry.payload.clone()) else { return whole };
-    let first = set.records.iter().find(|record| record.timestamp >= timestamp);
-    first.map_or(whole, |r| Found { offset: r.offset, timestamp: r.timestamp, epoch })
+    let first = records::first_at(&entry.payload, timestamp);
+    first.map_or(whole, |r| Found { offset: r.offset.0, timestamp: r.timestamp, epoch })
 }
 
 async fn answer_v0(broker: &Broker, request: legacy::RequestV0) -> Vec<TopicV0> {
