@@ -138,7 +138,11 @@ impl<'db> Writer<'db> {
                     batch.put_cf(&self.meta, key, rows::sparse(row));
                 }
             }
-            (Op::Truncate { from, to_last, epochs, sparse }, Some(partition)) => {
+            (Op::Truncate { from, to_last, epochs, sparse, log_start }, Some(partition)) => {
+                if let Some(start) = log_start {
+                    let key = keys::one(Tag::LogStart, partition.id);
+                    batch.put_cf(&self.meta, key, rows::offset(*start));
+                }
                 self.truncate(partition, *from, *to_last, batch)?;
                 self.delete_epochs(partition.id, epochs, batch);
                 self.cut_sparse(partition.id, sparse, batch);
