@@ -330,6 +330,7 @@ impl State {
         self.first = next;
         self.purged = Some(row);
         self.log_start = self.log_start.max(next_offset);
+        self.generation += 1;
         let begun = self.epochs.partition_point(|epoch| epoch.first_index <= next);
         let epochs = self.epochs.drain(..begun.saturating_sub(1)).map(|epoch| epoch.term).collect();
         let seq = self.next_seq();

@@ -244,7 +244,8 @@ impl<'db> Writer<'db> {
     fn purge(&self, partition: &Partition, row: &PurgedRow, batch: &mut WriteBatch) {
         self.put_purged(partition.id, row, batch);
         let mut segments = partition.segments.lock();
-        let begun = segments.partition_point(|segment| segment.first.0 <= row.purged.index.0 + 1);
+        let begun = segments
+            .partition_point(|segment| segment.first.0 <= row.purged.index.0.saturating_add(1));
         for segment in segments.drain(..begun.saturating_sub(1)) {
             batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));
         }
