@@ -2,6 +2,7 @@
 //!
 //! Buckets are small, so that closed ones lie in table files; one byte in the middle of them is flipped
 //! behind the engine's back.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/fixture.rs"]
 mod fixture;

@@ -2,6 +2,7 @@
 //!
 //! A child process (this binary, run again with a variable set) appends to many logs and writes every
 //! acknowledgement to a pipe. It is killed after a number of them, and the directory opened again.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/fixture.rs"]
 mod fixture;

@@ -3,6 +3,7 @@
 //!
 //! Needs the feature `failpoints`. Fault points are global to the process, so the cases take turns.
 #![cfg(feature = "failpoints")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/fixture.rs"]
 mod fixture;
@@ -52,11 +53,12 @@ fn fails_and_latches(point: &str) {
     assert!(matches!(engine.close(), Err(Error::Storage { .. })));
     drop((engine, first));
     assert!(reports.recv().is_err(), "reported once");
-    scenario.teardown();
     let engine = open(dir.path(), small());
     let end = log(&engine, 1).state().end_offset;
     assert!(end >= Offset(1), "what was acknowledged is there");
     append(&log(&engine, 1), vec![batch_entry(u64::try_from(end.0).unwrap(), 2, 1, 100)]);
+    drop(engine);
+    scenario.teardown();
 }
 
 #[test]
@@ -90,6 +92,7 @@ fn nothing_is_acknowledged_before_its_sync() {
     assert!(early.is_err(), "acknowledged before the sync");
     fail::remove("engine-sync-before");
     results.recv().unwrap().unwrap();
+    drop((engine, log));
     scenario.teardown();
 }
 
@@ -105,10 +108,42 @@ fn a_crash_between_creating_a_bucket_and_writing_into_it_leaves_no_trace() {
     assert!(failed.is_err());
     fail::remove("engine-roll-after-create");
     drop((engine, first));
-    scenario.teardown();
     let engine = open(dir.path(), small());
     assert_eq!(engine.stats().buckets, 1);
     append(&log(&engine, 1), vec![batch_entry(1, 1, 1, 10)]);
     assert_eq!(engine.stats().buckets, 2);
     assert_eq!(log(&engine, 1).read(Offset(0), Offset(2), 1 << 20).unwrap().len(), 2);
+    drop(engine);
+    scenario.teardown();
+}
+
+#[test]
+fn what_is_not_written_yet_stays_readable_without_a_cache() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _reports) = open_reporting(dir.path());
+    let log = log(&engine, 1);
+    append(&log, vec![batch_entry(0, 1, 1, 100)]);
+    let (at_write, arrivals) = mpsc::channel();
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    fail::cfg_callback("engine-write-before", move || {
+        // Once the test has dropped its ends, nothing is held back any more.
+        let _ = at_write.send(());
+        let _ = gate.lock().unwrap().recv();
+    })
+    .unwrap();
+    fixture::append_lazily(&log, vec![batch_entry(1, 1, 1, 100)]);
+    arrivals.recv().unwrap();
+    fixture::append_lazily(&log, vec![batch_entry(2, 1, 1, 100)]);
+    go.send(()).unwrap();
+    arrivals.recv().unwrap();
+    // The first is written and has left the cache; the second waits at the write.
+    let entries = log.read(Offset(0), Offset(3), usize::MAX).unwrap();
+    assert_eq!(fixture::indexes(&entries), [0, 1, 2]);
+    assert!(!log.is_cached(Offset(1)));
+    assert!(log.is_cached(Offset(2)));
+    drop(go);
+    engine.close().unwrap();
+    scenario.teardown();
 }

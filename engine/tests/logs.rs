@@ -2,6 +2,7 @@
 //!
 //! Most cases run twice, with a cache that holds everything and with none, because the two ways of
 //! reading must not be told apart.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/fixture.rs"]
 mod fixture;
@@ -301,4 +302,41 @@ fn appends_out_of_order_or_of_garbage_are_refused_and_change_nothing() {
         assert_eq!(log.state(), before);
     }
     append(&log, vec![batch_entry(6, 3, 1, 10)]);
+}
+
+#[test]
+fn the_offset_index_forgets_what_a_truncation_removed() {
+    for reopened in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = open(dir.path(), small());
+        append(&log(&engine, 1), (0..600).map(|i| batch_entry(i, 1, 1, 2000)).collect());
+        if reopened {
+            engine.close().unwrap();
+            engine = open(dir.path(), small());
+        }
+        let log = log(&engine, 1);
+        log.truncate_after(Some(Index(9))).unwrap();
+        append(&log, (10..600).map(|i| batch_entry(i, 2, 10, 10)).collect());
+        for offset in (10..5910).step_by(37) {
+            let found = log.read(Offset(offset), Offset(5910), 1).unwrap();
+            let index = 10 + u64::try_from(offset - 10).unwrap() / 10;
+            assert_eq!(indexes(&found), [index], "offset {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_timestamp_ahead_of_a_restart_is_not_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), small());
+    let mut early = batch_entry(3, 1, 1, 10);
+    early.payload = fixture::batch(1, 10, 1_000_000, 0);
+    append(&log(&engine, 1), (0..3).map(|i| batch_entry(i, 1, 1, 10)).chain([early]).collect());
+    engine.close().unwrap();
+    let engine = open(dir.path(), small());
+    let log = log(&engine, 1);
+    append(&log, (4..400).map(|i| batch_entry(i, 1, 1, 2000)).collect());
+    let found = log.find_timestamp(500_000, Offset(400)).unwrap().unwrap();
+    assert_eq!(found.index, Index(3));
+    assert_eq!(log.find_max_timestamp(Offset(400)).unwrap().unwrap().index, Index(3));
 }

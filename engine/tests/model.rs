@@ -2,6 +2,7 @@
 //! equals a vector that had the same done to it.
 //!
 //! Buckets are tiny so that they roll, and half of the cases run without a cache.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/fixture.rs"]
 mod fixture;

@@ -1,6 +1,7 @@
 //! Opening says what is wrong and what to do, and closing lets go of everything.
 //!
 //! The lock is held by a real second process: this test binary runs itself with a variable set.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/fixture.rs"]
 mod fixture;
