@@ -25,8 +25,14 @@ pub(crate) struct StoredRecord {
 pub(crate) enum Op {
     /// New entries, with the epochs and sparse rows that begin in them.
     Append { records: Vec<StoredRecord>, epochs: Vec<Epoch>, sparse: Vec<SparseRow> },
-    /// Removal of the entries `from..=to_last`, the last ones.
-    Truncate { from: Index, to_last: Index, epochs: Vec<Term>, sparse: SparseCut },
+    /// Removal of the entries `from..=to_last`, the last ones; `log_start` when it moved back with them.
+    Truncate {
+        from: Index,
+        to_last: Index,
+        epochs: Vec<Term>,
+        sparse: SparseCut,
+        log_start: Option<Offset>,
+    },
     /// Removal of the entries up to a position.
     Purge { row: PurgedRow, epochs: Vec<Term> },
     /// Removal of everything, and a new beginning.

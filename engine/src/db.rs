@@ -13,7 +13,7 @@ use rocksdb::{
 };
 
 use crate::keys::BucketId;
-use crate::{Error, Options, Result, format};
+use crate::{Error, Index, Options, PartitionId, Result, format};
 
 const META: &str = "meta";
 /// More level 0 files than there will ever be: no stall comes from their number.
@@ -37,6 +37,21 @@ impl std::fmt::Debug for Db {
 /// Wraps what RocksDB said into the engine's error.
 pub(crate) fn failed(operation: &'static str) -> impl FnOnce(rocksdb::Error) -> Error {
     move |source| Error::Storage { operation, source }
+}
+
+/// Wraps what RocksDB said about entries from `index` on: blocks that fail RocksDB's checksum are as
+/// corrupt as entries that fail ours.
+pub(crate) fn unreadable(
+    partition: PartitionId,
+    index: Index,
+) -> impl FnOnce(rocksdb::Error) -> Error {
+    move |source| {
+        if source.kind() != ErrorKind::Corruption {
+            return Error::Storage { operation: "reading entries", source };
+        }
+        tracing::error!(%partition, %index, error = %source, "a block of a table is corrupt");
+        Error::Corrupt { partition, index, what: "block" }
+    }
 }
 
 impl Db {

@@ -162,13 +162,17 @@ impl PartitionLog {
     /// got a boundary snapshot). `done` is called once durable.
     ///
     /// # Errors
-    /// [`crate::Error::Closed`].
+    /// [`crate::Error::InvalidAppend`] for a negative offset, [`crate::Error::Closed`].
     pub fn reset(
         &self,
         boundary: LogId,
         next_offset: Offset,
         done: Box<dyn FnOnce(Result<()>) + Send>,
     ) -> Result<()> {
+        if next_offset < Offset(0) {
+            let reason = format!("{next_offset} is no offset to begin at");
+            return Err(Error::InvalidAppend { partition: self.id(), reason });
+        }
         self.handle.core.submit(&self.partition, 0, Some(done), |state| {
             Ok(Some(state.reset(boundary, next_offset)))
         })

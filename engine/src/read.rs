@@ -1,7 +1,7 @@
 //! Reading a log: from the tail cache where it holds the start, from RocksDB before that.
 //!
 //! Invariants:
-//! - A read is one state of the log: when a truncation, reset or deletion crosses it, it starts over.
+//! - A read is one state of the log: when a truncation, purge, reset or deletion crosses it, it starts over.
 //! - Iterators live for one read and are bounded on both sides.
 //! - No lock of the partition is held while the disk is read.
 
@@ -12,12 +12,12 @@ use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::batch::HEADER_BYTES;
 use crate::core::Core;
-use crate::db::{Db, failed};
+use crate::db::{Db, failed, unreadable};
 use crate::keys::{self, Tag};
 use crate::partition::Partition;
 use crate::record::{self, Head, RECORD_HEADER_BYTES};
 use crate::rows::{self, Segment, SparseRow};
-use crate::{Entry, EntryKind, Index, Offset, PartitionId, PayloadPart, Result};
+use crate::{Entry, EntryKind, Error, Index, Offset, PartitionId, PayloadPart, Result};
 
 /// Read ahead of a catch-up read.
 const READAHEAD_BYTES: usize = 1 << 20;
@@ -124,7 +124,7 @@ impl Walk<'_> {
         for index in range.start.0..range.end.0 {
             let index = Index(index);
             let Some((key, value)) = iterator.item() else {
-                iterator.status().map_err(failed("reading entries"))?;
+                iterator.status().map_err(unreadable(id, index))?;
                 return Err(self.partition.corrupt(index, "entry (missing)"));
             };
             if keys::data_index(id, key) != Some(index) {
@@ -220,7 +220,7 @@ impl<'db> SparseIndex<'db> {
             return Ok(None);
         };
         let row = keys::position(key).and_then(|offset| rows::decode_sparse(offset, value));
-        row.map(Some).ok_or(crate::Error::Corrupt {
+        row.map(Some).ok_or(Error::Corrupt {
             partition: self.id,
             index: Index(0),
             what: "offset index row",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
 use crate::batch;
-use crate::db::{Db, failed};
+use crate::db::{Db, failed, unreadable};
 use crate::keys::{self, Tag};
 use crate::record::{self, Head, RECORD_HEADER_BYTES};
 use crate::rows::{self, PurgedRow, Segment};
@@ -121,7 +121,7 @@ fn last_entry(
                 keys::data_index(id, key).ok_or_else(|| corrupt(id, segment.first, "data key"))?;
             return check_last(id, index, value).map(Some);
         }
-        iterator.status().map_err(failed("reading the last entry"))?;
+        iterator.status().map_err(unreadable(id, segment.first))?;
     }
     Ok(None)
 }

@@ -295,11 +295,13 @@ impl State {
             None => self.purged.map_or(Offset(0), |row| row.next_offset),
         };
         self.next = self.last.map(|last| Index(last.index.0 + 1));
+        let log_start = (self.log_start > self.end).then_some(self.end);
         self.log_start = self.log_start.min(self.end);
         self.generation += 1;
         let sparse = self.cut_sparse();
         let seq = self.next_seq();
-        Some(Change { op: Op::Truncate { from, to_last, epochs, sparse }, seq, cached: 0, freed })
+        let op = Op::Truncate { from, to_last, epochs, sparse, log_start };
+        Some(Change { op, seq, cached: 0, freed })
     }
 
     fn cut_sparse(&mut self) -> SparseCut {
@@ -328,6 +330,7 @@ impl State {
         self.first = next;
         self.purged = Some(row);
         self.log_start = self.log_start.max(next_offset);
+        self.generation += 1;
         let begun = self.epochs.partition_point(|epoch| epoch.first_index <= next);
         let epochs = self.epochs.drain(..begun.saturating_sub(1)).map(|epoch| epoch.term).collect();
         let seq = self.next_seq();

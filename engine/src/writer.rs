@@ -138,7 +138,11 @@ impl<'db> Writer<'db> {
                     batch.put_cf(&self.meta, key, rows::sparse(row));
                 }
             }
-            (Op::Truncate { from, to_last, epochs, sparse }, Some(partition)) => {
+            (Op::Truncate { from, to_last, epochs, sparse, log_start }, Some(partition)) => {
+                if let Some(start) = log_start {
+                    let key = keys::one(Tag::LogStart, partition.id);
+                    batch.put_cf(&self.meta, key, rows::offset(*start));
+                }
                 self.truncate(partition, *from, *to_last, batch)?;
                 self.delete_epochs(partition.id, epochs, batch);
                 self.cut_sparse(partition.id, sparse, batch);
@@ -240,7 +244,8 @@ impl<'db> Writer<'db> {
     fn purge(&self, partition: &Partition, row: &PurgedRow, batch: &mut WriteBatch) {
         self.put_purged(partition.id, row, batch);
         let mut segments = partition.segments.lock();
-        let begun = segments.partition_point(|segment| segment.first.0 <= row.purged.index.0 + 1);
+        let begun = segments
+            .partition_point(|segment| segment.first.0 <= row.purged.index.0.saturating_add(1));
         for segment in segments.drain(..begun.saturating_sub(1)) {
             batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));
         }

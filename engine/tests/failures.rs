@@ -1,0 +1,149 @@
+//! The first failed write or sync latches: every waiter is told, nothing more is taken, and whoever
+//! opened the engine is told once. What was acknowledged before is there afterwards.
+//!
+//! Needs the feature `failpoints`. Fault points are global to the process, so the cases take turns.
+#![cfg(feature = "failpoints")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/fixture.rs"]
+mod fixture;
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use fail::FailScenario;
+use fixture::{append, batch_entry, log, open, small};
+use jangbu_engine::{Engine, Error, Offset};
+
+fn open_reporting(dir: &Path) -> (Engine, mpsc::Receiver<Error>) {
+    let (sender, receiver) = mpsc::channel();
+    let report = Arc::new(move |error: &Error| sender.send(error.clone()).unwrap());
+    (Engine::open(dir, small(), report).unwrap(), receiver)
+}
+
+fn fails_and_latches(point: &str) {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, reports) = open_reporting(dir.path());
+    let first = log(&engine, 1);
+    append(&first, vec![batch_entry(0, 1, 1, 100)]);
+    fail::cfg(point, "return").unwrap();
+    let (sender, results) = mpsc::channel();
+    let mut taken = 0;
+    for index in 1..50 {
+        let sender = sender.clone();
+        let done = Box::new(move |result| sender.send((index, result)).unwrap());
+        match first.append(vec![batch_entry(index, 1, 1, 100)], done) {
+            Ok(()) => taken += 1,
+            Err(error) => assert!(matches!(error, Error::Closed), "{error}"),
+        }
+    }
+    drop(sender);
+    let told: Vec<_> = results.iter().collect();
+    assert!(taken > 0);
+    assert_eq!(told.len(), taken, "every waiter is told");
+    assert!(told.iter().map(|(index, _)| index).is_sorted(), "in order");
+    for (_, result) in told {
+        assert!(matches!(result, Err(Error::Storage { .. })), "{result:?}");
+    }
+    assert!(matches!(reports.recv(), Ok(Error::Storage { .. })));
+    assert!(matches!(first.save_committed(bytes::Bytes::new()), Err(Error::Closed)));
+    assert!(matches!(engine.set_node_value("a", b"b"), Err(Error::Closed)));
+    fail::remove(point);
+    assert!(matches!(engine.close(), Err(Error::Storage { .. })));
+    drop((engine, first));
+    assert!(reports.recv().is_err(), "reported once");
+    let engine = open(dir.path(), small());
+    let end = log(&engine, 1).state().end_offset;
+    assert!(end >= Offset(1), "what was acknowledged is there");
+    append(&log(&engine, 1), vec![batch_entry(u64::try_from(end.0).unwrap(), 2, 1, 100)]);
+    drop(engine);
+    scenario.teardown();
+}
+
+#[test]
+fn a_failed_write_latches() {
+    fails_and_latches("engine-write-before");
+    fails_and_latches("engine-write-after");
+}
+
+#[test]
+fn a_failed_sync_latches() {
+    fails_and_latches("engine-sync-before");
+    fails_and_latches("engine-sync-after");
+}
+
+#[test]
+fn nothing_is_acknowledged_before_its_sync() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _reports) = open_reporting(dir.path());
+    let log = log(&engine, 1);
+    fail::cfg("engine-sync-before", "pause").unwrap();
+    let (sender, results) = mpsc::channel();
+    let done = Box::new(move |result| sender.send(result).unwrap());
+    log.append(vec![batch_entry(0, 1, 1, 100)], done).unwrap();
+    while engine.stats().write_groups == 0 {
+        std::thread::yield_now();
+    }
+    // Written, readable, and held back by the sync alone.
+    assert_eq!(log.read(Offset(0), Offset(1), 1).unwrap().len(), 1);
+    let early = results.recv_timeout(std::time::Duration::from_millis(100));
+    assert!(early.is_err(), "acknowledged before the sync");
+    fail::remove("engine-sync-before");
+    results.recv().unwrap().unwrap();
+    drop((engine, log));
+    scenario.teardown();
+}
+
+#[test]
+fn a_crash_between_creating_a_bucket_and_writing_into_it_leaves_no_trace() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _reports) = open_reporting(dir.path());
+    let first = log(&engine, 1);
+    append(&first, vec![batch_entry(0, 1, 1, 70_000)]);
+    fail::cfg("engine-roll-after-create", "return").unwrap();
+    let failed = fixture::durable(|done| first.append(vec![batch_entry(1, 1, 1, 10)], done));
+    assert!(failed.is_err());
+    fail::remove("engine-roll-after-create");
+    drop((engine, first));
+    let engine = open(dir.path(), small());
+    assert_eq!(engine.stats().buckets, 1);
+    append(&log(&engine, 1), vec![batch_entry(1, 1, 1, 10)]);
+    assert_eq!(engine.stats().buckets, 2);
+    assert_eq!(log(&engine, 1).read(Offset(0), Offset(2), 1 << 20).unwrap().len(), 2);
+    drop(engine);
+    scenario.teardown();
+}
+
+#[test]
+fn what_is_not_written_yet_stays_readable_without_a_cache() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _reports) = open_reporting(dir.path());
+    let log = log(&engine, 1);
+    append(&log, vec![batch_entry(0, 1, 1, 100)]);
+    let (at_write, arrivals) = mpsc::channel();
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    fail::cfg_callback("engine-write-before", move || {
+        // Once the test has dropped its ends, nothing is held back any more.
+        let _ = at_write.send(());
+        let _ = gate.lock().unwrap().recv();
+    })
+    .unwrap();
+    fixture::append_lazily(&log, vec![batch_entry(1, 1, 1, 100)]);
+    arrivals.recv().unwrap();
+    fixture::append_lazily(&log, vec![batch_entry(2, 1, 1, 100)]);
+    go.send(()).unwrap();
+    arrivals.recv().unwrap();
+    // The first is written and has left the cache; the second waits at the write.
+    let entries = log.read(Offset(0), Offset(3), usize::MAX).unwrap();
+    assert_eq!(fixture::indexes(&entries), [0, 1, 2]);
+    assert!(!log.is_cached(Offset(1)));
+    assert!(log.is_cached(Offset(2)));
+    drop(go);
+    engine.close().unwrap();
+    scenario.teardown();
+}
