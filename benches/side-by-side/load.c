@@ -184,7 +184,8 @@ static int leaders(rd_kafka_t *rk, rd_kafka_topic_t *topic) {
 }
 
 static int ready(const char *broker, const char *name, int partitions, double since) {
-        const char *settings[] = {"log_level", "0", "reconnect.backoff.max.ms", "100", NULL};
+        const char *settings[] = {"log_level", "0", "reconnect.backoff.ms", "10",
+                                  "reconnect.backoff.max.ms", "20", NULL};
         rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, broker, settings);
         rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
         while (leaders(rk, topic) < partitions)
