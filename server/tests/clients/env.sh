@@ -10,15 +10,18 @@ mkdir -p "$CLIENTS_DIR"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
+# packages NAME...: installs Debian packages; the lists are fetched only when that fails without them.
+packages() {
+  local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@")
+  as_root "${install[@]}" >&2 || { as_root apt-get update -qq >&2 && as_root "${install[@]}" >&2; }
+}
+
 # need COMMAND PACKAGE...: installs the Debian packages when the command is missing.
 need() {
   local command=$1
   shift
   command -v "$command" >/dev/null && return
-  [ -e "$CLIENTS_DIR/.apt-updated" ] || as_root apt-get update -qq
-  touch "$CLIENTS_DIR/.apt-updated"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
-  command -v "$command" >/dev/null
+  packages "$@" && command -v "$command" >/dev/null
 }
 
 need_java() { need java default-jdk-headless && need javac default-jdk-headless && need mvn maven; }
@@ -27,8 +30,8 @@ need_java() { need java default-jdk-headless && need javac default-jdk-headless 
 venv() {
   local home="$CLIENTS_DIR/venv-$1"
   cmp -s "$2" "$home/requirements.txt" && return
-  need python3 python3
-  python3 -c 'import ensurepip' 2>/dev/null || { rm -f "$CLIENTS_DIR/.no-venv"; need no-venv python3-venv || true; }
+  need python3 python3 || return 1
+  python3 -c 'import ensurepip' 2>/dev/null || packages python3-venv || return 1
   rm -rf "$home"
   python3 -m venv "$home" && "$home/bin/pip" install -q --disable-pip-version-check -r "$2" &&
     cp "$2" "$home/requirements.txt"

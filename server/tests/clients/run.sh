@@ -19,6 +19,12 @@ mkdir -p "$LOG"
 PASSED=0
 FAILED=0
 
+if ! (exec 3<>"/dev/tcp/${BROKER%:*}/${BROKER##*:}") 2>/dev/null; then
+  echo "FAIL node: nothing listens on $BROKER"
+  echo "0 passed, 1 failed"
+  exit 1
+fi
+
 python_suite() { # python_suite VENV REQUIREMENTS PROGRAM
   need python3 python3 && venv "$1" "$HERE/$2" && "$CLIENTS_DIR/venv-$1/bin/python" "$HERE/$3" "$BROKER"
 }

@@ -1,0 +1,262 @@
+/* The load generator of the side-by-side benchmark: one C program on librdkafka, the same for every broker.
+ *
+ *   load create  BROKER TOPIC PARTITIONS
+ *   load delete  BROKER TOPIC
+ *   load produce BROKER TOPIC PARTITIONS SIZE COUNT           as fast as it goes
+ *   load latency BROKER TOPIC PARTITIONS SIZE COUNT RATE      RATE records a second, linger 0
+ *   load consume BROKER TOPIC PARTITIONS COUNT                from the beginning
+ *   load ready   BROKER TOPIC PARTITIONS SINCE                seconds after SINCE (CLOCK_REALTIME) until metadata is
+ *                                                             complete, and until every partition has been read from
+ *
+ * Each prints one line of JSON. acks=all, idempotent, no compression; record i goes to partition i % PARTITIONS.
+ * Latencies count from the moment a record was due, not from when the client got round to sending it.
+ */
+#include <librdkafka/rdkafka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+static double *latencies;
+static long delivered, failed;
+
+static double now(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static double cpu(void) {
+        struct rusage u;
+        getrusage(RUSAGE_SELF, &u);
+        return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static void die(const char *what, const char *why) {
+        fprintf(stderr, "%s: %s\n", what, why);
+        exit(1);
+}
+
+static rd_kafka_t *client(rd_kafka_type_t type, const char *broker, const char **settings) {
+        char error[512];
+        rd_kafka_conf_t *conf = rd_kafka_conf_new();
+        rd_kafka_conf_set(conf, "bootstrap.servers", broker, NULL, 0);
+        for (; *settings; settings += 2)
+                if (rd_kafka_conf_set(conf, settings[0], settings[1], error, sizeof error) != RD_KAFKA_CONF_OK)
+                        die(settings[0], error);
+        rd_kafka_t *rk = rd_kafka_new(type, conf, error, sizeof error);
+        if (!rk)
+                die("client", error);
+        return rk;
+}
+
+static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque) {
+        (void)rk, (void)opaque;
+        if (m->err) {
+                failed++;
+                return;
+        }
+        if (latencies)
+                latencies[delivered] = now() - ((double *)m->_private)[0];
+        delivered++;
+}
+
+static rd_kafka_t *producer(const char *broker, const char *linger) {
+        char error[512];
+        rd_kafka_conf_t *conf = rd_kafka_conf_new();
+        const char *settings[] = {"bootstrap.servers", broker, "acks", "all", "enable.idempotence", "true", "linger.ms",
+                                  linger, "batch.size", "131072", "compression.type", "none",
+                                  "queue.buffering.max.messages", "1000000", "queue.buffering.max.kbytes", "262144",
+                                  "message.timeout.ms", "300000", NULL};
+        for (const char **s = settings; *s; s += 2)
+                if (rd_kafka_conf_set(conf, s[0], s[1], error, sizeof error) != RD_KAFKA_CONF_OK)
+                        die(s[0], error);
+        rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
+        rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
+        if (!rk)
+                die("producer", error);
+        return rk;
+}
+
+static void send_one(rd_kafka_t *rk, rd_kafka_topic_t *topic, int partition, char *value, size_t size, void *due) {
+        while (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, value, size, NULL, 0, due) == -1) {
+                if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+                        die("produce", rd_kafka_err2str(rd_kafka_last_error()));
+                rd_kafka_poll(rk, 10);
+        }
+        rd_kafka_poll(rk, 0);
+}
+
+static int ascending(const void *a, const void *b) {
+        double x = *(double *)a, y = *(double *)b;
+        return (x > y) - (x < y);
+}
+
+static void print_rate(double start, double cpu_start, long count, double bytes) {
+        double seconds = now() - start;
+        printf("{\"seconds\": %.3f, \"records\": %ld, \"records_per_s\": %.0f, \"mb_per_s\": %.2f, \"client_cpu_s\": %.3f}\n",
+               seconds, count, count / seconds, bytes / seconds / 1e6, cpu() - cpu_start);
+}
+
+static int produce(const char *broker, const char *name, int partitions, size_t size, long count) {
+        rd_kafka_t *rk = producer(broker, "5");
+        rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+        const struct rd_kafka_metadata *m;
+        rd_kafka_metadata(rk, 0, topic, &m, 60000); /* connected and informed before the clock starts */
+        char *value = malloc(size);
+        for (size_t i = 0; i < size; i++)
+                value[i] = (char)(rand() & 0x7f);
+        double start = now(), cpu_start = cpu();
+        for (long i = 0; i < count; i++)
+                send_one(rk, topic, (int)(i % partitions), value, size, NULL);
+        rd_kafka_flush(rk, 300000);
+        print_rate(start, cpu_start, delivered, (double)delivered * size);
+        return failed || delivered != count;
+}
+
+static int latency(const char *broker, const char *name, int partitions, size_t size, long count, double rate) {
+        rd_kafka_t *rk = producer(broker, "0");
+        rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+        char *value = calloc(1, size);
+        long warm = (long)rate, total = warm + count;
+        double *due = malloc(sizeof(double) * total);
+        latencies = malloc(sizeof(double) * total);
+        double start = now();
+        for (long i = 0; i < total; i++) {
+                due[i] = start + i / rate;
+                for (double left; (left = due[i] - now()) > 0;)
+                        rd_kafka_poll(rk, left > 0.001 ? 1 : 0);
+                send_one(rk, topic, (int)(i % partitions), value, size, &due[i]);
+        }
+        rd_kafka_flush(rk, 300000);
+        double seconds = now() - start;
+        long measured = delivered - warm; /* the first second connects and warms up */
+        qsort(latencies + warm, measured, sizeof(double), ascending);
+#define AT(q) (latencies[warm + (long)(measured * (q))] * 1e3)
+        printf("{\"seconds\": %.3f, \"records_per_s\": %.0f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f}\n",
+               seconds, delivered / seconds, AT(0.5), AT(0.99), AT(0.999));
+        return failed || delivered != total;
+}
+
+static rd_kafka_t *assigned(const char *broker, const char *name, int partitions) {
+        const char *settings[] = {"group.id", "none", "enable.auto.commit", "false", "fetch.message.max.bytes",
+                                  "1048576", "queued.max.messages.kbytes", "262144", "log_level", "0", NULL};
+        rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, broker, settings);
+        rd_kafka_poll_set_consumer(rk);
+        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+        for (int p = 0; p < partitions; p++)
+                rd_kafka_topic_partition_list_add(list, name, p)->offset = 0;
+        rd_kafka_assign(rk, list);
+        return rk;
+}
+
+static int consume(const char *broker, const char *name, int partitions, long count) {
+        rd_kafka_t *rk = assigned(broker, name, partitions);
+        rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(rk);
+        rd_kafka_message_t *batch[10000];
+        double start = now(), cpu_start = cpu(), bytes = 0;
+        long got = 0;
+        while (got < count && now() - start < 300) {
+                ssize_t n = rd_kafka_consume_batch_queue(queue, 1000, batch, 10000);
+                for (ssize_t i = 0; i < n; i++) {
+                        if (!batch[i]->err) {
+                                got++;
+                                bytes += batch[i]->len;
+                        }
+                        rd_kafka_message_destroy(batch[i]);
+                }
+        }
+        print_rate(start, cpu_start, got, bytes);
+        return got < count;
+}
+
+static int leaders(rd_kafka_t *rk, rd_kafka_topic_t *topic) {
+        const struct rd_kafka_metadata *m;
+        int with = 0;
+        if (rd_kafka_metadata(rk, 0, topic, &m, 1000))
+                return 0;
+        for (int p = 0; m->topic_cnt == 1 && p < m->topics[0].partition_cnt; p++)
+                with += m->topics[0].partitions[p].leader >= 0 && !m->topics[0].partitions[p].err;
+        rd_kafka_metadata_destroy(m);
+        return with;
+}
+
+static int ready(const char *broker, const char *name, int partitions, double since) {
+        const char *settings[] = {"log_level", "0", "reconnect.backoff.ms", "10",
+                                  "reconnect.backoff.max.ms", "20", NULL};
+        rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, broker, settings);
+        rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+        while (leaders(rk, topic) < partitions)
+                usleep(10000);
+        double metadata = now() - since;
+        rd_kafka_t *reader = assigned(broker, name, partitions);
+        char *seen = calloc(1, partitions);
+        for (int left = partitions; left > 0;) {
+                rd_kafka_message_t *m = rd_kafka_consumer_poll(reader, 100);
+                if (m && !m->err && !seen[m->partition]) {
+                        seen[m->partition] = 1;
+                        left--;
+                }
+                if (m)
+                        rd_kafka_message_destroy(m);
+                if (now() - since > 600)
+                        die("ready", "not all partitions can be read after 600 s");
+        }
+        printf("{\"metadata_s\": %.2f, \"readable_s\": %.2f}\n", metadata, now() - since);
+        return 0;
+}
+
+static int admin(const char *broker, const char *name, int partitions) {
+        const char *settings[] = {NULL};
+        char error[512];
+        rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, broker, settings);
+        rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+        rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_ANY);
+        rd_kafka_AdminOptions_set_request_timeout(options, 120000, NULL, 0);
+        rd_kafka_AdminOptions_set_operation_timeout(options, 110000, NULL, 0);
+        if (partitions) {
+                rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1, error, sizeof error);
+                rd_kafka_CreateTopics(rk, &topic, 1, options, queue);
+        } else {
+                rd_kafka_DeleteTopic_t *topic = rd_kafka_DeleteTopic_new(name);
+                rd_kafka_DeleteTopics(rk, &topic, 1, options, queue);
+        }
+        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 130000);
+        if (!event || rd_kafka_event_error(event))
+                die("admin", event ? rd_kafka_event_error_string(event) : "timed out");
+        size_t n;
+        const rd_kafka_topic_result_t **results =
+            partitions ? rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n)
+                       : rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
+        if (n != 1 || rd_kafka_topic_result_error(results[0]))
+                die(name, rd_kafka_err2str(rd_kafka_topic_result_error(results[0])));
+        rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+        while (partitions && leaders(rk, topic) < partitions)
+                usleep(10000);
+        printf("{}\n");
+        return 0;
+}
+
+int main(int argc, char **argv) {
+        const char *verb = argc > 3 ? argv[1] : "";
+        int code = 2;
+        setvbuf(stdout, NULL, _IOLBF, 0);
+        if (!strcmp(verb, "create") && argc == 5)
+                code = admin(argv[2], argv[3], atoi(argv[4]));
+        else if (!strcmp(verb, "delete") && argc == 4)
+                code = admin(argv[2], argv[3], 0);
+        else if (!strcmp(verb, "produce") && argc == 7)
+                code = produce(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]));
+        else if (!strcmp(verb, "latency") && argc == 8)
+                code = latency(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), atof(argv[7]));
+        else if (!strcmp(verb, "consume") && argc == 6)
+                code = consume(argv[2], argv[3], atoi(argv[4]), atol(argv[5]));
+        else if (!strcmp(verb, "ready") && argc == 6)
+                code = ready(argv[2], argv[3], atoi(argv[4]), atof(argv[5]));
+        else
+                fprintf(stderr, "usage: see the head of load.c\n");
+        fflush(stdout);
+        _exit(code); /* tearing the client down is not measured */
+}
