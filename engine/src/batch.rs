@@ -23,8 +23,6 @@ pub const MAGIC: i8 = 2;
 
 const MAGIC_AT: usize = 16;
 const CRC_START: usize = 21;
-/// Length, attributes, two deltas, key length, value length, header count: one byte each.
-const RECORD_BYTES_MIN: usize = 7;
 const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
@@ -47,7 +45,7 @@ pub enum Invalid {
         /// What is there.
         actual: usize,
     },
-    /// The record count contradicts the last offset delta or the size.
+    /// The record count contradicts the last offset delta.
     #[error("batch states {count} records and last offset delta {last_offset_delta}")]
     RecordCount {
         /// What the header says.
@@ -192,10 +190,7 @@ impl Header {
     fn check_count(&self) -> Result<(), Invalid> {
         let agrees = self.record_count >= 1
             && i64::from(self.record_count) == i64::from(self.last_offset_delta) + 1;
-        let records_bytes = self.batch_bytes.saturating_sub(HEADER_BYTES);
-        let count = usize::try_from(self.record_count).unwrap_or(usize::MAX);
-        let fits = self.codec() != 0 || count.saturating_mul(RECORD_BYTES_MIN) <= records_bytes;
-        if agrees && fits {
+        if agrees {
             return Ok(());
         }
         Err(Invalid::RecordCount {

@@ -83,7 +83,7 @@ pub(crate) struct ServeArgs {
     #[arg(
         long,
         env = "JANGBU_LOG_FILTER",
-        default_value = "info,openraft=warn",
+        default_value = "info,openraft=error",
         value_name = "FILTER"
     )]
     pub log_filter: String,

@@ -17,7 +17,7 @@ pub(crate) fn log_to_stderr(command: &Command) {
         note(&format!(
             "warning: the log filter {filter:?} is not understood ({error}); using info"
         ));
-        EnvFilter::new("info,openraft=warn")
+        EnvFilter::new("info,openraft=error")
     });
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match style {

@@ -251,9 +251,7 @@ fn failed_here(fetch: &PartitionFetch, partition: &Partition, error: &Error) -> 
             let leader = LeaderIdAndEpoch::default().with_leader_epoch(partition.epoch());
             data.with_current_leader(leader)
         }
-        Error::Log(LogError::OffsetOutOfRange { start, end, .. }) => {
-            data.with_log_start_offset(start.0).with_high_watermark(end.0)
-        }
+        Error::Log(LogError::OffsetOutOfRange { .. }) => data,
         Error::Log(error) => {
             tracing::error!(%error, partition = %partition.id(), "a fetch failed");
             data

@@ -191,6 +191,12 @@ func decodeValues(data []byte) (offsets []int64, values []string) {
 
 // newTopic creates a topic and returns its name and id once every partition has a leader.
 func newTopic(name string, partitions int32, configs ...string) (string, [16]byte) {
+	topic, code := createTopic(name, partitions, configs...)
+	equal(code, 0, "create "+topic)
+	return topic, awaitLeaders(topic, int(partitions))
+}
+
+func createTopic(name string, partitions int32, configs ...string) (string, int16) {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.TimeoutMillis = 30000
 	t := kmsg.NewCreateTopicsRequestTopic()
@@ -201,8 +207,7 @@ func newTopic(name string, partitions int32, configs ...string) (string, [16]byt
 		t.Configs = append(t.Configs, c)
 	}
 	req.Topics = append(req.Topics, t)
-	equal(ask[*kmsg.CreateTopicsResponse](req, 7).Topics[0].ErrorCode, 0, "create "+t.Topic)
-	return t.Topic, awaitLeaders(t.Topic, int(partitions))
+	return t.Topic, ask[*kmsg.CreateTopicsResponse](req, 7).Topics[0].ErrorCode
 }
 
 func awaitLeaders(topic string, partitions int) [16]byte {
