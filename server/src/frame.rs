@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Nothing is allocated for a frame whose length is refused.
-//! - [`FrameReader::next`] can be dropped at any await and called again; no byte is lost.
+//! - [`FrameReader::next_length`] and [`FrameReader::body`] can be dropped at any await and called again; no byte is lost.
 
 use std::io;
 

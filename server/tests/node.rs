@@ -3,6 +3,8 @@
 //! Real clients say whether jangbu is a Kafka broker (`clients/`); these say what such clients cannot:
 //! what exactly is answered, in which order, and what is still there after a restart.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 #[path = "node/fetch.rs"]
 mod fetch;
 #[path = "node/harness.rs"]
