@@ -32,6 +32,10 @@ def free_port():
         return s.getsockname()[1]
 
 
+class StartFailed(Exception):
+    """The node did not come up."""
+
+
 class Node:
     """The server under test; always on the same port and data."""
 
@@ -48,9 +52,9 @@ class Node:
                 return time.monotonic() - start
             except OSError:
                 if self.process.poll() is not None:
-                    sys.exit(f"FAIL start: the node ended with {self.process.returncode}")
+                    raise StartFailed(f"the node ended with {self.process.returncode}")
                 if time.monotonic() - start > 120:
-                    sys.exit("FAIL start: the node does not listen after 120 s")
+                    raise StartFailed("the node does not listen after 120 s")
                 time.sleep(0.02)
 
     def kill(self):
@@ -222,6 +226,8 @@ def main():
     node = Node(options.command, options.port or free_port())
     try:
         sys.exit(1 if check(node, options) else 0)
+    except StartFailed as why:
+        sys.exit(report("node-starts", str(why)))
     finally:
         if node.process and node.process.poll() is None:
             node.kill()

@@ -56,5 +56,5 @@ kafka_jars() {
   need_java || return 1
   mvn -q -B -f "$HERE/reference/pom.xml" \
     org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
-    -DoutputDirectory="$KAFKA_JARS" </dev/null && touch "$KAFKA_JARS/.complete"
+    -DoutputDirectory="$KAFKA_JARS" </dev/null >&2 && touch "$KAFKA_JARS/.complete"
 }

@@ -14,8 +14,8 @@ shift
 ALL=(frames kcat librdkafka kafka-python java tools franz-go)
 [ "${TARGET:-}" = jangbu ] && ALL+=(kafka-python-old)
 [ $# -gt 0 ] && ALL=("$@")
-LOG="$CLIENTS_DIR/log"
-mkdir -p "$LOG"
+LOG="$(mktemp -d)" # of this run alone: two runs at a time must not count each other's lines
+trap 'rm -rf "$LOG"' EXIT
 PASSED=0
 FAILED=0
 
@@ -41,7 +41,7 @@ suite_java() {
   if ! cmp -s "$HERE/java/src/Suite.java" "$out/Suite.java" || ! cmp -s "$HERE/java/pom.xml" "$out/pom.xml"; then
     rm -rf "$out"
     mvn -q -B -f "$HERE/java/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
-      -DoutputDirectory="$out/jars" </dev/null || return 1
+      -DoutputDirectory="$out/jars" </dev/null >&2 || return 1
     javac -cp "$out/jars/*" -d "$out/classes" "$HERE/java/src/Suite.java" || return 1
     cp "$HERE/java/src/Suite.java" "$HERE/java/pom.xml" "$out/"
   fi
