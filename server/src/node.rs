@@ -155,6 +155,7 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Error> {
 
 async fn open_engine(config: &Config, failed: CancellationToken) -> Result<Engine, Error> {
     let options = Options { cache_bytes_max: config.cache_bytes, ..Options::default() };
+    options.validate().map_err(Error::Start)?;
     let dir = config.data.clone();
     let on_failure = Arc::new(move |error: &jangbu_engine::Error| {
         tracing::error!(%error, "the disk has failed; the node ends");

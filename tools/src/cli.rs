@@ -73,6 +73,9 @@ pub(crate) struct ServeArgs {
     /// Where health and metrics are served [default: 127.0.0.1:9600]
     #[arg(long, env = "JANGBU_HTTP", value_name = "IP:PORT")]
     pub http: Option<SocketAddr>,
+    /// This node's id, 1 or more; never changes for a data directory [default: 1]
+    #[arg(long, env = "JANGBU_NODE", value_name = "ID")]
+    pub node: Option<i32>,
     /// Settings in TOML
     #[arg(long, env = "JANGBU_CONFIG", value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

@@ -22,6 +22,7 @@ pub(crate) async fn run(args: &ServeArgs, json: bool) -> anyhow::Result<()> {
     let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    raise_file_limit(config.connections_max);
     let node = Node::start(config).await?;
     banner(&node, &data, json)?;
     tokio::select! {
@@ -33,6 +34,22 @@ pub(crate) async fn run(args: &ServeArgs, json: bool) -> anyhow::Result<()> {
         tracing::warn!("still busy after {} ms, ending anyway", DRAIN.as_millis());
     }
     Ok(())
+}
+
+/// Every connection is a file descriptor, and the limit a shell sets is often 1024: takes all the system
+/// allows, as a JVM does, and says so when that is too little.
+fn raise_file_limit(connections_max: usize) {
+    /// What a node opens beside connections: RocksDB's files and the listeners.
+    const OTHER_FILES: u64 = 2048;
+    let wanted = connections_max as u64 + OTHER_FILES;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit >= wanted => {}
+        Ok(limit) => tracing::warn!(
+            "this process may open {limit} files, which is less than connections_max \
+             ({connections_max}) needs; raise the limit with `ulimit -n {wanted}`"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
 }
 
 /// Flag over environment (both by clap) over file over default.
@@ -56,6 +73,9 @@ fn configure(args: &ServeArgs) -> anyhow::Result<Config> {
     }
     if let Some(http) = args.http {
         config.http = http;
+    }
+    if let Some(node) = args.node {
+        config.node = node;
     }
     Ok(config)
 }

@@ -52,7 +52,6 @@ fn a_batch_that_lies_about_its_count_is_refused() {
         lie[23..27].copy_from_slice(&i32::to_be_bytes(delta));
         assert!(matches!(Header::parse(&lie), Err(Invalid::RecordCount { .. })), "{count} {delta}");
     }
-    assert!(matches!(Header::parse(&batch(4, 27)), Err(Invalid::RecordCount { .. })));
     assert!(Header::parse(&batch(4, 28)).is_ok());
 }
 
