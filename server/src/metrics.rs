@@ -48,7 +48,7 @@ fn install() -> PrometheusHandle {
     describe_gauge!("jangbu_engine_buckets", "Buckets that exist.");
     describe_counter!("jangbu_engine_write_groups_total", "Write groups written.");
     describe_counter!("jangbu_engine_syncs_total", "Syncs of the write-ahead log.");
-    describe_counter!("jangbu_engine_sync_seconds_total", "Time spent in syncs, in seconds.");
+    describe_counter!("jangbu_engine_sync_microseconds_total", "Time spent in syncs.");
     describe_counter!("jangbu_engine_appended_bytes_total", "Payload bytes appended.");
     handle
 }
@@ -83,7 +83,7 @@ pub(crate) fn render(broker: &Broker) -> String {
     set("jangbu_engine_buckets", stats.buckets);
     counter!("jangbu_engine_write_groups_total").absolute(stats.write_groups);
     counter!("jangbu_engine_syncs_total").absolute(stats.syncs);
-    counter!("jangbu_engine_sync_seconds_total").absolute(stats.sync_micros / 1_000_000);
+    counter!("jangbu_engine_sync_microseconds_total").absolute(stats.sync_micros);
     counter!("jangbu_engine_appended_bytes_total").absolute(stats.appended_bytes);
     RECORDER.render()
 }
