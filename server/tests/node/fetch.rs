@@ -101,3 +101,26 @@ async fn a_batch_larger_than_the_limits_still_comes() {
     assert_eq!(fetched.len(), 1, "one batch, and only one");
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_partition_keeps_to_the_limit_of_the_response() {
+    let dir = tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("t", 2).await;
+    let value = "x".repeat(10_000);
+    for partition in 0..2 {
+        client.produce("t", partition, batch(&[&value], NO_SEQUENCE)).await;
+    }
+    let mut request = fetch_request("t", 0, 1, Duration::ZERO).with_max_bytes(15_000);
+    let second = request.topics[0].partitions[0].clone().with_partition(1);
+    request.topics[0].partitions.push(second);
+    let response = client.ask(&request, FETCH_VERSION).await;
+    let bytes = |i: usize| {
+        let records = &response.responses[0].partitions[i].records;
+        records.as_ref().map_or(0, bytes::Bytes::len)
+    };
+    assert!(bytes(0) > 10_000, "the first comes whole");
+    assert_eq!(bytes(1), 0, "the second would exceed max_bytes");
+    node.shutdown().await;
+}

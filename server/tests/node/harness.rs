@@ -49,6 +49,26 @@ impl Client {
 
     /// Sends a request without waiting for its answer; its correlation id.
     pub(crate) async fn send<R: Request>(&mut self, request: &R, version: i16) -> i32 {
+        let (id, frame) = self.frame(request, version);
+        self.send_bytes(&frame).await;
+        id
+    }
+
+    /// Sends the same request `count` times in one write, so that they are all there at once.
+    pub(crate) async fn send_burst<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        count: usize,
+    ) -> Vec<i32> {
+        let (ids, frames): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| self.frame(request, version)).unzip();
+        self.send_bytes(&frames.concat()).await;
+        ids
+    }
+
+    /// A request with its header and length, and its correlation id.
+    pub(crate) fn frame<R: Request>(&mut self, request: &R, version: i16) -> (i32, Vec<u8>) {
         let id = self.next_id;
         self.next_id += 1;
         let header = RequestHeader::default()
@@ -59,15 +79,11 @@ impl Client {
         let mut body = BytesMut::new();
         header.encode(&mut body, R::header_version(version)).unwrap();
         request.encode(&mut body, version).unwrap();
-        self.send_frame(&body).await;
-        id
+        (id, with_length(&body))
     }
 
     pub(crate) async fn send_frame(&mut self, body: &[u8]) {
-        let mut frame = BytesMut::new();
-        frame.put_u32(u32::try_from(body.len()).unwrap());
-        frame.put_slice(body);
-        self.stream.write_all(&frame).await.unwrap();
+        self.send_bytes(&with_length(body)).await;
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
@@ -137,6 +153,13 @@ impl Client {
         let request = fetch_request(topic, offset, min_bytes, max_wait);
         self.ask(&request, FETCH_VERSION).await
     }
+}
+
+fn with_length(body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.put_u32(u32::try_from(body.len()).unwrap());
+    frame.put_slice(body);
+    frame
 }
 
 pub(crate) fn topic_name(name: &str) -> TopicName {

@@ -1,12 +1,17 @@
 //! What producing answers: offsets, duplicates, order, and one bad batch among good ones.
 
+use std::time::Duration;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{
+    FetchRequest, InitProducerIdRequest, ProduceRequest, ProduceResponse,
+};
 use tempfile::tempdir;
 
 use super::harness::{
-    Client, NO_SEQUENCE, PRODUCE_VERSION, Sequence, batch, produce_request, start,
+    Client, FETCH_VERSION, NO_SEQUENCE, PRODUCE_VERSION, Sequence, batch, fetch_request,
+    produce_request, records, start,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,11 +32,8 @@ async fn pipelined_requests_are_appended_and_answered_in_order() {
     let node = start(dir.path()).await;
     let mut client = Client::connect(&node).await;
     client.create_topic("t", 1).await;
-    let mut sent = Vec::new();
-    for _ in 0..200 {
-        let request = produce_request("t", 0, batch(&["x"], NO_SEQUENCE));
-        sent.push(client.send(&request, PRODUCE_VERSION).await);
-    }
+    let request = produce_request("t", 0, batch(&["x"], NO_SEQUENCE));
+    let sent = client.send_burst(&request, PRODUCE_VERSION, 200).await;
     for (offset, id) in sent.into_iter().enumerate() {
         let (received, response) = client.receive::<ProduceRequest>(PRODUCE_VERSION).await;
         assert_eq!(received, id);
@@ -68,9 +70,7 @@ async fn a_batch_sent_again_while_it_is_in_flight_is_appended_once() {
     let mut client = Client::connect(&node).await;
     client.create_topic("t", 1).await;
     let once = batch(&["x"], Sequence { producer_id: 7, first: 0 });
-    for _ in 0..20 {
-        client.send(&produce_request("t", 0, once.clone()), PRODUCE_VERSION).await;
-    }
+    client.send_burst(&produce_request("t", 0, once), PRODUCE_VERSION, 20).await;
     for _ in 0..20 {
         let (_, response) = client.receive::<ProduceRequest>(PRODUCE_VERSION).await;
         let answer = &response.responses[0].partition_responses[0];
@@ -78,6 +78,24 @@ async fn a_batch_sent_again_while_it_is_in_flight_is_appended_once() {
     }
     let next = batch(&["y"], Sequence { producer_id: 7, first: 1 });
     assert_eq!(client.produce("t", 0, next).await.base_offset, 1);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_behind_a_produce_sees_what_it_wrote() {
+    let dir = tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("t", 1).await;
+    for offset in 0..20 {
+        let (_, write) =
+            client.frame(&produce_request("t", 0, batch(&["x"], NO_SEQUENCE)), PRODUCE_VERSION);
+        let (_, read) = client.frame(&fetch_request("t", offset, 1, Duration::ZERO), FETCH_VERSION);
+        client.send_bytes(&[write, read].concat()).await;
+        client.receive::<ProduceRequest>(PRODUCE_VERSION).await;
+        let (_, fetched) = client.receive::<FetchRequest>(FETCH_VERSION).await;
+        assert_eq!(records(&fetched), [(offset, "x".to_owned())]);
+    }
     node.shutdown().await;
 }
 
