@@ -28,6 +28,10 @@ pub struct Config {
     /// Bytes of produce requests taken in and not yet answered, over all connections; above it
     /// connections are not read from. Default 64 MiB.
     pub produce_bytes_max: usize,
+    /// How long a request above 16 KiB may take to arrive, in ms, beside one second for each MiB; the
+    /// connection is closed then. Until it has arrived it takes up room of `produce_bytes_max`.
+    /// Default 30,000.
+    pub request_arrival_ms: u64,
     /// Partitions of a topic that is created without saying how many. Default 1.
     pub num_partitions: u32,
     /// Whether producing to, or asking for, a missing topic creates it. Default true as in Kafka.
@@ -47,6 +51,7 @@ impl Default for Config {
             connections_max: 20_000,
             request_bytes_max: 100 << 20,
             produce_bytes_max: 64 << 20,
+            request_arrival_ms: 30_000,
             num_partitions: 1,
             auto_create_topics: true,
             cache_bytes: 256 << 20,
@@ -63,6 +68,7 @@ const KEYS: &[&str] = &[
     "connections_max",
     "request_bytes_max",
     "produce_bytes_max",
+    "request_arrival_ms",
     "num_partitions",
     "auto_create_topics",
     "cache_bytes",
@@ -135,6 +141,12 @@ impl Config {
             "between 1 MiB and 4 GiB",
         )?;
         check(
+            (1..=3_600_000).contains(&self.request_arrival_ms),
+            "request_arrival_ms",
+            &self.request_arrival_ms,
+            "between 1 ms and 1 h",
+        )?;
+        check(
             (1..=100_000).contains(&self.num_partitions),
             "num_partitions",
             &self.num_partitions,
@@ -184,6 +196,7 @@ mod tests {
     fn every_field_is_a_known_key() {
         let text = "data='d'\nlisten='127.0.0.1:1'\nadvertise='h:1'\nhttp='127.0.0.1:2'\nnode=2\n\
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
+            request_arrival_ms=1\n\
             num_partitions=1\nauto_create_topics=false\ncache_bytes=1";
         assert_eq!(text.lines().count(), KEYS.len());
         assert!(Config::from_toml(text).unwrap().validate().is_ok());

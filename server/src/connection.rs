@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
@@ -62,6 +63,8 @@ enum Error {
     Frame(#[from] frame::Error),
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error("a request of {bytes} bytes had not arrived in time")]
+    Slow { bytes: usize },
     #[error("writing failed: {0}")]
     Write(#[from] std::io::Error),
 }
@@ -131,7 +134,7 @@ impl Connection {
     /// Takes one request of `bytes` in and begins to answer it.
     async fn take(&mut self, bytes: usize) -> Result<(), Error> {
         let permit = self.admit(bytes).await?;
-        let body = self.body().await?;
+        let body = self.body(bytes, permit.is_some()).await?;
         let call = dispatch::Call::parse(body)?;
         if !call.overlaps() {
             self.drain().await?;
@@ -165,12 +168,18 @@ impl Connection {
         }
     }
 
-    /// Reads the body, answering what is pending meanwhile.
-    async fn body(&mut self) -> Result<Bytes, Error> {
+    /// Reads the body, answering what is pending meanwhile. A body that was admitted must arrive in
+    /// time: one that never comes would keep room from everybody else.
+    async fn body(&mut self, bytes: usize, admitted: bool) -> Result<Bytes, Error> {
+        let seconds = u64::try_from(bytes >> 20).unwrap_or(u64::MAX);
+        let allowed = Duration::from_millis(self.broker.config.request_arrival_ms);
+        let late = tokio::time::sleep(allowed + Duration::from_secs(seconds));
+        tokio::pin!(late);
         loop {
             tokio::select! {
                 biased;
                 body = self.frames.body() => return Ok(body?),
+                () = &mut late, if admitted => return Err(Error::Slow { bytes }),
                 Some((response, done)) = self.pending.next(), if !self.pending.is_empty() => {
                     write(&mut self.output, response).await?;
                     drop(done);

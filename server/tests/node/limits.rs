@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use jangbu_server::{Config, Node};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest};
 use kafka_protocol::protocol::StrBytes;
 use tempfile::tempdir;
 
-use super::harness::{Client, FETCH_VERSION, config, fetch_request, http_get, key, records, start};
+use super::harness::{
+    Client, FETCH_VERSION, NO_SEQUENCE, batch, config, fetch_request, http_get, key, records, start,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_are_no_requests_close_only_their_connection() {
@@ -61,8 +64,8 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_are_closed() {
     let dir = tempdir().unwrap();
-    let limited = jangbu_server::Config { connections_max: 2, ..config(dir.path()) };
-    let node = jangbu_server::Node::start(limited).await.unwrap();
+    let limited = Config { connections_max: 2, ..config(dir.path()) };
+    let node = Node::start(limited).await.unwrap();
     let mut first = Client::connect(&node).await;
     first.create_topic("t", 1).await;
     let mut second = Client::connect(&node).await;
@@ -100,5 +103,33 @@ async fn http_tells_health_readiness_and_metrics() {
         assert!(metrics.contains(name), "{name} is not in {metrics}");
     }
     assert!(http_get(&node, "/nothing").await.0.contains("404"));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_request_that_never_comes_keeps_nobody_waiting_for_ever() {
+    let dir = tempdir().unwrap();
+    let small =
+        Config { produce_bytes_max: 1 << 20, request_arrival_ms: 200, ..config(dir.path()) };
+    let node = Node::start(small).await.unwrap();
+    let mut good = Client::connect(&node).await;
+    good.create_topic("t", 1).await;
+    let mut bad = Client::connect(&node).await;
+    // Claims all the room there is, and sends nothing more.
+    bad.send_bytes(&(1_u32 << 20).to_be_bytes()).await;
+    let large = batch(&[&"x".repeat(100_000)], NO_SEQUENCE);
+    loop {
+        // Without the limit neither of the two would ever come.
+        tokio::select! {
+            biased;
+            frame = bad.receive_frame() => {
+                assert!(frame.is_none(), "its connection is closed");
+                break;
+            }
+            answer = good.produce("t", 0, large.clone()) => assert_eq!(answer.error_code, 0),
+        }
+    }
+    let mut good = Client::connect(&node).await;
+    assert_eq!(good.produce("t", 0, large).await.error_code, 0);
     node.shutdown().await;
 }
