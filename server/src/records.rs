@@ -13,8 +13,8 @@ use jangbu_engine::batch::{HEADER_BYTES, Header};
 /// A batch that decompresses to more than this is not looked into.
 const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
 /// snappy-java's stream: a magic and two version numbers, then blocks with 4-byte lengths.
-const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const XERIAL_HEADER_BYTES: usize = 16;
+pub(crate) const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+pub(crate) const XERIAL_HEADER_BYTES: usize = 16;
 
 /// Offset and timestamp of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,17 +86,27 @@ fn snappy_block(block: &[u8]) -> Option<Vec<u8>> {
     snap::raw::Decoder::new().decompress_vec(block).ok()
 }
 
-/// A zigzag varint of up to 64 bits.
-fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
+/// A varint of at most `bytes_max` bytes, 10 or less, and what follows it.
+pub(crate) fn unsigned_varint(bytes: &[u8], bytes_max: usize) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
-    for (i, byte) in bytes.iter().take(10).enumerate() {
+    for (i, byte) in bytes.iter().take(bytes_max).enumerate() {
         value |= u64::from(byte & 0x7f).checked_shl(u32::try_from(7 * i).ok()?)?;
         if byte & 0x80 == 0 {
-            let sign = (value & 1).wrapping_neg();
-            return Some(((value >> 1 ^ sign).cast_signed(), bytes.get(i + 1..)?));
+            return Some((value, bytes.get(i + 1..)?));
         }
     }
     None
+}
+
+/// The same, zigzag encoded: how records write lengths (5 bytes) and deltas (10).
+pub(crate) fn zigzag_varint(bytes: &[u8], bytes_max: usize) -> Option<(i64, &[u8])> {
+    let (value, rest) = unsigned_varint(bytes, bytes_max)?;
+    let sign = (value & 1).wrapping_neg();
+    Some(((value >> 1 ^ sign).cast_signed(), rest))
+}
+
+fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    zigzag_varint(bytes, 10)
 }
 
 #[cfg(test)]

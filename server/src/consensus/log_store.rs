@@ -92,6 +92,19 @@ pub(crate) fn to_io(error: EngineError) -> io::Error {
     io::Error::other(error)
 }
 
+/// Hands something to the engine and waits until it is durable.
+pub(crate) async fn durably(
+    hand_over: impl FnOnce(Box<dyn FnOnce(Result<(), EngineError>) + Send>) -> Result<(), EngineError>,
+) -> io::Result<()> {
+    let (done, durable) = oneshot::channel();
+    let done = Box::new(move |result| {
+        // The receiver is gone only when the group is being dropped.
+        let _ = done.send(result);
+    });
+    hand_over(done).map_err(to_io)?;
+    durable.await.map_err(io::Error::other)?.map_err(to_io)
+}
+
 /// The last log id of each term within `range`, from the engine's epoch table instead of a binary
 /// search over the log.
 fn key_log_ids(epochs: &[jangbu_engine::Epoch], range: &RangeInclusive<LogId>) -> Vec<LogId> {
@@ -201,13 +214,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let (done, durable) = oneshot::channel();
-        let done = Box::new(move |result| {
-            // The receiver is gone only when the group is being dropped.
-            let _ = done.send(result);
-        });
-        self.log.save_vote(codec::encode_vote(vote), done).map_err(to_io)?;
-        durable.await.map_err(io::Error::other)?.map_err(to_io)
+        durably(|done| self.log.save_vote(codec::encode_vote(vote), done)).await
     }
 
     /// Lazy by design: a lost value only means that a little more is applied again at start.

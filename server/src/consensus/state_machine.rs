@@ -14,10 +14,9 @@ use jangbu_engine::{Offset, PartitionLog, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use super::codec::{self, Checkpoint};
-use super::log_store::to_io;
+use super::log_store::{durably, to_io};
 use super::types::{Entry, LogId, StoredMembership, Types};
 use super::{Applied, Committed, StateMachine};
 
@@ -164,13 +163,7 @@ impl<M: StateMachine> Applier<M> {
     }
 
     async fn save_durably(&self, checkpoint: Bytes) -> io::Result<()> {
-        let (done, durable) = oneshot::channel();
-        let done = Box::new(move |result| {
-            // The receiver is gone only when the group is being dropped.
-            let _ = done.send(result);
-        });
-        self.log.save_checkpoint(checkpoint, Some(done)).map_err(to_io)?;
-        durable.await.map_err(io::Error::other)?.map_err(to_io)
+        durably(|done| self.log.save_checkpoint(checkpoint, Some(done))).await
     }
 }
 

@@ -5,7 +5,7 @@ use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::metadata::CLUSTER_OPERATIONS;
+use super::metadata::{CLUSTER_OPERATIONS, rack};
 use crate::broker::Broker;
 use crate::dispatch::Call;
 
@@ -26,12 +26,11 @@ pub(crate) async fn handle(
     }
     let image = broker.controller.image();
     let entry = |b: &crate::controller::Broker| {
-        let rack = (!b.rack.is_empty()).then(|| StrBytes::from_string(b.rack.clone()));
         DescribeClusterBroker::default()
             .with_broker_id(b.id.into())
             .with_host(StrBytes::from_string(b.host.clone()))
             .with_port(i32::from(b.port))
-            .with_rack(rack)
+            .with_rack(rack(b))
     };
     let response = DescribeClusterResponse::default()
         .with_endpoint_type(ENDPOINT_BROKERS)

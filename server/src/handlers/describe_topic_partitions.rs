@@ -12,9 +12,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::metadata::TOPIC_OPERATIONS;
+use super::metadata::{TOPIC_OPERATIONS, leader};
 use super::topics::is_valid_name;
-use crate::broker::{Broker, Lookup};
+use crate::broker::Broker;
 use crate::controller::Topic;
 use crate::dispatch::Call;
 
@@ -90,10 +90,7 @@ fn partition(broker: &Broker, topic: &Topic, index: i32) -> Partition {
     let placed = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
     let nodes: Vec<_> =
         placed.map(|p| p.brokers.iter().map(|id| (*id).into()).collect()).unwrap_or_default();
-    let (code, leader, epoch) = match broker.partition(topic, index) {
-        Lookup::Here(p) if p.leads() => (0, broker.id(), p.epoch()),
-        _ => (ResponseError::LeaderNotAvailable.code(), -1, -1),
-    };
+    let (code, leader, epoch) = leader(broker, topic, index);
     Partition::default()
         .with_error_code(code)
         .with_partition_index(index)

@@ -82,13 +82,6 @@ impl Source {
             Lookup::Unknown => Self::Error(ResponseError::UnknownTopicOrPartition),
         }
     }
-
-    fn has_records_after(&self, offset: i64) -> bool {
-        match self {
-            Self::Here(partition) => partition.bounds().high_watermark.0 > offset,
-            Self::Error(_) => true,
-        }
-    }
 }
 
 /// What one pass over the partitions has read.
@@ -148,7 +141,7 @@ async fn read_all(request: &FetchRequest, wanted: &[PartitionFetch], sources: &[
         let data = match source {
             Source::Error(code) => failed(fetch, *code),
             Source::Here(partition) => {
-                let data = read_partition(partition, fetch, source, left, &mut read).await;
+                let data = read_partition(partition, fetch, left, &mut read).await;
                 data.unwrap_or_else(|error| failed_here(fetch, partition, &error))
             }
         };
@@ -180,7 +173,6 @@ fn push(topics: &mut Vec<FetchableTopicResponse>, topic: &Topic, data: Partition
 async fn read_partition(
     partition: &Partition,
     fetch: &PartitionFetch,
-    source: &Source,
     left: usize,
     read: &mut Read,
 ) -> Result<PartitionData, Error> {
@@ -205,7 +197,7 @@ async fn read_partition(
     let partition_max = usize::try_from(fetch.partition_max_bytes).unwrap_or(0);
     let bytes_max = partition_max.min(left);
     // Beyond the first batch of the whole response the limits are strict.
-    if !source.has_records_after(fetch.fetch_offset) || (bytes_max == 0 && read.bytes > 0) {
+    if from == bounds.high_watermark || (bytes_max == 0 && read.bytes > 0) {
         return Ok(data);
     }
     let batches = partition.read(from, bytes_max).await?;

@@ -62,13 +62,25 @@ pub(crate) async fn handle(
     }
 }
 
+/// A broker's rack, if it has one.
+pub(crate) fn rack(broker: &crate::controller::Broker) -> Option<StrBytes> {
+    (!broker.rack.is_empty()).then(|| StrBytes::from_string(broker.rack.clone()))
+}
+
+/// Error code, leader id and leader epoch of a partition, as clients are told them.
+pub(crate) fn leader(broker: &Broker, topic: &Topic, index: i32) -> (i16, i32, i32) {
+    match broker.partition(topic, index) {
+        Lookup::Here(partition) if partition.leads() => (0, broker.id(), partition.epoch()),
+        _ => (ResponseError::LeaderNotAvailable.code(), -1, -1),
+    }
+}
+
 fn broker_entry(broker: &crate::controller::Broker) -> MetadataResponseBroker {
-    let rack = (!broker.rack.is_empty()).then(|| StrBytes::from_string(broker.rack.clone()));
     MetadataResponseBroker::default()
         .with_node_id(broker.id.into())
         .with_host(StrBytes::from_string(broker.host.clone()))
         .with_port(i32::from(broker.port))
-        .with_rack(rack)
+        .with_rack(rack(broker))
 }
 
 fn describe_all(broker: &Broker) -> Vec<MetadataResponseTopic> {
@@ -128,14 +140,7 @@ fn describe_partition(broker: &Broker, topic: &Topic, index: usize) -> MetadataR
     let placed = &topic.partitions[index];
     let index = i32::try_from(index).unwrap_or(i32::MAX);
     let nodes: Vec<_> = placed.brokers.iter().map(|id| (*id).into()).collect();
-    let led = match broker.partition(topic, index) {
-        Lookup::Here(partition) if partition.leads() => Some((broker.id(), partition.epoch())),
-        _ => None,
-    };
-    let (code, leader, epoch) = match led {
-        Some((leader, epoch)) => (0, leader, epoch),
-        None => (ResponseError::LeaderNotAvailable.code(), -1, -1),
-    };
+    let (code, leader, epoch) = leader(broker, topic, index);
     MetadataResponsePartition::default()
         .with_error_code(code)
         .with_partition_index(index)

@@ -10,6 +10,7 @@ use kafka_protocol::ResponseError;
 use super::compression;
 use crate::configs::TopicSettings;
 use crate::handlers::topics::Refusal;
+use crate::records::zigzag_varint;
 
 /// Zstandard came with this version (KIP-110).
 const VERSION_ZSTD: i16 = 7;
@@ -104,18 +105,9 @@ fn walk_records(mut body: &[u8], count: i32) -> Result<(), String> {
     }
 }
 
-/// A zigzag varint of at most five bytes, as record lengths are.
+/// Record lengths are 32 bits wide.
 fn zigzag(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let mut value = 0_u64;
-    for (i, byte) in bytes.iter().take(5).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            let magnitude = i64::try_from(value >> 1).ok()?;
-            let decoded = if value & 1 == 0 { magnitude } else { -magnitude - 1 };
-            return Some((decoded, &bytes[i + 1..]));
-        }
-    }
-    None
+    zigzag_varint(bytes, 5)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! frames are looked at, nothing is decompressed. Sources: RFC 1952, RFC 8878, the LZ4 frame format, the
 //! snappy format description, and snappy-java's stream header.
 
+use crate::records::{XERIAL_HEADER_BYTES, XERIAL_MAGIC, unsigned_varint};
+
 const GZIP: u8 = 1;
 const SNAPPY: u8 = 2;
 const LZ4: u8 = 3;
@@ -12,10 +14,6 @@ const ZSTD: u8 = 4;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
 const LZ4_MAGIC: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// snappy-java's stream: this magic, two version numbers of 4 bytes, then blocks with 4-byte lengths.
-const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const XERIAL_HEADER_BYTES: usize = 16;
-
 /// Checks the body of a batch with a known codec.
 ///
 /// # Errors
@@ -50,7 +48,7 @@ fn is_snappy(body: &[u8]) -> bool {
 /// Walks the elements of a raw snappy block: they must produce as many bytes as the block says, and
 /// copies must not reach behind its start.
 fn is_snappy_block(block: &[u8]) -> bool {
-    let Some((stated, mut rest)) = varint(block) else { return false };
+    let Some((stated, mut rest)) = unsigned_varint(block, 5) else { return false };
     let mut produced = 0_u64;
     while let Some((&tag, after)) = rest.split_first() {
         let Some((length, offset, after)) = element(tag, after) else { return false };
@@ -85,17 +83,6 @@ fn element(tag: u8, rest: &[u8]) -> Option<(u64, Option<u64>, &[u8])> {
             Some((high + 1, Some(little_endian(offset)), rest))
         }
     }
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0_u64;
-    for (i, byte) in bytes.iter().take(5).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return Some((value, &bytes[i + 1..]));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
