@@ -2,7 +2,10 @@
 # Everything is built with the release profile, so that RocksDB is compiled once.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build fmt lint docs bench
+# How long `make soak` goes on.
+MINUTES ?= 60
+
+.PHONY: help demo test soak build fmt lint docs bench
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -12,6 +15,9 @@ demo: ## Build, stream 336,776 rows through a node that is killed half-way, chec
 
 test: ## Install what is missing and run every check; see scripts/test
 	@scripts/test
+
+soak: ## The long versions of the crash tests; MINUTES=60 altogether
+	@scripts/soak $(MINUTES)
 
 build: ## Build target/release/jangbu
 	@scripts/install-deps build

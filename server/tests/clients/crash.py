@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kill -9 in the middle of writing: every acknowledged record is there, once and in order, by two readers.
 
-Usage: crash.py [--kills N] [--partitions P] [--drop-one] [--port PORT] -- COMMAND...
+Usage: crash.py [--kills N] [--minutes M] [--partitions P] [--drop-one] [--port PORT] -- COMMAND...
 
 COMMAND starts the node in the foreground, e.g. `jangbu serve --data D --listen 127.0.0.1:PORT`; {port} in it is
 replaced by a port that stays the same over all starts, so that clients come back by themselves. Producers are
@@ -112,13 +112,21 @@ class Writer(threading.Thread):
 
 def read_librdkafka(address, topic, partitions):
     consumer = Consumer(
-        {"bootstrap.servers": address, "group.id": "none", "enable.partition.eof": True}
+        {
+            "bootstrap.servers": address,
+            "group.id": "none",
+            "enable.partition.eof": True,
+            # With it, closing waits for a coordinator.
+            "enable.auto.commit": False,
+        }
     )
     consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
-    found, ended = [[] for _ in range(partitions)], set()
+    found, ended, quiet = [[] for _ in range(partitions)], set(), time.monotonic()
     while len(ended) < partitions:
-        batch = consumer.consume(10000, 30)
-        if not batch:
+        batch = consumer.consume(10000, 0.1)
+        if batch:
+            quiet = time.monotonic()
+        elif time.monotonic() - quiet > 30:
             raise AssertionError("nothing came for 30 s")
         for m in batch:
             if m.error():
@@ -168,6 +176,7 @@ def report(name, why):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=0, help="go on at least this long")
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--drop-one", action="store_true")
     parser.add_argument("--port", type=int, default=0)
@@ -179,10 +188,10 @@ def arguments():
     return options
 
 
-def kill_while_writing(node, writer, kills):
+def kill_while_writing(node, writer, kills, minutes):
     """Kills the node after some more acknowledgements each time, at no fixed moment."""
-    times = []
-    for _ in range(kills):
+    times, stop = [], time.monotonic() + 60 * minutes
+    while len(times) < kills or time.monotonic() < stop:
         goal, end = writer.count() + random.randrange(2000, 20000), time.monotonic() + 120
         while writer.count() < goal:
             if time.monotonic() > end:
@@ -200,8 +209,8 @@ def check(node, options):
     admin.create_topics([NewTopic(topic, options.partitions, 1)])[topic].result(60)
     writer = Writer(node.address, topic, options.partitions)
     writer.start()
-    times, why = kill_while_writing(node, writer, options.kills)
-    bad = report(f"writing-goes-on-after-{options.kills}-kills", why)
+    times, why = kill_while_writing(node, writer, options.kills, options.minutes)
+    bad = report(f"writing-goes-on-after-{len(times)}-kills", why)
     writer.stopping.set()
     writer.join()
     bad |= report("no-delivery-failed", "; ".join(writer.failed[:3]))
