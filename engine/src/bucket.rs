@@ -70,6 +70,11 @@ impl Buckets {
         Ok(Self { rows, active, next_seq, bytes_max, age_max })
     }
 
+    /// Those that exist.
+    pub(crate) fn ids(&self) -> Vec<BucketId> {
+        self.rows.keys().copied().collect()
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.rows.len()

@@ -1,6 +1,7 @@
 //! What the writer is asked to do: one command is one call of the public interface.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -56,6 +57,8 @@ pub(crate) struct Command {
     pub(crate) bytes: usize,
     /// `None` makes it lazy: it needs no sync for itself.
     pub(crate) done: Option<Done>,
+    /// When it was accepted.
+    pub(crate) accepted: Instant,
 }
 
 impl std::fmt::Debug for Command {

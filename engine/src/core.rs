@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -16,16 +17,8 @@ use crate::db::Db;
 use crate::partition::Partition;
 use crate::queue::{Group, Queue, Room};
 use crate::state::{Change, State};
+use crate::stats::Counters;
 use crate::{Error, Result};
-
-/// Counters for metrics.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) write_groups: AtomicU64,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) sync_micros: AtomicU64,
-    pub(crate) appended_bytes: AtomicU64,
-}
 
 /// What a [`Share`] costs. It counts until it is taken out, so that their number is bounded too.
 const SHARE_BYTES: usize = 32;
@@ -166,7 +159,7 @@ impl Core {
         }
         let partition = Some(Arc::clone(partition));
         self.commands
-            .push(Command { partition, seq, op, bytes, done })
+            .push(Command { partition, seq, op, bytes, done, accepted: Instant::now() })
             .map_err(|_| Error::Closed)?;
         Ok(true)
     }
@@ -191,6 +184,11 @@ impl Core {
     /// Bytes in the tail cache.
     pub(crate) fn cache_bytes(&self) -> usize {
         self.cache_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The bound of [`Core::cache_bytes`].
+    pub(crate) fn cache_bytes_max(&self) -> usize {
+        self.cache_bytes_max
     }
 
     /// Drops the oldest entries from the tail cache until it is within its bound. Entries RocksDB does

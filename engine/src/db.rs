@@ -119,8 +119,13 @@ impl Db {
         let Some(family) = self.bucket(id) else { return 0 };
         ["rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables"]
             .iter()
-            .filter_map(|name| self.inner.property_int_value_cf(&family, *name).ok().flatten())
+            .map(|name| self.property(&family, name))
             .sum()
+    }
+
+    /// A number that RocksDB keeps of a family; 0 when it has none of that name.
+    pub(crate) fn property(&self, family: &Family<'_>, name: &str) -> u64 {
+        self.inner.property_int_value_cf(family, name).ok().flatten().unwrap_or(0)
     }
 
     /// Reads a row of `meta`.

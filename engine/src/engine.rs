@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -20,29 +20,11 @@ use crate::db::{Db, failed};
 use crate::keys::{self, Tag};
 use crate::partition::Partition;
 use crate::state::State;
+use crate::stats::{self, EngineStats, StoreStats};
 use crate::{
     Error, Options, PartitionId, PartitionLog, Result, RetentionClass, format, log, recovery, rows,
     sync, writer,
 };
-
-/// What an engine holds and has done, for metrics.
-#[derive(Debug, Clone, Default)]
-pub struct EngineStats {
-    /// Bytes in the tail cache.
-    pub cache_bytes: usize,
-    /// Bytes accepted and not yet durable.
-    pub queued_bytes: usize,
-    /// Write groups written since the start.
-    pub write_groups: u64,
-    /// Syncs of the write-ahead log since the start.
-    pub syncs: u64,
-    /// Sum of all sync durations, in microseconds.
-    pub sync_micros: u64,
-    /// Payload bytes appended since the start.
-    pub appended_bytes: u64,
-    /// Buckets that exist.
-    pub buckets: usize,
-}
 
 /// The engine of one node. Clones share it.
 #[derive(Debug, Clone)]
@@ -153,7 +135,8 @@ impl Engine {
         core.room.take(value.len())?;
         log::wait(|done| {
             let bytes = value.len();
-            let command = Command { partition: None, seq: 0, op, bytes, done: Some(done) };
+            let (done, accepted) = (Some(done), Instant::now());
+            let command = Command { partition: None, seq: 0, op, bytes, done, accepted };
             core.commands.push(command).map_err(|_| Error::Closed)
         })
     }
@@ -173,15 +156,27 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> EngineStats {
         let core = &self.handle.core;
-        EngineStats {
+        let mut stats = EngineStats {
             cache_bytes: core.cache_bytes(),
+            cache_bytes_max: core.cache_bytes_max(),
             queued_bytes: core.room.taken(),
-            write_groups: core.counters.write_groups.load(Ordering::Relaxed),
-            syncs: core.counters.syncs.load(Ordering::Relaxed),
-            sync_micros: core.counters.sync_micros.load(Ordering::Relaxed),
-            appended_bytes: core.counters.appended_bytes.load(Ordering::Relaxed),
+            queue_bytes_max: core.room.bytes_max(),
+            queue_full_nanos: core.room.waited_nanos(),
             buckets: core.buckets.lock().count(),
-        }
+            ..EngineStats::default()
+        };
+        core.counters.fill(&mut stats);
+        stats
+    }
+
+    /// What RocksDB holds. Asks RocksDB and the file system, so it may block.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Closed`].
+    pub fn store_stats(&self) -> Result<StoreStats> {
+        let core = &self.handle.core;
+        let buckets = core.buckets.lock().ids();
+        stats::store(&*core.read()?, &buckets)
     }
 
     /// Makes everything accepted durable, stops the threads and closes RocksDB. Idempotent. Logs that

@@ -6,10 +6,13 @@
 //! - After `close` nothing gets in; what is in still comes out.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::command::Command;
+use crate::histogram::nanos;
 use crate::{Error, Result};
 
 #[derive(Debug, Default)]
@@ -72,19 +75,25 @@ pub(crate) struct Room {
     state: Mutex<(usize, bool)>,
     freed: Condvar,
     bytes_max: usize,
+    waited_nanos: AtomicU64,
 }
 
 impl Room {
     /// Room for `bytes_max`.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { state: Mutex::new((0, false)), freed: Condvar::new(), bytes_max }
+        let (state, waited_nanos) = (Mutex::new((0, false)), AtomicU64::new(0));
+        Self { state, freed: Condvar::new(), bytes_max, waited_nanos }
     }
 
     /// Takes room for `bytes`, waiting while the bound is reached.
     pub(crate) fn take(&self, bytes: usize) -> Result<()> {
         let mut state = self.state.lock();
-        while state.0 >= self.bytes_max && !state.1 {
-            self.freed.wait(&mut state);
+        if state.0 >= self.bytes_max && !state.1 {
+            let begun = Instant::now();
+            while state.0 >= self.bytes_max && !state.1 {
+                self.freed.wait(&mut state);
+            }
+            self.waited_nanos.fetch_add(nanos(begun.elapsed()), Ordering::Relaxed);
         }
         if state.1 {
             return Err(Error::Closed);
@@ -110,6 +119,16 @@ impl Room {
     /// Bytes taken.
     pub(crate) fn taken(&self) -> usize {
         self.state.lock().0
+    }
+
+    /// The bound of the bytes taken.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Time that callers of [`Room::take`] have waited, in nanoseconds.
+    pub(crate) fn waited_nanos(&self) -> u64 {
+        self.waited_nanos.load(Ordering::Relaxed)
     }
 }
 

@@ -6,7 +6,6 @@
 //! - A sync is never retried: what the kernel dropped after a failed one cannot be known.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::core::Core;
@@ -40,17 +39,18 @@ fn sync(core: &Core, db: &Db) -> Result<()> {
         core.fail(&error);
         return Err(error);
     }
-    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    core.counters.syncs.fetch_add(1, Ordering::Relaxed);
-    core.counters.sync_micros.fetch_add(micros, Ordering::Relaxed);
+    core.counters.sync.observe_duration(begun.elapsed());
     Ok(())
 }
 
 /// Gives back the room of `groups` and calls their `done` with `result`.
 pub(crate) fn complete(core: &Core, groups: Vec<Group>, result: &Result<()>) {
+    let now = Instant::now();
     for group in groups {
         core.room.give_back(group.commands.iter().map(|command| command.bytes).sum());
-        for done in group.commands.into_iter().filter_map(|command| command.done) {
+        for command in group.commands {
+            let Some(done) = command.done else { continue };
+            core.counters.append.observe_duration(now.duration_since(command.accepted));
             // A caller's panic must not take every other partition's acknowledgements with it.
             if catch_unwind(AssertUnwindSafe(|| done(result.clone()))).is_err() {
                 tracing::error!("a completion of the engine panicked");

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use rocksdb::WriteBatch;
 
@@ -68,12 +69,17 @@ impl Drop for HandOverAtEnd<'_> {
 
 fn next_group(core: &Core) -> Vec<Command> {
     let (mut bytes, mut count) = (0, 0);
-    core.commands.drain(|next| {
+    let commands = core.commands.drain(|next| {
         let first = count == 0;
         bytes += next.bytes;
         count += 1;
         first || (bytes <= GROUP_BYTES_MAX && count <= GROUP_COMMANDS_MAX)
-    })
+    });
+    let now = Instant::now();
+    for command in &commands {
+        core.counters.queue_wait.observe_duration(now.duration_since(command.accepted));
+    }
+    commands
 }
 
 fn hand_over(core: &Core, commands: Vec<Command>) {
@@ -113,8 +119,11 @@ impl<'db> Writer<'db> {
         for command in commands {
             self.add(command, &mut batch, &mut closed)?;
         }
+        let (begun, counters) = (Instant::now(), &self.core.counters);
+        counters.group_bytes.observe(batch.size_in_bytes() as u64);
+        counters.group_commands.observe(commands.len() as u64);
         self.db.write(batch)?;
-        self.core.counters.write_groups.fetch_add(1, Ordering::Relaxed);
+        counters.group_write.observe_duration(begun.elapsed());
         closed.into_iter().try_for_each(|id| self.db.flush_bucket(id))
     }
 

@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::configs::BrokerValues;
+use crate::connection::Admission;
 use crate::controller::{Controller, Topic};
 use crate::fetch_sessions::FetchSessions;
+use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::replicas::Replicas;
 
@@ -24,6 +26,9 @@ pub(crate) struct Broker {
     /// The broker configs this node was started with, for DescribeConfigs.
     pub(crate) values: BrokerValues,
     pub(crate) sessions: FetchSessions,
+    /// Room for requests that are taken in and not answered.
+    pub(crate) admission: Admission,
+    pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the node begins to drain.
     pub(crate) draining: CancellationToken,
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
@@ -20,11 +20,12 @@ use futures_util::stream::FuturesOrdered;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::broker::Broker;
 use crate::dispatch::{self, Answer, Refused, Response};
 use crate::frame::{self, FrameReader};
+use crate::metrics::Failure;
 
 /// Produce requests of one connection that are on their way at the same time.
 const PIPELINE_MAX: usize = 64;
@@ -46,13 +47,36 @@ impl Admission {
         Self { permits: Arc::new(Semaphore::new(total)), total }
     }
 
+    /// The bound.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.total * ADMISSION_UNIT_BYTES
+    }
+
+    /// Bytes that are admitted and not yet answered.
+    pub(crate) fn taken_bytes(&self) -> usize {
+        (self.total - self.permits.available_permits()) * ADMISSION_UNIT_BYTES
+    }
+
+    /// Room for a request of `bytes` if there is any, and if nobody else is waiting for it.
+    fn admit_now(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        let Some(units) = self.units(bytes) else { return Ok(None) };
+        Arc::clone(&self.permits).try_acquire_many_owned(units).map(Some)
+    }
+
+    /// Waits for room. Whoever waits longest gets it first, and a connection waits for one request at a
+    /// time: so those that send much get no more than those that send little.
     async fn admit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = self.units(bytes)?;
+        Arc::clone(&self.permits).acquire_many_owned(units).await.ok()
+    }
+
+    /// Permits for a request of `bytes`; none for a small one, which is not counted.
+    fn units(&self, bytes: usize) -> Option<u32> {
         if bytes <= SMALL_FRAME_BYTES {
             return None;
         }
         let units = bytes.div_ceil(ADMISSION_UNIT_BYTES).min(self.total);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        Arc::clone(&self.permits).acquire_many_owned(units).await.ok()
+        Some(u32::try_from(units).unwrap_or(u32::MAX))
     }
 }
 
@@ -69,9 +93,21 @@ enum Error {
     Write(#[from] std::io::Error),
 }
 
+impl Error {
+    /// As what it is counted.
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Write(_) | Self::Frame(frame::Error::Io(_) | frame::Error::Truncated) => {
+                Failure::Lost
+            }
+            Self::Frame(frame::Error::Length { .. }) | Self::Refused(_) => Failure::Refused,
+            Self::Slow { .. } => Failure::Slow,
+        }
+    }
+}
+
 struct Connection {
     broker: Arc<Broker>,
-    admission: Admission,
     frames: FrameReader<OwnedReadHalf>,
     output: OwnedWriteHalf,
     pending: FuturesOrdered<BoxFuture<'static, (Option<Response>, Option<OwnedSemaphorePermit>)>>,
@@ -79,12 +115,7 @@ struct Connection {
 
 /// Serves one connection until its client closes it, sends something that is no request, or the node
 /// drains.
-pub(crate) async fn serve(
-    broker: Arc<Broker>,
-    admission: Admission,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
+pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     // Answers are written whole; waiting to fill a segment would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
@@ -93,13 +124,14 @@ pub(crate) async fn serve(
     let frames = FrameReader::new(input, broker.config.request_bytes_max);
     let pending = FuturesOrdered::new();
     let draining = broker.draining.clone();
-    let mut connection = Connection { broker, admission, frames, output, pending };
-    match connection.run(&draining).await {
-        Ok(()) => {}
-        Err(Error::Write(error) | Error::Frame(frame::Error::Io(error))) => {
+    let mut connection = Connection { broker, frames, output, pending };
+    let Err(error) = connection.run(&draining).await else { return };
+    connection.broker.metrics.failed(error.failure());
+    match error {
+        Error::Write(error) | Error::Frame(frame::Error::Io(error)) => {
             tracing::debug!(%peer, %error, "connection lost");
         }
-        Err(error) => tracing::warn!(%peer, %error, "connection closed"),
+        error => tracing::warn!(%peer, %error, "connection closed"),
     }
 }
 
@@ -136,16 +168,23 @@ impl Connection {
         let permit = self.admit(bytes).await?;
         let body = self.body(bytes, permit.is_some()).await?;
         let call = dispatch::Call::parse(body)?;
+        let (key, begun) = (call.key, Instant::now());
         if !call.overlaps() {
             self.drain().await?;
         }
         match dispatch::begin(&self.broker, call).await? {
             Answer::Now(response) => {
+                self.broker.metrics.answered(key, begun, response.as_ref());
                 self.drain().await?;
                 write(&mut self.output, response).await?;
             }
             Answer::Later(response) => {
-                self.pending.push_back(Box::pin(async move { (response.await, permit) }));
+                let metrics = Arc::clone(&self.broker.metrics);
+                self.pending.push_back(Box::pin(async move {
+                    let response = response.await;
+                    metrics.answered(key, begun, response.as_ref());
+                    (response, permit)
+                }));
             }
         }
         Ok(())
@@ -153,13 +192,20 @@ impl Connection {
 
     /// Waits for room, answering what is pending meanwhile: its bytes are what is waited for.
     async fn admit(&mut self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Error> {
-        let admission = self.admission.clone();
+        let admission = self.broker.admission.clone();
+        if let Ok(permit) = admission.admit_now(bytes) {
+            return Ok(permit);
+        }
+        let begun = Instant::now();
         let admitted = admission.admit(bytes);
         tokio::pin!(admitted);
         loop {
             tokio::select! {
                 biased;
-                permit = &mut admitted => return Ok(permit),
+                permit = &mut admitted => {
+                    self.broker.metrics.throttled(begun.elapsed());
+                    return Ok(permit);
+                }
                 Some((response, done)) = self.pending.next(), if !self.pending.is_empty() => {
                     write(&mut self.output, response).await?;
                     drop(done);

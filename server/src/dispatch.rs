@@ -12,6 +12,7 @@ use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use crate::broker::Broker;
+use crate::codes::ErrorCodes;
 use crate::handlers;
 use crate::schema;
 
@@ -105,6 +106,8 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct Response {
     chunks: VecDeque<Bytes>,
+    /// The error codes in it, to be counted.
+    errors: Vec<i16>,
 }
 
 /// A handler's answer.
@@ -118,6 +121,22 @@ pub(crate) enum Answer {
 impl Response {
     pub(crate) fn into_chunks(self) -> VecDeque<Bytes> {
         self.chunks
+    }
+
+    /// The error codes in it, without those that say that all is well.
+    pub(crate) fn error_codes(&self) -> &[i16] {
+        &self.errors
+    }
+
+    /// The same, with the error codes of the body that it was made of.
+    #[must_use]
+    pub(crate) fn with_errors_of(mut self, body: &impl ErrorCodes) -> Self {
+        body.codes(&mut |code| {
+            if code != 0 {
+                self.errors.push(code);
+            }
+        });
+        self
     }
 }
 
@@ -170,7 +189,10 @@ impl Call {
     ///
     /// # Errors
     /// [`Refused::Answer`].
-    pub(crate) fn respond(&self, body: &impl Encodable) -> Result<Response, Refused> {
+    pub(crate) fn respond(
+        &self,
+        body: &(impl Encodable + ErrorCodes),
+    ) -> Result<Response, Refused> {
         self.respond_as(body, self.version)
     }
 
@@ -181,16 +203,17 @@ impl Call {
     /// [`Refused::Answer`].
     pub(crate) fn respond_as(
         &self,
-        body: &impl Encodable,
+        body: &(impl Encodable + ErrorCodes),
         version: i16,
     ) -> Result<Response, Refused> {
         let mut bytes = BytesMut::new();
         let encoded = body.encode(&mut bytes, version);
         encoded.map_err(|e| self.unencodable(e))?;
-        self.respond_raw([bytes.freeze()], version)
+        Ok(self.respond_raw([bytes.freeze()], version)?.with_errors_of(body))
     }
 
-    /// A response whose body is already encoded, in pieces.
+    /// A response whose body is already encoded, in pieces; [`Response::with_errors_of`] adds what of it is
+    /// counted.
     ///
     /// # Errors
     /// [`Refused::Answer`].
@@ -210,14 +233,14 @@ impl Call {
         let length = i32::try_from(length).map_err(|e| self.unencodable(e))?;
         head[..4].copy_from_slice(&length.to_be_bytes());
         let chunks = std::iter::once(head.freeze()).chain(body).collect();
-        Ok(Response { chunks })
+        Ok(Response { chunks, errors: Vec::new() })
     }
 
     fn unencodable(&self, reason: impl ToString) -> Refused {
         Refused::Answer { key: self.key, version: self.version, reason: reason.to_string() }
     }
 
-    fn answer(&self, body: &impl Encodable) -> Result<Answer, Refused> {
+    fn answer(&self, body: &(impl Encodable + ErrorCodes)) -> Result<Answer, Refused> {
         self.respond(body).map(|response| Answer::Now(Some(response)))
     }
 }

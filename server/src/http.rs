@@ -48,5 +48,13 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
 
 async fn show_metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, metrics::render(&shared.broker))
+    // RocksDB and the file system are asked, which may take a while.
+    let page = tokio::task::spawn_blocking(move || metrics::render(&shared.broker)).await;
+    match page {
+        Ok(page) => (StatusCode::OK, content_type, page),
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be collected");
+            (StatusCode::INTERNAL_SERVER_ERROR, content_type, String::new())
+        }
+    }
 }

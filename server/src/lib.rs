@@ -3,6 +3,7 @@
 //! [`Node::start`] runs one; `ARCHITECTURE.md` shows how the parts stand to each other.
 
 mod broker;
+mod codes;
 pub mod config;
 pub mod configs;
 mod connection;

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
-use crate::connection::{self, Admission};
+use crate::connection;
 
 /// After a failed accept (out of file descriptors, say), wait this long before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -16,9 +16,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until the node drains; connections run as tasks of `tasks`.
 pub(crate) async fn run(broker: Arc<Broker>, listener: TcpListener, tasks: TaskTracker) {
     let slots = Arc::new(Semaphore::new(broker.config.connections_max));
-    let admission = Admission::new(broker.config.produce_bytes_max);
-    let refused = metrics::counter!("jangbu_connections_refused_total");
-    let open = metrics::gauge!("jangbu_connections_open");
     loop {
         let accepted = tokio::select! {
             () = broker.draining.cancelled() => return,
@@ -33,15 +30,17 @@ pub(crate) async fn run(broker: Arc<Broker>, listener: TcpListener, tasks: TaskT
             }
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            refused.increment(1);
+            broker.metrics.connections_refused.add(1);
             tracing::warn!(%peer, "refused: {} connections are open", broker.config.connections_max);
             continue;
         };
-        let (broker, admission, open) = (Arc::clone(&broker), admission.clone(), open.clone());
+        broker.metrics.connections_accepted.add(1);
+        let broker = Arc::clone(&broker);
         tasks.spawn(async move {
-            open.increment(1);
-            connection::serve(broker, admission, stream, peer).await;
-            open.decrement(1);
+            let metrics = Arc::clone(&broker.metrics);
+            metrics.connections_open.add(1);
+            connection::serve(broker, stream, peer).await;
+            metrics.connections_open.subtract(1);
             drop(slot);
         });
     }

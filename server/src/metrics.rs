@@ -1,89 +1,210 @@
-//! What this node counts, by name; `/metrics` shows it in Prometheus' format.
+//! What this node counts, and the page that `/metrics` shows.
+//!
+//! Invariants:
+//! - Counting costs a few atomic additions a request or batch, never one a record, and takes no lock
+//!   but for answers with an error.
+//! - The number of series is bounded: labels are APIs, error codes, levels, never topics or clients.
+//!
+//! Names, types and texts: `families.rs`; the format: `page.rs`; what it all means: `docs/metrics.md`.
 
-use std::sync::LazyLock;
+mod families;
+mod page;
+mod process;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use jangbu_engine::batch::Header;
-use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use jangbu_engine::{EngineStats, Histogram, StoreStats};
+use kafka_protocol::messages::ApiKey;
+use parking_lot::Mutex;
 
 use crate::broker::Broker;
+use crate::dispatch::{APIS, Response};
+use page::Page;
+use process::Process;
 
-/// One recorder for the process: several nodes in one process (tests) share it.
-static RECORDER: LazyLock<PrometheusHandle> = LazyLock::new(install);
+/// Upper bounds of the duration of a request, in nanoseconds: 100 us to 30 s, the longest long polls.
+const REQUEST_DURATIONS: &[u64] = &[
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    10_000_000_000,
+    30_000_000_000,
+];
 
-struct Hot {
-    batches: Counter,
-    records: Counter,
-    bytes: Counter,
-    fetched: Counter,
-}
+/// A number that only grows, or that goes up and down.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
 
-static HOT: LazyLock<Hot> = LazyLock::new(|| {
-    LazyLock::force(&RECORDER);
-    Hot {
-        batches: counter!("jangbu_produced_batches_total"),
-        records: counter!("jangbu_produced_records_total"),
-        bytes: counter!("jangbu_produced_bytes_total"),
-        fetched: counter!("jangbu_fetched_bytes_total"),
+impl Counter {
+    pub(crate) fn add(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::Relaxed);
     }
-});
 
-fn install() -> PrometheusHandle {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    if metrics::set_global_recorder(recorder).is_err() {
-        tracing::warn!("another metrics recorder is installed; /metrics will be empty");
+    pub(crate) fn subtract(&self, value: u64) {
+        self.0.fetch_sub(value, Ordering::Relaxed);
     }
-    describe_counter!("jangbu_produced_batches_total", "Record batches taken in.");
-    describe_counter!("jangbu_produced_records_total", "Records taken in.");
-    describe_counter!("jangbu_produced_bytes_total", "Bytes of record batches taken in.");
-    describe_counter!("jangbu_fetched_bytes_total", "Bytes of record batches sent to consumers.");
-    describe_counter!("jangbu_connections_refused_total", "Connections over the limit.");
-    describe_gauge!("jangbu_connections_open", "Client connections that are open.");
-    describe_gauge!("jangbu_partitions", "Partitions that run on this node.");
-    describe_gauge!("jangbu_topics", "Topics of the cluster.");
-    describe_gauge!("jangbu_fetch_sessions", "Fetch sessions that are remembered (KIP-227).");
-    describe_gauge!("jangbu_engine_cache_bytes", "Bytes in the tail cache.");
-    describe_gauge!("jangbu_engine_queued_bytes", "Bytes accepted and not yet durable.");
-    describe_gauge!("jangbu_engine_buckets", "Buckets that exist.");
-    describe_counter!("jangbu_engine_write_groups_total", "Write groups written.");
-    describe_counter!("jangbu_engine_syncs_total", "Syncs of the write-ahead log.");
-    describe_counter!("jangbu_engine_sync_microseconds_total", "Time spent in syncs.");
-    describe_counter!("jangbu_engine_appended_bytes_total", "Payload bytes appended.");
-    handle
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
-/// Makes the recorder ready before anything counts.
-pub(crate) fn init() {
-    LazyLock::force(&HOT);
+/// Why a connection ended before its client closed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The socket failed, or the client went away inside a request.
+    Lost,
+    /// What came was no request, or one that is not supported.
+    Refused,
+    /// A large request did not arrive in time.
+    Slow,
 }
 
-/// Counts a batch that was taken in.
-pub(crate) fn produced(header: &Header, bytes: usize) {
-    HOT.batches.increment(1);
-    HOT.records.increment(u64::try_from(header.record_count).unwrap_or(0));
-    HOT.bytes.increment(bytes as u64);
+/// What a node has counted since its start.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    produced_batches: Counter,
+    produced_records: Counter,
+    produced_bytes: Counter,
+    fetched_batches: Counter,
+    fetched_bytes: Counter,
+    /// Reads of a partition served from memory.
+    pub(crate) cached_reads: Counter,
+    /// Reads of a partition that had to go to RocksDB.
+    pub(crate) disk_reads: Counter,
+    pub(crate) connections_open: Counter,
+    pub(crate) connections_accepted: Counter,
+    pub(crate) connections_refused: Counter,
+    connections_lost: Counter,
+    connections_bad: Counter,
+    connections_slow: Counter,
+    throttled_requests: Counter,
+    throttled_nanos: Counter,
+    /// By API key; none for those that are not answered.
+    durations: Vec<Option<Histogram>>,
+    /// By API key and error code.
+    errors: Mutex<BTreeMap<(i16, i16), u64>>,
 }
 
-/// Counts bytes sent to a consumer.
-pub(crate) fn fetched(bytes: usize) {
-    HOT.fetched.increment(bytes as u64);
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut durations = Vec::new();
+        for api in APIS {
+            let at = index(api.key);
+            if durations.len() <= at {
+                durations.resize_with(at + 1, || None);
+            }
+            durations[at] = Some(Histogram::new(REQUEST_DURATIONS));
+        }
+        Self {
+            produced_batches: Counter::default(),
+            produced_records: Counter::default(),
+            produced_bytes: Counter::default(),
+            fetched_batches: Counter::default(),
+            fetched_bytes: Counter::default(),
+            cached_reads: Counter::default(),
+            disk_reads: Counter::default(),
+            connections_open: Counter::default(),
+            connections_accepted: Counter::default(),
+            connections_refused: Counter::default(),
+            connections_lost: Counter::default(),
+            connections_bad: Counter::default(),
+            connections_slow: Counter::default(),
+            throttled_requests: Counter::default(),
+            throttled_nanos: Counter::default(),
+            durations,
+            errors: Mutex::default(),
+        }
+    }
 }
 
-/// All metrics in Prometheus' text format.
+fn index(key: ApiKey) -> usize {
+    usize::try_from(key as i16).unwrap_or(0)
+}
+
+impl Metrics {
+    /// Counts a batch that was taken in.
+    pub(crate) fn produced(&self, header: &Header, bytes: usize) {
+        self.produced_batches.add(1);
+        self.produced_records.add(u64::try_from(header.record_count).unwrap_or(0));
+        self.produced_bytes.add(bytes as u64);
+    }
+
+    /// Counts what a fetch sends to its consumer.
+    pub(crate) fn fetched(&self, batches: usize, bytes: usize) {
+        self.fetched_batches.add(batches as u64);
+        self.fetched_bytes.add(bytes as u64);
+    }
+
+    /// Counts an answer, its errors and how long it took from `begun`, when its request was complete.
+    pub(crate) fn answered(&self, key: ApiKey, begun: Instant, response: Option<&Response>) {
+        if let Some(Some(histogram)) = self.durations.get(index(key)) {
+            histogram.observe_duration(begun.elapsed());
+        }
+        let codes = response.map_or(&[][..], Response::error_codes);
+        if codes.is_empty() {
+            return;
+        }
+        let mut errors = self.errors.lock();
+        for code in codes {
+            *errors.entry((key as i16, *code)).or_default() += 1;
+        }
+    }
+
+    /// Counts a request that was not read from its socket for `waited`, because no room was left.
+    pub(crate) fn throttled(&self, waited: Duration) {
+        self.throttled_requests.add(1);
+        self.throttled_nanos.add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a connection that ended before its client closed it.
+    pub(crate) fn failed(&self, why: Failure) {
+        let counter = match why {
+            Failure::Lost => &self.connections_lost,
+            Failure::Refused => &self.connections_bad,
+            Failure::Slow => &self.connections_slow,
+        };
+        counter.add(1);
+    }
+}
+
+/// Where the page's numbers come from.
+struct Sources<'a> {
+    broker: &'a Broker,
+    metrics: &'a Metrics,
+    engine: EngineStats,
+    /// Nothing once the engine is closed.
+    store: Option<StoreStats>,
+    process: Process,
+}
+
+/// All metrics in Prometheus' text format. Asks RocksDB and the file system, so it may block.
 pub(crate) fn render(broker: &Broker) -> String {
-    let stats = broker.engine.stats();
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 53 bits are enough")]
-    let set = |name: &'static str, value: usize| gauge!(name).set(value as f64);
-    set("jangbu_partitions", broker.replicas.count());
-    set("jangbu_topics", broker.controller.image().topics().count());
-    set("jangbu_fetch_sessions", broker.sessions.stats().sessions);
-    set("jangbu_engine_cache_bytes", stats.cache_bytes);
-    set("jangbu_engine_queued_bytes", stats.queued_bytes);
-    set("jangbu_engine_buckets", stats.buckets);
-    counter!("jangbu_engine_write_groups_total").absolute(stats.write_groups);
-    counter!("jangbu_engine_syncs_total").absolute(stats.syncs);
-    counter!("jangbu_engine_sync_microseconds_total").absolute(stats.sync_micros);
-    counter!("jangbu_engine_appended_bytes_total").absolute(stats.appended_bytes);
-    RECORDER.render()
+    let sources = Sources {
+        broker,
+        metrics: &broker.metrics,
+        engine: broker.engine.stats(),
+        store: broker.engine.store_stats().ok(),
+        process: Process::read(),
+    };
+    let mut page = Page::default();
+    for family in families::FAMILIES {
+        page.begin(family.name, family.kind, family.help);
+        (family.collect)(&sources, &mut page);
+    }
+    page.finish()
 }

@@ -17,11 +17,13 @@ use uuid::Uuid;
 use crate::broker::Broker;
 use crate::config::{Config, parse_host_port};
 use crate::configs::BrokerValues;
+use crate::connection::Admission;
 use crate::controller::{Broker as Address, Controller};
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
+use crate::metrics::Metrics;
 use crate::replicas::{METADATA, Replicas, replica_id};
-use crate::{http, listener, metrics};
+use crate::{http, listener};
 
 /// How long the metadata group may take to elect its leader.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +49,6 @@ impl Node {
     /// [`Error`], each with what to do about it.
     pub async fn start(config: Config) -> Result<Self, Error> {
         config.validate()?;
-        metrics::init();
         let failed = CancellationToken::new();
         let kafka = bind(config.listen, "--listen").await?;
         let http = bind(config.http, "--http").await?;
@@ -57,10 +58,17 @@ impl Node {
         let address = address(&config, kafka_addr);
         let controller = start_controller(&engine, &address).await?;
         let controller = Arc::new(controller);
-        let replicas =
-            Arc::new(Replicas::new(config.node, engine.clone(), Arc::clone(&controller)));
+        let metrics = Arc::new(Metrics::default());
+        let replicas = Arc::new(Replicas::new(
+            config.node,
+            engine.clone(),
+            Arc::clone(&controller),
+            Arc::clone(&metrics),
+        ));
         let broker = Arc::new(Broker {
             values: broker_values(&config, kafka_addr, &address),
+            admission: Admission::new(config.produce_bytes_max),
+            metrics,
             config,
             engine,
             controller,

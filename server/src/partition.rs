@@ -22,6 +22,7 @@ use jangbu_engine::{
 use tokio::sync::{Notify, Semaphore};
 
 use crate::consensus::{self, Group, Proposal, ReplicaId};
+use crate::metrics::Metrics;
 use crate::producers::Refused;
 use machine::{Judgement, PartitionMachine, Progress};
 pub(crate) use waiters::Waiting;
@@ -112,6 +113,7 @@ pub(crate) struct Partition {
     /// Held from judging a batch to proposing it, so that sequence order is log order.
     order: tokio::sync::Mutex<()>,
     disk_reads: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
 }
 
 impl Partition {
@@ -123,12 +125,13 @@ impl Partition {
         replica: ReplicaId,
         log: PartitionLog,
         disk_reads: Arc<Semaphore>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());
         let machine = PartitionMachine::new(Arc::clone(&progress));
         let group = Group::start(replica, log.clone(), machine).await?;
         let order = tokio::sync::Mutex::new(());
-        Ok(Self { id: log.id(), log, group, progress, order, disk_reads })
+        Ok(Self { id: log.id(), log, group, progress, order, disk_reads, metrics })
     }
 
     /// Gives a new partition its replicas; does nothing when it has some.
@@ -232,8 +235,10 @@ impl Partition {
     pub(crate) async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<Entry>, Error> {
         let until = self.bounds().high_watermark;
         if from == until || self.log.is_cached(from) {
+            self.metrics.cached_reads.add(1);
             return Ok(self.log.read(from, until, bytes_max)?);
         }
+        self.metrics.disk_reads.add(1);
         self.on_disk(move |log| log.read(from, until, bytes_max)).await
     }
 

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::consensus::ReplicaId;
 use crate::controller::{Controller, TopicPartition};
+use crate::metrics::Metrics;
 use crate::partition::Partition;
 
 /// The metadata group's log.
@@ -38,6 +39,7 @@ pub(crate) struct Replicas {
     controller: Arc<Controller>,
     running: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     disk_reads: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
     version: watch::Sender<u64>,
 }
 
@@ -48,7 +50,13 @@ pub(crate) fn replica_id(broker: i32) -> ReplicaId {
 }
 
 impl Replicas {
-    pub(crate) fn new(broker: i32, engine: Engine, controller: Arc<Controller>) -> Self {
+    /// Runs nothing yet.
+    pub(crate) fn new(
+        broker: i32,
+        engine: Engine,
+        controller: Arc<Controller>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let disk_reads = Arc::new(Semaphore::new(2 * cores));
         Self {
@@ -57,6 +65,7 @@ impl Replicas {
             controller,
             running: RwLock::default(),
             disk_reads,
+            metrics,
             version: watch::Sender::new(0),
         }
     }
@@ -125,7 +134,8 @@ impl Replicas {
         let failed = |why: String| format!("partition {id} could not be started: {why}");
         let log = self.engine.log(id, wanted.class).map_err(|e| failed(e.to_string()))?;
         let replica = replica_id(self.broker);
-        let partition = Partition::start(replica, log, Arc::clone(&self.disk_reads)).await;
+        let reads = (Arc::clone(&self.disk_reads), Arc::clone(&self.metrics));
+        let partition = Partition::start(replica, log, reads.0, reads.1).await;
         let partition = partition.map_err(failed)?;
         let voters: Vec<_> = wanted.partition.brokers.iter().map(|b| replica_id(*b)).collect();
         partition.initialize(&voters).await.map_err(|e| failed(e.to_string()))?;

@@ -11,6 +11,8 @@ mod fetch;
 mod harness;
 #[path = "node/limits.rs"]
 mod limits;
+#[path = "node/metrics.rs"]
+mod metrics;
 #[path = "node/produce.rs"]
 mod produce;
 #[path = "node/restart.rs"]

@@ -42,7 +42,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         Some(version) => {
             let mut body = BytesMut::new();
             encode_legacy(&response, version, &mut body).map_err(|e| call.malformed(e))?;
-            call.respond_raw([body.freeze()], call.version)?
+            call.respond_raw([body.freeze()], call.version)?.with_errors_of(&response)
         }
         None => call.respond(&response)?,
     };

@@ -30,7 +30,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         0 => {
             let mut body = BytesMut::new();
             encode_legacy(&response, &mut body).map_err(|e| call.malformed(e))?;
-            call.respond_raw([body.freeze()], 0)?
+            call.respond_raw([body.freeze()], 0)?.with_errors_of(&response)
         }
         _ => call.respond(&response)?,
     };

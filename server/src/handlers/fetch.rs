@@ -24,7 +24,6 @@ use crate::broker::{Broker, Lookup, now_ms};
 use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
 use crate::fetch_sessions::{PartitionFetch, Topic};
-use crate::metrics;
 use crate::partition::{Error, Partition};
 
 /// A response holds no more than this, as Kafka's `fetch.max.bytes`.
@@ -47,7 +46,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         Ok(session) => session,
         Err(error) => return refuse(&call, error.code()),
     };
-    metrics::fetched(read.bytes);
+    broker.metrics.fetched(read.records.iter().map(Vec::len).sum(), read.bytes);
     let response = FetchResponse::default().with_session_id(session).with_responses(read.topics);
     let body = encode::encode(&response, read.records, call.version);
     let body = body.map_err(|reason| Refused::Answer {
@@ -55,7 +54,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         version: call.version,
         reason: reason.to_string(),
     })?;
-    Ok(Answer::Now(Some(call.respond_raw(body, call.version)?)))
+    Ok(Answer::Now(Some(call.respond_raw(body, call.version)?.with_errors_of(&response))))
 }
 
 fn refuse(call: &Call, code: i16) -> Result<Answer, Refused> {

@@ -45,14 +45,14 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
                 legacy::decode_request_v0(&mut call.body.clone()).map_err(|e| call.malformed(e))?;
             let topics = answer_v0(&broker, request).await;
             legacy::encode_response_v0(&topics, &mut body).map_err(|e| call.malformed(e))?;
-            call.respond_raw([body.freeze()], 0)?
+            call.respond_raw([body.freeze()], 0)?.with_errors_of(&topics)
         }
         11 => {
             let request = legacy::decode_request_v11(&mut call.body.clone())
                 .map_err(|e| call.malformed(e))?;
             let response = answer(&broker, call.version, request).await;
             legacy::encode_response_v11(&response, &mut body).map_err(|e| call.malformed(e))?;
-            call.respond_raw([body.freeze()], 11)?
+            call.respond_raw([body.freeze()], 11)?.with_errors_of(&response)
         }
         version => {
             let response = answer(&broker, version, call.decode()?).await;

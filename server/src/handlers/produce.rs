@@ -27,7 +27,6 @@ use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller::Topic;
 use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
-use crate::metrics;
 use crate::partition::{Appending, Partition};
 
 /// A topic is named by id from this version on (KIP-516).
@@ -130,7 +129,7 @@ async fn begin_partition(
         return Err(Refusal::new(ResponseError::NotEnoughReplicas, text));
     }
     let header = check::check(&records, version, &topic.settings, now_ms())?;
-    metrics::produced(&header, records.len());
+    broker.metrics.produced(&header, records.len());
     let appending = partition.append(records, &header).await;
     let appending = appending.map_err(|e| Refusal::new(partition_code(&e), e.to_string()))?;
     Ok((partition, appending))

@@ -1,0 +1,348 @@
+//! Every metric: its name, its type, what it means, and where its number comes from.
+//!
+//! The table of `docs/metrics.md` is made from this one, and the dashboard in `docs/grafana` may name
+//! nothing else. To add a metric: a line here, and what the test then asks for in the page.
+
+use std::collections::BTreeMap;
+
+use super::page::{Kind, Page, plain, seconds};
+use super::{Sources, index};
+use crate::codes;
+use crate::dispatch::APIS;
+
+/// One metric.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) help: &'static str,
+    pub(super) collect: fn(&Sources<'_>, &mut Page),
+}
+
+/// Every metric, in the order of the page.
+pub(super) static FAMILIES: &[Family] = &[
+    gauge("jangbu_build_info", "1; the version is a label.", |_, page| {
+        page.labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    }),
+    // Requests and connections.
+    histogram(
+        "jangbu_request_duration_seconds",
+        "From a whole request to its whole answer, by API; fetches that wait for records included.",
+        |from, page| {
+            for api in APIS {
+                if let Some(Some(histogram)) = from.metrics.durations.get(index(api.key)) {
+                    let name = format!("{:?}", api.key);
+                    page.histogram(&[("api", &name)], &histogram.snapshot(), seconds);
+                }
+            }
+        },
+    ),
+    counter(
+        "jangbu_request_errors_total",
+        "Errors in answers, by API and Kafka's name of the error; one for each partition or topic.",
+        request_errors,
+    ),
+    gauge(
+        "jangbu_request_bytes",
+        "Bytes of requests taken in and not yet answered.",
+        |from, page| {
+            page.value(from.broker.admission.taken_bytes() as u64);
+        },
+    ),
+    gauge(
+        "jangbu_request_limit_bytes",
+        "The bound of jangbu_request_bytes; sockets are not read beyond it.",
+        |from, page| page.value(from.broker.admission.bytes_max() as u64),
+    ),
+    counter(
+        "jangbu_requests_throttled_total",
+        "Requests that waited in their socket because that bound was reached.",
+        |from, page| page.value(from.metrics.throttled_requests.get()),
+    ),
+    counter(
+        "jangbu_requests_throttled_seconds_total",
+        "Time that they waited, over all connections.",
+        |from, page| page.seconds(from.metrics.throttled_nanos.get()),
+    ),
+    gauge("jangbu_connections_open", "Client connections that are open.", |from, page| {
+        page.value(from.metrics.connections_open.get());
+    }),
+    counter("jangbu_connections_accepted_total", "Client connections accepted.", |from, page| {
+        page.value(from.metrics.connections_accepted.get());
+    }),
+    counter(
+        "jangbu_connections_refused_total",
+        "Client connections closed at once, because connections_max was reached.",
+        |from, page| page.value(from.metrics.connections_refused.get()),
+    ),
+    counter(
+        "jangbu_connections_failed_total",
+        "Connections that ended before their client closed them, by reason: lost, refused (no \
+         request, or one that is not supported), slow (a large request did not arrive in time).",
+        |from, page| {
+            for (reason, counter) in [
+                ("lost", &from.metrics.connections_lost),
+                ("refused", &from.metrics.connections_bad),
+                ("slow", &from.metrics.connections_slow),
+            ] {
+                page.labelled(&[("reason", reason)], counter.get());
+            }
+        },
+    ),
+    // What goes in and out.
+    counter("jangbu_produced_batches_total", "Record batches taken in.", |from, page| {
+        page.value(from.metrics.produced_batches.get());
+    }),
+    counter("jangbu_produced_records_total", "Records taken in.", |from, page| {
+        page.value(from.metrics.produced_records.get());
+    }),
+    counter("jangbu_produced_bytes_total", "Bytes of record batches taken in.", |from, page| {
+        page.value(from.metrics.produced_bytes.get());
+    }),
+    counter("jangbu_fetched_batches_total", "Record batches sent to consumers.", |from, page| {
+        page.value(from.metrics.fetched_batches.get());
+    }),
+    counter("jangbu_fetched_bytes_total", "Bytes of them.", |from, page| {
+        page.value(from.metrics.fetched_bytes.get());
+    }),
+    counter(
+        "jangbu_partition_reads_total",
+        "Reads of one partition for a consumer, by source: cache (the newest batches, in memory) \
+         or disk (RocksDB).",
+        |from, page| {
+            page.labelled(&[("source", "cache")], from.metrics.cached_reads.get());
+            page.labelled(&[("source", "disk")], from.metrics.disk_reads.get());
+        },
+    ),
+    gauge("jangbu_topics", "Topics of the cluster.", |from, page| {
+        page.value(from.broker.controller.image().topics().count() as u64);
+    }),
+    gauge("jangbu_partitions", "Partitions that run on this node.", |from, page| {
+        page.value(from.broker.replicas.count() as u64);
+    }),
+    gauge(
+        "jangbu_fetch_sessions",
+        "Fetch sessions that are remembered (KIP-227).",
+        |from, page| {
+            page.value(from.broker.sessions.stats().sessions as u64);
+        },
+    ),
+    // The engine's write path.
+    counter("jangbu_engine_appended_bytes_total", "Payload bytes appended.", |from, page| {
+        page.value(from.engine.appended_bytes);
+    }),
+    histogram(
+        "jangbu_engine_append_duration_seconds",
+        "From the acceptance of an append until it is durable.",
+        |from, page| page.histogram(&[], &from.engine.append, seconds),
+    ),
+    histogram(
+        "jangbu_engine_queue_duration_seconds",
+        "From the acceptance of an append until the writer takes it.",
+        |from, page| page.histogram(&[], &from.engine.queue_wait, seconds),
+    ),
+    gauge("jangbu_engine_queue_bytes", "Bytes accepted and not yet durable.", |from, page| {
+        page.value(from.engine.queued_bytes as u64);
+    }),
+    gauge(
+        "jangbu_engine_queue_limit_bytes",
+        "The bound of jangbu_engine_queue_bytes; appends wait beyond it.",
+        |from, page| page.value(from.engine.queue_bytes_max as u64),
+    ),
+    counter(
+        "jangbu_engine_queue_full_seconds_total",
+        "Time that appends have waited because that bound was reached.",
+        |from, page| page.seconds(from.engine.queue_full_nanos),
+    ),
+    histogram(
+        "jangbu_engine_write_duration_seconds",
+        "Writing one group to RocksDB, without the sync.",
+        |from, page| page.histogram(&[], &from.engine.group_write, seconds),
+    ),
+    histogram("jangbu_engine_write_group_bytes", "Bytes of a write group.", |from, page| {
+        page.histogram(&[], &from.engine.group_bytes, plain);
+    }),
+    histogram(
+        "jangbu_engine_write_group_commands",
+        "Appends and other changes of a write group.",
+        |from, page| page.histogram(&[], &from.engine.group_commands, plain),
+    ),
+    histogram(
+        "jangbu_engine_sync_duration_seconds",
+        "One sync of the write-ahead log, which serves all partitions.",
+        |from, page| page.histogram(&[], &from.engine.sync, seconds),
+    ),
+    // What the engine holds.
+    gauge("jangbu_engine_cache_bytes", "Bytes of the newest batches in memory.", |from, page| {
+        page.value(from.engine.cache_bytes as u64);
+    }),
+    gauge(
+        "jangbu_engine_cache_limit_bytes",
+        "The bound of jangbu_engine_cache_bytes.",
+        |from, page| page.value(from.engine.cache_bytes_max as u64),
+    ),
+    gauge("jangbu_engine_buckets", "Buckets that exist.", |from, page| {
+        page.value(from.engine.buckets as u64);
+    }),
+    gauge(
+        "jangbu_engine_level_bytes",
+        "Bytes of RocksDB's tables, by family (buckets; meta: everything but records) and level.",
+        |from, page| levels(from, page, |level| level.bytes),
+    ),
+    gauge("jangbu_engine_level_files", "RocksDB's tables, by family and level.", |from, page| {
+        levels(from, page, |level| level.files)
+    }),
+    gauge(
+        "jangbu_engine_wal_bytes",
+        "Bytes of the write-ahead log's files, those kept to be used again included.",
+        |from, page| page.value(from.store.as_ref().map_or(0, |store| store.wal_bytes)),
+    ),
+    gauge("jangbu_engine_memtable_bytes", "Bytes of all memtables.", |from, page| {
+        page.value(from.store.as_ref().map_or(0, |store| store.memtable_bytes));
+    }),
+    gauge(
+        "jangbu_engine_memtables_unflushed",
+        "Memtables that are full and wait for their flush or are in it.",
+        |from, page| page.value(from.store.as_ref().map_or(0, |store| store.immutable_memtables)),
+    ),
+    gauge(
+        "jangbu_engine_block_cache_bytes",
+        "Bytes of RocksDB's index blocks and meta rows in memory.",
+        |from, page| page.value(from.store.as_ref().map_or(0, |store| store.block_cache_bytes)),
+    ),
+    gauge(
+        "jangbu_engine_rocksdb_errors",
+        "Errors of RocksDB's flushes and compactions since the start; other than 0 is an alarm.",
+        |from, page| page.value(from.store.as_ref().map_or(0, |store| store.background_errors)),
+    ),
+    gauge(
+        "jangbu_engine_rocksdb_stalled",
+        "Whether RocksDB slows or stops writes by itself; other than 0 is a fault of jangbu.",
+        |from, page| {
+            let stalls = |store: &jangbu_engine::StoreStats| {
+                store.writes_stopped || store.delayed_write_rate > 0
+            };
+            page.value(u64::from(from.store.as_ref().is_some_and(stalls)));
+        },
+    ),
+    // The process, under the names that all Prometheus clients use.
+    counter("process_cpu_seconds_total", "User and system time of the process.", |from, page| {
+        page.seconds(from.process.cpu_nanos);
+    }),
+    gauge("process_resident_memory_bytes", "Resident memory.", |from, page| {
+        page.value(from.process.resident_bytes);
+    }),
+    gauge("process_virtual_memory_bytes", "Virtual memory.", |from, page| {
+        page.value(from.process.virtual_bytes);
+    }),
+    gauge("process_open_fds", "Open files and connections.", |from, page| {
+        page.value(from.process.open_fds);
+    }),
+    gauge("process_start_time_seconds", "Start, since the epoch.", |from, page| {
+        page.seconds(from.process.start_nanos);
+    }),
+];
+
+type Collect = fn(&Sources<'_>, &mut Page);
+
+const fn counter(name: &'static str, help: &'static str, collect: Collect) -> Family {
+    Family { name, kind: Kind::Counter, help, collect }
+}
+
+const fn gauge(name: &'static str, help: &'static str, collect: Collect) -> Family {
+    Family { name, kind: Kind::Gauge, help, collect }
+}
+
+const fn histogram(name: &'static str, help: &'static str, collect: Collect) -> Family {
+    Family { name, kind: Kind::Histogram, help, collect }
+}
+
+fn request_errors(from: &Sources<'_>, page: &mut Page) {
+    let errors: BTreeMap<_, _> = from.metrics.errors.lock().clone();
+    for ((key, code), count) in errors {
+        let Some(api) = APIS.iter().find(|api| api.key as i16 == key) else { continue };
+        let (api, error) = (format!("{:?}", api.key), codes::name(code));
+        page.labelled(&[("api", &api), ("error", &error)], count);
+    }
+}
+
+fn levels(from: &Sources<'_>, page: &mut Page, value: fn(&jangbu_engine::LevelStats) -> u64) {
+    for level in from.store.iter().flat_map(|store| &store.levels) {
+        let number = level.level.to_string();
+        page.labelled(&[("family", level.family), ("level", &number)], value(level));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::FAMILIES;
+    use crate::metrics::page::Kind;
+
+    /// The table of `docs/metrics.md`, made from [`FAMILIES`].
+    fn table() -> String {
+        let mut table = String::from("| Metric | Type | Meaning |\n|---|---|---|\n");
+        for family in FAMILIES {
+            let line = format!("| `{}` | {} | {} |\n", family.name, family.kind, family.help);
+            table.push_str(&line);
+        }
+        table
+    }
+
+    #[test]
+    fn the_page_of_the_metrics_shows_this_table() {
+        let page = include_str!("../../../docs/metrics.md");
+        let (_, rest) = page.split_once("<!-- metrics:start -->\n").expect("the start marker");
+        let (shown, _) = rest.split_once("<!-- metrics:end -->").expect("the end marker");
+        assert_eq!(shown, table(), "put the right side between the markers of docs/metrics.md");
+    }
+
+    #[test]
+    fn names_are_as_prometheus_expects_them() {
+        let mut names = BTreeSet::new();
+        for family in FAMILIES {
+            let name = family.name;
+            assert!(names.insert(name), "{name} stands twice");
+            assert_eq!(name.ends_with("_total"), family.kind == Kind::Counter, "{name}");
+            assert!(family.help.ends_with('.'), "{name} is a sentence");
+            let foreign = ["_ms", "_millis", "_micros", "_microseconds", "_kb", "_mb", "_percent"];
+            assert!(!foreign.iter().any(|unit| name.contains(unit)), "{name}: a base unit");
+        }
+    }
+
+    /// Names of metrics in a PromQL expression; everything of ours begins with one of two words.
+    fn named(expression: &str) -> Vec<&str> {
+        expression
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| word.starts_with("jangbu_") || word.starts_with("process_"))
+            .collect()
+    }
+
+    #[test]
+    fn the_dashboard_shows_only_metrics_that_exist() {
+        let text = include_str!("../../../docs/grafana/jangbu.json");
+        let dashboard: serde_json::Value = serde_json::from_str(text).expect("valid JSON");
+        let panels = dashboard["panels"].as_array().expect("panels");
+        let mut seen = 0;
+        for target in
+            panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        {
+            let expression = target["expr"].as_str().expect("an expression");
+            let names = named(expression);
+            assert!(!names.is_empty(), "{expression} names no metric of ours");
+            for name in names {
+                let histogram = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix));
+                let known = |kind: Option<Kind>, name: &str| {
+                    FAMILIES.iter().any(|f| f.name == name && kind.is_none_or(|k| k == f.kind))
+                };
+                let exists = known(None, name)
+                    || histogram.is_some_and(|name| known(Some(Kind::Histogram), name));
+                assert!(exists, "{name} in {expression} does not exist");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 20, "{seen} metrics on the dashboard");
+    }
+}
