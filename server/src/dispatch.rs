@@ -72,6 +72,7 @@ pub(crate) static APIS: &[Api] = &[
     api!(ApiVersions, 0..=4, handlers::api_versions::handle),
     api!(CreateTopics, 0..=7, raw handlers::create_topics::handle),
     api!(DeleteTopics, 0..=6, raw handlers::delete_topics::handle),
+    api!(DeleteRecords, 0..=2, handlers::delete_records::handle),
     api!(InitProducerId, 0..=5, handlers::init_producer_id::handle),
     api!(OffsetForLeaderEpoch, 2..=4, handlers::offset_for_leader_epoch::handle),
     api!(DescribeConfigs, 1..=4, handlers::describe_configs::handle),

@@ -128,7 +128,7 @@ impl Partition {
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());
-        let machine = PartitionMachine::new(Arc::clone(&progress));
+        let machine = PartitionMachine::new(Arc::clone(&progress), log.clone());
         let group = Group::start(replica, log.clone(), machine).await?;
         let order = tokio::sync::Mutex::new(());
         Ok(Self { id: log.id(), log, group, progress, order, disk_reads, metrics })
@@ -220,6 +220,27 @@ impl Partition {
         let log_start = self.log.state().log_start_offset;
         let high_watermark = self.progress.high_watermark().max(log_start);
         Bounds { log_start, high_watermark }
+    }
+
+    /// Moves the log start to `offset`, through the group so that every replica does the same, and
+    /// returns where it is then. An offset below the log start moves nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`]; [`Error::Log`] for an offset outside the log.
+    pub(crate) async fn set_log_start(&self, offset: Offset) -> Result<Offset, Error> {
+        self.check_leader(-1)?;
+        let Bounds { log_start, high_watermark } = self.bounds();
+        if offset < Offset(0) || offset > high_watermark {
+            let (start, end) = (log_start, high_watermark);
+            let error =
+                EngineError::OffsetOutOfRange { partition: self.id, requested: offset, start, end };
+            return Err(Error::Log(error));
+        }
+        if offset > log_start {
+            let command = machine::set_log_start(offset);
+            self.group.propose(EntryKind::Command, command).await?.await?;
+        }
+        Ok(self.bounds().log_start)
     }
 
     /// Notifies `notify` whenever the high watermark moves, until the result is dropped.

@@ -17,3 +17,5 @@ mod metrics;
 mod produce;
 #[path = "node/restart.rs"]
 mod restart;
+#[path = "node/retention.rs"]
+mod retention;

@@ -1,4 +1,5 @@
-//! A partition's state machine: committed batches move the high watermark and the producers' state.
+//! A partition's state machine: committed batches move the high watermark and the producers' state,
+//! commands move the log start.
 //!
 //! Beside the committed producer state stands a tentative one, with the batches that are proposed and
 //! not yet committed. It is a guess of this leader in this term only, and is thrown away with it.
@@ -7,12 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, Offset, Term, batch::Header};
+use jangbu_engine::{EntryKind, Offset, PartitionLog, Term, batch::Header};
 use parking_lot::Mutex;
+use prost::Message;
 
 use super::waiters::Waiters;
 use crate::consensus::{Committed, StateMachine};
 use crate::producers::{Producers, Refused, Verdict};
+use crate::proto::partition as proto;
 
 /// What to do with a batch, given also what is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,16 +109,43 @@ impl Tables {
 #[derive(Debug)]
 pub(crate) struct PartitionMachine {
     progress: Arc<Progress>,
+    log: PartitionLog,
+}
+
+/// The command that moves the log start to `offset`.
+pub(super) fn set_log_start(offset: Offset) -> Bytes {
+    let command = proto::command::Command::SetLogStart(proto::SetLogStart { offset: offset.0 });
+    proto::Command { command: Some(command) }.encode_to_vec().into()
 }
 
 impl PartitionMachine {
-    pub(super) fn new(progress: Arc<Progress>) -> Self {
-        Self { progress }
+    pub(super) fn new(progress: Arc<Progress>, log: PartitionLog) -> Self {
+        Self { progress, log }
+    }
+
+    /// Carries out a command that stands at `next_offset` of the log. Applied again after a restart it
+    /// does the same, or nothing.
+    fn command(&self, payload: &[u8], next_offset: Offset) {
+        match proto::Command::decode(payload).map(|command| command.command) {
+            Ok(Some(proto::command::Command::SetLogStart(asked))) => {
+                let start = Offset(asked.offset).min(next_offset);
+                // A log that is closed or deleted meanwhile has nobody left to see its start.
+                if let Err(error) = self.log.set_log_start(start) {
+                    tracing::debug!(%error, "the log start did not move");
+                }
+                self.progress.waiters.notify_all();
+            }
+            Ok(None) => tracing::warn!("a command of a newer version was passed over"),
+            Err(error) => tracing::error!(%error, "a committed command does not decode"),
+        }
     }
 }
 
 impl StateMachine for PartitionMachine {
     fn apply(&mut self, entry: &Committed) -> Bytes {
+        if entry.kind == EntryKind::Command {
+            self.command(&entry.payload, entry.next_offset);
+        }
         if entry.kind != EntryKind::Batch {
             return Bytes::new();
         }

@@ -118,6 +118,15 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
     Request {
+        key: ApiKey::DeleteRecords,
+        versions: 0..=2,
+        flexible: 2,
+        body: layout(&[
+            field("topics", Kind::Array(&Kind::Struct(&DELETE_RECORDS_TOPIC))),
+            field("timeout_ms", INT32),
+        ]),
+    },
+    Request {
         key: ApiKey::InitProducerId,
         versions: 0..=5,
         flexible: 2,
@@ -248,6 +257,14 @@ static TOPIC_CONFIG: Layout =
 
 static DELETE_TOPIC: Layout =
     layout(&[field("name", Kind::NullableString), field("topic_id", UUID)]);
+
+static DELETE_RECORDS_TOPIC: Layout = layout(&[
+    field("name", Kind::String),
+    field("partitions", Kind::Array(&Kind::Struct(&DELETE_RECORDS_PARTITION))),
+]);
+
+static DELETE_RECORDS_PARTITION: Layout =
+    layout(&[field("partition_index", INT32), field("offset", INT64)]);
 
 static LEADER_EPOCH_TOPIC: Layout = layout(&[
     field("topic", Kind::String),

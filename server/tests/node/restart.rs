@@ -92,7 +92,7 @@ async fn a_data_directory_is_refused_to_another_node_and_to_a_second_process() {
 }
 
 /// Waits until the node says that it is ready.
-async fn ready(node: &jangbu_server::Node) {
+pub(crate) async fn ready(node: &jangbu_server::Node) {
     let asking = async {
         while !http_get(node, "/readyz").await.0.contains("200") {
             tokio::task::yield_now().await;

@@ -6,12 +6,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-        DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+        DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
         DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest,
         InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
         ProduceRequest, RequestHeader, TopicName,
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
         create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
+        delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
         delete_topics_request::DeleteTopicState,
         describe_configs_request::DescribeConfigsResource,
         describe_topic_partitions_request::{Cursor, TopicRequest},
@@ -39,6 +40,7 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::ApiVersions => sample.api_versions(),
         ApiKey::CreateTopics => sample.create_topics(),
         ApiKey::DeleteTopics => sample.delete_topics(),
+        ApiKey::DeleteRecords => sample.delete_records(),
         ApiKey::InitProducerId => sample.init_producer_id(),
         ApiKey::OffsetForLeaderEpoch => sample.offset_for_leader_epoch(),
         ApiKey::DescribeConfigs => sample.describe_configs(),
@@ -74,6 +76,7 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         ApiKey::ApiVersions => decode_as::<ApiVersionsRequest>(version, body),
         ApiKey::CreateTopics => decode_as::<CreateTopicsRequest>(version.max(2), body),
         ApiKey::DeleteTopics => decode_as::<DeleteTopicsRequest>(version.max(1), body),
+        ApiKey::DeleteRecords => decode_as::<DeleteRecordsRequest>(version, body),
         ApiKey::InitProducerId => decode_as::<InitProducerIdRequest>(version, body),
         ApiKey::OffsetForLeaderEpoch => decode_as::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::DescribeConfigs => decode_as::<DescribeConfigsRequest>(version, body),
@@ -392,6 +395,22 @@ impl Sample {
             .with_validate_only(true)
             .with_unknown_tagged_fields(self.tags(2));
         vec![encode(&full, self.version)]
+    }
+
+    fn delete_records(&self) -> Vec<Bytes> {
+        let partition = DeleteRecordsPartition::default()
+            .with_partition_index(3)
+            .with_offset(-1)
+            .with_unknown_tagged_fields(self.tags(2));
+        let named = DeleteRecordsTopic::default()
+            .with_name(topic("eins"))
+            .with_partitions(vec![partition, DeleteRecordsPartition::default()])
+            .with_unknown_tagged_fields(self.tags(2));
+        let full = DeleteRecordsRequest::default()
+            .with_topics(vec![named, DeleteRecordsTopic::default()])
+            .with_timeout_ms(5)
+            .with_unknown_tagged_fields(self.tags(2));
+        vec![encode(&full, self.version), encode(&DeleteRecordsRequest::default(), self.version)]
     }
 
     fn describe_cluster(&self) -> Vec<Bytes> {

@@ -99,6 +99,7 @@ func main() {
 	offsetTests()
 	adminTests()
 	sessionTests()
+	spaceTests()
 	if failed > 0 {
 		os.Exit(1)
 	}

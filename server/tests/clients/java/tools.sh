@@ -52,6 +52,13 @@ check configs-topic "retention.ms=3600000 .*DYNAMIC_TOPIC_CONFIG:retention.ms=36
 check configs-topic-all "cleanup.policy=delete .*DEFAULT_CONFIG" \
   configs --describe --all --entity-type topics --entity-name "$TOPIC"
 check configs-broker-all "message.max.bytes=1048588" configs --describe --all --entity-type brokers --entity-name 1
+delete_records() {
+  printf '{"partitions":[{"topic":"%s","partition":0,"offset":%s}],"version":1}' "$TOPIC" "$1" >"$WORK/delete"
+  tool org.apache.kafka.tools.DeleteRecordsCommand --offset-json-file "$WORK/delete"
+}
+check delete-records "low_watermark: 40" delete_records 40
+check delete-records-moved "^$TOPIC:0:40\$" offsets --time earliest
+check delete-records-beyond "OffsetOutOfRange|out of range" delete_records 101
 check producer-perf-test "^20000 records sent" perf
 check topics-alter "^\$|." topics --alter --topic "$TOPIC" --partitions 3
 check topics-describe-altered "PartitionCount: 3" topics --describe --topic "$TOPIC"

@@ -236,5 +236,21 @@ def offsets():
     c.close()
 
 
+@test("admin-delete-records")
+def delete_records():
+    topic = new_topic("delete-records")
+    produce(topic, odd_records(10))
+    at = TopicPartition(topic, 0, 4)
+    equal(admin.delete_records([at])[at].result(30).low_watermark, 4, "low watermark")
+    spec = {TopicPartition(topic, 0): OffsetSpec.earliest()}
+    equal(next(iter(admin.list_offsets(spec).values())).result(30).offset, 4, "earliest offset")
+    check_records(consume(topic, 6, 4), odd_records(10)[4:], 4)
+    beyond = TopicPartition(topic, 0, 11)
+    code = code_of(lambda: admin.delete_records([beyond])[beyond].result(30))
+    equal(code, KafkaError.OFFSET_OUT_OF_RANGE, "beyond the end")
+    everything = TopicPartition(topic, 0, -1)
+    equal(admin.delete_records([everything])[everything].result(30).low_watermark, 10, "all")
+
+
 if __name__ == "__main__":
     main()
