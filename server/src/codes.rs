@@ -3,10 +3,11 @@
 //! A new API needs a line here: its response, and the lists in it whose items have an `error_code`.
 
 use kafka_protocol::messages::{
-    ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    DescribeClusterResponse, DescribeConfigsResponse, DescribeTopicPartitionsResponse,
-    FetchResponse, FindCoordinatorResponse, InitProducerIdResponse, ListOffsetsResponse,
-    MetadataResponse, OffsetForLeaderEpochResponse, ProduceResponse,
+    ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteRecordsResponse,
+    DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse,
+    DescribeTopicPartitionsResponse, FetchResponse, FindCoordinatorResponse,
+    InitProducerIdResponse, ListOffsetsResponse, MetadataResponse, OffsetForLeaderEpochResponse,
+    ProduceResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -38,6 +39,7 @@ macro_rules! codes {
 codes!(ApiVersionsResponse: []);
 codes!(CreatePartitionsResponse: [results]);
 codes!(CreateTopicsResponse: [topics]);
+codes!(DeleteRecordsResponse: [topics.partitions]);
 codes!(DeleteTopicsResponse: [responses]);
 codes!(DescribeClusterResponse: []);
 codes!(DescribeConfigsResponse: [results]);
