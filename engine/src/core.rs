@@ -43,6 +43,7 @@ pub(crate) struct Core {
     closed: AtomicBool,
     cache_bytes: AtomicUsize,
     cache_bytes_max: usize,
+    pub(crate) memtables_bytes_max: usize,
     shares: Mutex<VecDeque<Share>>,
 }
 
@@ -71,6 +72,7 @@ impl Core {
             closed: AtomicBool::new(false),
             cache_bytes: AtomicUsize::new(0),
             cache_bytes_max: options.cache_bytes_max,
+            memtables_bytes_max: options.memtables_bytes_max,
             shares: Mutex::new(VecDeque::new()),
         }
     }

@@ -1,28 +1,32 @@
 //! RocksDB: its options, its column families, and nothing about logs.
 //!
 //! Sources of the option values: `docs/storage-format.md`. In short: buckets are never compacted
-//! (level 0 only), so RocksDB's own write stalls are off; WAL files are recycled so that a sync
-//! writes no inode; recovery stops at the first torn record of the WAL's unsynced end.
+//! (level 0 only), and every trigger of RocksDB's own write stalls is out of reach: what holds the
+//! writer back is its own wait for memtables (`writer.rs`). WAL files are recycled so that a sync writes no inode; recovery stops at the first torn record of the WAL's unsynced end.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode,
-    ErrorKind, FlushOptions, WriteBatch, WriteOptions,
+    ErrorKind, FlushOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::keys::BucketId;
 use crate::{Error, Index, Options, PartitionId, Result, format};
 
 const META: &str = "meta";
-/// More level 0 files than there will ever be: no stall comes from their number.
+/// More level 0 files and memtables than there will ever be: no stall comes from their number.
 const NEVER: i32 = 1 << 29;
+/// Rows of `meta` in a memtable, at most.
+const META_MEMTABLE_BYTES: usize = 32 << 20;
 
 /// An open RocksDB.
 pub(crate) struct Db {
     inner: DB,
     bucket_options: rocksdb::Options,
+    /// Counts the memory of all memtables.
+    memtables: WriteBufferManager,
 }
 
 /// A column family of an open RocksDB.
@@ -59,7 +63,10 @@ impl Db {
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Self, Vec<BucketId>)> {
         let store = format::store(dir);
         let bucket_options = bucket_options(options).map_err(failed("reading options"))?;
-        let database_options = database_options(options).map_err(failed("reading options"))?;
+        let mut database_options = database_options(options).map_err(failed("reading options"))?;
+        let memtables =
+            WriteBufferManager::new_write_buffer_manager(options.memtables_bytes_max, false);
+        database_options.set_write_buffer_manager(&memtables);
         let existing = if store.join("CURRENT").exists() {
             DB::list_cf(&database_options, &store).map_err(|error| refused(dir, error))?
         } else {
@@ -70,10 +77,12 @@ impl Db {
         let families = buckets
             .iter()
             .map(|id| ColumnFamilyDescriptor::new(id.family(), bucket_options.clone()))
-            .chain(["default", META].map(|n| ColumnFamilyDescriptor::new(n, meta_options())));
+            .chain(
+                ["default", META].map(|n| ColumnFamilyDescriptor::new(n, meta_options(options))),
+            );
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
-        Ok((Self { inner, bucket_options }, buckets))
+        Ok((Self { inner, bucket_options, memtables }, buckets))
     }
 
     /// RocksDB itself, for iterators.
@@ -112,6 +121,23 @@ impl Db {
         let mut options = FlushOptions::default();
         options.set_wait(false);
         self.inner.flush_cf_opt(&family, &options).map_err(failed("flushing a bucket"))
+    }
+
+    /// Memory of all memtables, those that are being flushed included.
+    pub(crate) fn memtables_bytes(&self) -> usize {
+        self.memtables.get_usage()
+    }
+
+    /// How many memtables of `buckets` and of `meta` are full and not yet flushed.
+    pub(crate) fn unflushed(&self, buckets: &[BucketId]) -> u64 {
+        let buckets = buckets.iter().filter_map(|id| self.bucket(*id));
+        let families = buckets.chain([self.meta(), self.node()]);
+        families.map(|family| self.property(&family, "rocksdb.num-immutable-mem-table")).sum()
+    }
+
+    /// Errors of flushes and compactions since the start.
+    pub(crate) fn background_errors(&self) -> u64 {
+        self.property(&self.node(), "rocksdb.background-errors")
     }
 
     /// Bytes of a bucket on disk and in memory.
@@ -189,10 +215,15 @@ fn database_options(options: &Options) -> std::result::Result<rocksdb::Options, 
     out.set_atomic_flush(false);
     out.set_paranoid_checks(true);
     out.set_avoid_unnecessary_blocking_io(true);
-    out.set_max_total_wal_size(u64::try_from(options.memtable_bytes).unwrap_or(u64::MAX) * 8);
+    // What a restart has to read again, at most; a family that is hardly written is flushed for it.
+    out.set_max_total_wal_size(options.memtables_bytes_max as u64 * 2);
     out.set_bytes_per_sync(1 << 20);
     out.set_max_manifest_file_size(16 << 20);
     out.set_keep_log_file_num(10);
+    #[cfg(feature = "failpoints")]
+    if fail::eval("engine-flush-slowly", |_| ()).is_some() {
+        out.set_ratelimiter(8 << 20, 10_000, 10);
+    }
     Ok(out)
 }
 
@@ -214,26 +245,29 @@ fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, ro
     out.set_num_levels(2);
     out.set_compression_type(rocksdb::DBCompressionType::None);
     out.set_write_buffer_size(options.memtable_bytes);
-    out.set_max_write_buffer_number(8);
+    out.set_max_write_buffer_number(NEVER);
     out.set_min_write_buffer_number_to_merge(1);
     out.set_prefix_extractor(rocksdb::SliceTransform::create_fixed_prefix(4));
     out.set_memtable_prefix_bloom_ratio(0.02);
     Ok(out)
 }
 
-fn meta_options() -> rocksdb::Options {
+fn meta_options(options: &Options) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_size(8 << 10);
     table.set_bloom_filter(10.0, false);
-    table.set_block_cache(&Cache::new_lru_cache(32 << 20));
+    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
     let mut out = rocksdb::Options::default();
     out.set_block_based_table_factory(&table);
     out.set_num_levels(3);
     out.set_compression_type(rocksdb::DBCompressionType::None);
-    out.set_write_buffer_size(32 << 20);
-    out.set_max_write_buffer_number(4);
+    out.set_write_buffer_size(META_MEMTABLE_BYTES.min(options.memtable_bytes));
+    out.set_max_write_buffer_number(NEVER);
     out.set_level_zero_slowdown_writes_trigger(NEVER);
     out.set_level_zero_stop_writes_trigger(NEVER);
+    // 0 is none.
+    out.set_soft_pending_compaction_bytes_limit(0);
+    out.set_hard_pending_compaction_bytes_limit(0);
     out.add_compact_on_deletion_collector_factory(1000, 500, 0.0);
     out
 }

@@ -162,6 +162,7 @@ impl Engine {
             queued_bytes: core.room.taken(),
             queue_bytes_max: core.room.bytes_max(),
             queue_full_nanos: core.room.waited_nanos(),
+            memtables_bytes_max: core.memtables_bytes_max,
             buckets: core.buckets.lock().count(),
             ..EngineStats::default()
         };

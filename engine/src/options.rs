@@ -32,30 +32,34 @@ impl RetentionClass {
 /// Sizes of an engine. `validate` names the first field out of its bounds.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bytes of recent batches kept in memory for tail reads and replication. Default 256 MiB.
+    /// Bytes of recent batches kept in memory for tail reads and replication. Default 32 MiB.
     pub cache_bytes_max: usize,
     /// Bytes accepted but not yet durable, over all partitions; `append` blocks above it.
-    /// Default 128 MiB, at least 16 MiB.
+    /// Default 32 MiB, at least 4 MiB.
     pub queue_bytes_max: usize,
     /// A bucket is closed when it holds this much. Default 4 GiB, at least 64 KiB.
     pub bucket_bytes_max: u64,
     /// A bucket is closed at this age, if it holds anything. Default 1 h, at least 1 s.
     pub bucket_age_max: Duration,
-    /// Memory for one memtable of a bucket. Default 64 MiB, at least 1 MiB.
+    /// Memory for one memtable of a bucket. Default 32 MiB, at least 1 MiB.
     pub memtable_bytes: usize,
-    /// Bytes of block cache for index blocks and catch-up reads. Default 128 MiB, at least 1 MiB.
+    /// Memory for all memtables, those that are being flushed included: the writer waits above it.
+    /// Default 128 MiB, at least twice `memtable_bytes`.
+    pub memtables_bytes_max: usize,
+    /// Bytes of block cache for index blocks and catch-up reads. Default 16 MiB, at least 1 MiB.
     pub block_cache_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes_max: 256 << 20,
-            queue_bytes_max: 128 << 20,
+            cache_bytes_max: 32 << 20,
+            queue_bytes_max: 32 << 20,
             bucket_bytes_max: 4 << 30,
             bucket_age_max: Duration::from_secs(3600),
-            memtable_bytes: 64 << 20,
-            block_cache_bytes: 128 << 20,
+            memtable_bytes: 32 << 20,
+            memtables_bytes_max: 128 << 20,
+            block_cache_bytes: 16 << 20,
         }
     }
 }
@@ -67,10 +71,15 @@ impl Options {
     /// The name of the first field out of its bounds, and the bound.
     pub fn validate(&self) -> Result<(), String> {
         let bounds = [
-            ("queue_bytes_max", self.queue_bytes_max >= 16 << 20, "16 MiB"),
+            ("queue_bytes_max", self.queue_bytes_max >= 4 << 20, "4 MiB"),
             ("bucket_bytes_max", self.bucket_bytes_max >= 64 << 10, "64 KiB"),
             ("bucket_age_max", self.bucket_age_max >= Duration::from_secs(1), "1 s"),
             ("memtable_bytes", self.memtable_bytes >= 1 << 20, "1 MiB"),
+            (
+                "memtables_bytes_max",
+                self.memtables_bytes_max / 2 >= self.memtable_bytes,
+                "twice memtable_bytes",
+            ),
             ("block_cache_bytes", self.block_cache_bytes >= 1 << 20, "1 MiB"),
         ];
         match bounds.iter().find(|(_, holds, _)| !holds) {
@@ -103,6 +112,6 @@ mod tests {
     fn the_defaults_are_valid_and_a_small_queue_is_not() {
         assert_eq!(Options::default().validate(), Ok(()));
         let small = Options { queue_bytes_max: 1, ..Options::default() };
-        assert_eq!(small.validate(), Err("queue_bytes_max must be at least 16 MiB".to_owned()));
+        assert_eq!(small.validate(), Err("queue_bytes_max must be at least 4 MiB".to_owned()));
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct Counters {
     pub(crate) group_bytes: Histogram,
     pub(crate) group_commands: Histogram,
     pub(crate) sync: Histogram,
+    pub(crate) flush_wait_nanos: AtomicU64,
 }
 
 impl Default for Counters {
@@ -56,6 +57,7 @@ impl Default for Counters {
             group_bytes: Histogram::new(GROUP_BYTES),
             group_commands: Histogram::new(GROUP_COMMANDS),
             sync: Histogram::new(DURATIONS),
+            flush_wait_nanos: AtomicU64::new(0),
         }
     }
 }
@@ -73,6 +75,10 @@ pub struct EngineStats {
     pub queue_bytes_max: usize,
     /// Time that callers have waited because that bound was reached, in nanoseconds.
     pub queue_full_nanos: u64,
+    /// Time that the writer has waited for memtables to be flushed, in nanoseconds.
+    pub flush_wait_nanos: u64,
+    /// The bound of the memory of all memtables, beyond which it waits.
+    pub memtables_bytes_max: usize,
     /// From a command's acceptance until it is durable, in nanoseconds.
     pub append: HistogramSnapshot,
     /// From a command's acceptance until the writer takes it, in nanoseconds.
@@ -98,6 +104,7 @@ pub struct EngineStats {
 impl Counters {
     /// Puts what is counted into `stats`.
     pub(crate) fn fill(&self, stats: &mut EngineStats) {
+        stats.flush_wait_nanos = self.flush_wait_nanos.load(Ordering::Relaxed);
         stats.append = self.append.snapshot();
         stats.queue_wait = self.queue_wait.snapshot();
         stats.group_write = self.group_write.snapshot();
@@ -149,14 +156,14 @@ pub(crate) fn store(db: &Db, buckets: &[BucketId]) -> Result<StoreStats> {
     let mut stats = StoreStats { levels: levels(db)?, ..StoreStats::default() };
     let buckets: Vec<_> = buckets.iter().filter_map(|id| db.bucket(*id)).collect();
     for family in buckets.iter().chain([&db.meta(), &db.node()]) {
-        stats.memtable_bytes += db.property(family, "rocksdb.size-all-mem-tables");
         stats.immutable_memtables += db.property(family, "rocksdb.num-immutable-mem-table");
     }
     // All buckets share one block cache; `meta` has its own.
     for family in buckets.first().into_iter().chain([&db.meta()]) {
         stats.block_cache_bytes += db.property(family, "rocksdb.block-cache-usage");
     }
-    stats.background_errors = db.property(&db.node(), "rocksdb.background-errors");
+    stats.memtable_bytes = db.memtables_bytes() as u64;
+    stats.background_errors = db.background_errors();
     stats.delayed_write_rate = db.property(&db.node(), "rocksdb.actual-delayed-write-rate");
     stats.writes_stopped = db.property(&db.node(), "rocksdb.is-write-stopped") != 0;
     stats.wal_bytes = wal_bytes(db.raw().path());

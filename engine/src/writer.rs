@@ -1,7 +1,9 @@
 //! The writer thread: many partitions' commands, in order, into one RocksDB batch after another.
 //!
 //! A group is what has queued up while the one before it was written, so that no delay is needed.
-//! It is written unsynced and handed to the sync thread, so that sync *k* overlaps write *k+1*.
+//! It is written unsynced and handed to the sync thread, so that sync *k* overlaps write *k+1*. While
+//! the memtables are over their bound the writer waits for a flush, and the queue in front of it holds the
+//! callers back: RocksDB itself never does.
 //!
 //! Invariants:
 //! - Commands reach RocksDB in the order they were queued.
@@ -9,13 +11,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rocksdb::WriteBatch;
 
 use crate::command::{Command, Op, StoredRecord};
 use crate::core::Core;
 use crate::db::{Db, Family};
+use crate::histogram::nanos;
 use crate::keys::{self, BucketId, Tag};
 use crate::partition::Partition;
 use crate::queue::Group;
@@ -25,6 +28,8 @@ use crate::{Error, Index, Offset, PartitionId, Result, Term};
 
 const GROUP_BYTES_MAX: usize = 4 << 20;
 const GROUP_COMMANDS_MAX: usize = 512;
+/// How often a flush that is waited for is looked at.
+const FLUSH_POLL: Duration = Duration::from_millis(1);
 /// What RocksDB's batch adds to a record, at most.
 const RECORD_OVERHEAD: usize = 32;
 /// Up to this many keys are deleted one by one; a range deletion costs every later read a little.
@@ -33,7 +38,8 @@ const POINT_DELETES_MAX: u64 = 256;
 /// Runs until the engine is closed and everything is written, or something fails.
 pub(crate) fn run(core: &Core, db: &Db) {
     let end = HandOverAtEnd { core };
-    let mut writer = Writer { core, db, meta: db.meta(), bucket: None };
+    let mut writer =
+        Writer { core, db, meta: db.meta(), bucket: None, errors: db.background_errors() };
     loop {
         let commands = next_group(core);
         if commands.is_empty() {
@@ -109,10 +115,13 @@ struct Writer<'db> {
     meta: Family<'db>,
     /// The bucket written last: looking up a family takes a lock and a string.
     bucket: Option<(BucketId, Family<'db>)>,
+    /// Errors of flushes that have been seen.
+    errors: u64,
 }
 
 impl<'db> Writer<'db> {
     fn write(&mut self, commands: &[Command]) -> Result<()> {
+        self.wait_for_flushes();
         let bytes: usize = commands.iter().map(|c| c.bytes + RECORD_OVERHEAD).sum();
         let mut batch = WriteBatch::with_capacity_bytes(bytes + (4 << 10));
         let mut closed = Vec::new();
@@ -125,6 +134,28 @@ impl<'db> Writer<'db> {
         self.db.write(batch)?;
         counters.group_write.observe_duration(begun.elapsed());
         closed.into_iter().try_for_each(|id| self.db.flush_bucket(id))
+    }
+
+    /// Waits while the memtables are over their bound and one of them is on its way to disk. When none
+    /// is, the write itself makes RocksDB begin a flush; and after an error it tells whether writing can
+    /// go on.
+    fn wait_for_flushes(&mut self) {
+        let over = || self.db.memtables_bytes() > self.core.memtables_bytes_max;
+        if !over() {
+            return;
+        }
+        let begun = Instant::now();
+        let buckets = self.core.buckets.lock().ids();
+        while over() && self.db.unflushed(&buckets) > 0 {
+            let errors = self.db.background_errors();
+            if errors > self.errors {
+                self.errors = errors;
+                break;
+            }
+            std::thread::sleep(FLUSH_POLL);
+        }
+        let waited = nanos(begun.elapsed());
+        self.core.counters.flush_wait_nanos.fetch_add(waited, Ordering::Relaxed);
     }
 
     fn add(

@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 
 use fail::FailScenario;
 use fixture::{append, batch_entry, log, open, small};
-use jangbu_engine::{Engine, Error, Offset};
+use jangbu_engine::{Engine, Error, Offset, Options};
 
 fn open_reporting(dir: &Path) -> (Engine, mpsc::Receiver<Error>) {
     let (sender, receiver) = mpsc::channel();
@@ -145,5 +145,35 @@ fn what_is_not_written_yet_stays_readable_without_a_cache() {
     assert!(log.is_cached(Offset(2)));
     drop(go);
     engine.close().unwrap();
+    scenario.teardown();
+}
+
+#[test]
+fn a_slow_flush_holds_the_writer_back_and_rocksdb_never_does() {
+    const ENTRIES: u64 = 320;
+    let scenario = FailScenario::setup();
+    fail::cfg("engine-flush-slowly", "return").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { bucket_bytes_max: 1 << 30, ..small() };
+    let bound = options.memtables_bytes_max as u64;
+    let engine = open(dir.path(), options.clone());
+    let first = log(&engine, 1);
+    for index in 0..ENTRIES {
+        append(&first, vec![batch_entry(index, 1, 1, 100_000)]);
+        let (stats, store) = (engine.stats(), engine.store_stats().unwrap());
+        // One write group and the last block of an arena may come on top.
+        assert!(store.memtable_bytes <= bound + (2 << 20), "{} bytes", store.memtable_bytes);
+        assert!(!store.writes_stopped && store.delayed_write_rate == 0, "RocksDB stalls");
+        assert!(stats.queued_bytes <= stats.queue_bytes_max);
+    }
+    let waited = engine.stats().flush_wait_nanos;
+    assert!(waited > 0, "32 MB at 8 MB a second do not fit into 4 MB without waiting");
+    drop((first, engine));
+    fail::remove("engine-flush-slowly");
+    let engine = open(dir.path(), options);
+    let end = Offset(i64::try_from(ENTRIES).unwrap());
+    assert_eq!(log(&engine, 1).state().end_offset, end, "nothing is lost");
+    assert_eq!(log(&engine, 1).read(Offset(0), end, usize::MAX).unwrap().len(), 320);
+    drop(engine);
     scenario.teardown();
 }

@@ -25,9 +25,12 @@ pub struct Config {
     pub connections_max: usize,
     /// Largest request in bytes. Default 100 MiB as in Kafka (`socket.request.max.bytes`).
     pub request_bytes_max: usize,
+    /// Memory for memtables, queue, newest batches, requests and blocks, in bytes, at least 32 MiB. Default:
+    /// one percent of the machine, at least 256 MiB unless that is more than an eighth of it.
+    pub memory: Option<usize>,
     /// Bytes of produce requests taken in and not yet answered, over all connections; above it
-    /// connections are not read from. Default 64 MiB.
-    pub produce_bytes_max: usize,
+    /// connections are not read from. Default: an eighth of `memory`.
+    pub produce_bytes_max: Option<usize>,
     /// How long a request above 16 KiB may take to arrive, in ms, beside one second for each MiB; the
     /// connection is closed then. Until it has arrived it takes up room of `produce_bytes_max`.
     /// Default 30,000.
@@ -36,8 +39,8 @@ pub struct Config {
     pub num_partitions: u32,
     /// Whether producing to, or asking for, a missing topic creates it. Default true as in Kafka.
     pub auto_create_topics: bool,
-    /// Memory for recently written batches, in bytes. Default 256 MiB.
-    pub cache_bytes: usize,
+    /// Memory for recently written batches, in bytes. Default: an eighth of `memory`.
+    pub cache_bytes: Option<usize>,
 }
 
 impl Default for Config {
@@ -50,11 +53,12 @@ impl Default for Config {
             node: 1,
             connections_max: 20_000,
             request_bytes_max: 100 << 20,
-            produce_bytes_max: 64 << 20,
+            memory: None,
+            produce_bytes_max: None,
             request_arrival_ms: 30_000,
             num_partitions: 1,
             auto_create_topics: true,
-            cache_bytes: 256 << 20,
+            cache_bytes: None,
         }
     }
 }
@@ -67,6 +71,7 @@ const KEYS: &[&str] = &[
     "node",
     "connections_max",
     "request_bytes_max",
+    "memory",
     "produce_bytes_max",
     "request_arrival_ms",
     "num_partitions",
@@ -101,6 +106,9 @@ pub enum Error {
 }
 
 impl Config {
+    /// The least memory a node runs with.
+    pub const MEMORY_MIN: usize = 32 << 20;
+
     /// Reads a configuration file's text.
     ///
     /// # Errors
@@ -135,9 +143,15 @@ impl Config {
             "between 1 MiB and 1 GiB",
         )?;
         check(
-            ((1 << 20)..=(4 << 30)).contains(&self.produce_bytes_max),
+            self.memory.is_none_or(|bytes| (Self::MEMORY_MIN..=(1 << 40)).contains(&bytes)),
+            "memory",
+            &self.memory.unwrap_or_default(),
+            "between 32 MiB and 1 TiB",
+        )?;
+        check(
+            self.produce_bytes_max.is_none_or(|bytes| ((1 << 20)..=(4 << 30)).contains(&bytes)),
             "produce_bytes_max",
-            &self.produce_bytes_max,
+            &self.produce_bytes_max.unwrap_or_default(),
             "between 1 MiB and 4 GiB",
         )?;
         check(
@@ -161,6 +175,24 @@ impl Config {
             _ => Ok(()),
         }
     }
+}
+
+/// A number of bytes: `268435456`, or with a unit: `256MiB`, `2 GiB`, `512K`. Units are powers of 1024.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text.trim()[digits.len()..].trim().to_ascii_lowercase();
+    let shift = match unit.as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(format!("`{unit}` is no unit of bytes; there are KiB, MiB and GiB")),
+    };
+    let number: usize = digits.parse().map_err(|_| format!("`{text}` is no number of bytes"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too much"))
 }
 
 /// Splits `HOST:PORT`; an IPv6 host stands in brackets.
@@ -196,7 +228,7 @@ mod tests {
     fn every_field_is_a_known_key() {
         let text = "data='d'\nlisten='127.0.0.1:1'\nadvertise='h:1'\nhttp='127.0.0.1:2'\nnode=2\n\
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
-            request_arrival_ms=1\n\
+            request_arrival_ms=1\nmemory=33554432\n\
             num_partitions=1\nauto_create_topics=false\ncache_bytes=1";
         assert_eq!(text.lines().count(), KEYS.len());
         assert!(Config::from_toml(text).unwrap().validate().is_ok());
@@ -208,6 +240,16 @@ mod tests {
         assert!(config.validate().unwrap_err().to_string().contains("`node`"));
         let config = Config { advertise: Some("nowhere".into()), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("`advertise`"));
+    }
+
+    #[test]
+    fn sizes_may_have_units() {
+        assert_eq!(parse_bytes("33554432"), Ok(32 << 20));
+        assert_eq!(parse_bytes("2GiB"), Ok(2 << 30));
+        assert_eq!(parse_bytes(" 64 m "), Ok(64 << 20));
+        for wrong in ["", "GiB", "1.5GiB", "1 GB", "-1", "99999999999GiB"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

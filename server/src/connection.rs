@@ -265,3 +265,29 @@ async fn write(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_longest_for_room_gets_it_first() {
+        let admission = Admission::new(1 << 20);
+        let all = admission.admit(1 << 20).await;
+        assert_eq!(admission.taken_bytes(), 1 << 20);
+        let large = admission.admit(800 << 10);
+        tokio::pin!(large);
+        tokio::select! {
+            biased;
+            _ = &mut large => panic!("there is no room"),
+            () = std::future::ready(()) => {}
+        }
+        drop(all);
+        assert!(admission.admit_now(100 << 10).is_err(), "the one that waits is not overtaken");
+        let large = large.await;
+        assert!(admission.admit_now(100 << 10).unwrap().is_some(), "there is room beside it");
+        drop(large);
+        assert!(admission.admit_now(2 << 20).unwrap().is_some(), "one that is too large, alone");
+        assert!(admission.admit_now(100).unwrap().is_none(), "a small one is not counted");
+    }
+}

@@ -17,6 +17,7 @@ mod handlers;
 mod http;
 mod legacy;
 mod listener;
+mod memory;
 mod metrics;
 mod node;
 mod partition;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jangbu_engine::{Engine, Options, RetentionClass};
+use jangbu_engine::{Engine, RetentionClass};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,7 @@ use crate::connection::Admission;
 use crate::controller::{Broker as Address, Controller};
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
+use crate::memory::Sizes;
 use crate::metrics::Metrics;
 use crate::replicas::{METADATA, Replicas, replica_id};
 use crate::{http, listener};
@@ -53,7 +54,9 @@ impl Node {
         let kafka = bind(config.listen, "--listen").await?;
         let http = bind(config.http, "--http").await?;
         let (kafka_addr, http_addr) = (local(&kafka)?, local(&http)?);
-        let engine = open_engine(&config, failed.clone()).await?;
+        let sizes = Sizes::of(&config);
+        sizes.log();
+        let engine = open_engine(&config, &sizes, failed.clone()).await?;
         check_owner(&engine, config.node)?;
         let address = address(&config, kafka_addr);
         let controller = start_controller(&engine, &address).await?;
@@ -67,7 +70,7 @@ impl Node {
         ));
         let broker = Arc::new(Broker {
             values: broker_values(&config, kafka_addr, &address),
-            admission: Admission::new(config.produce_bytes_max),
+            admission: Admission::new(sizes.requests),
             metrics,
             config,
             engine,
@@ -161,8 +164,12 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(|e| Error::Start(e.to_string()))
 }
 
-async fn open_engine(config: &Config, failed: CancellationToken) -> Result<Engine, Error> {
-    let options = Options { cache_bytes_max: config.cache_bytes, ..Options::default() };
+async fn open_engine(
+    config: &Config,
+    sizes: &Sizes,
+    failed: CancellationToken,
+) -> Result<Engine, Error> {
+    let options = sizes.engine();
     options.validate().map_err(Error::Start)?;
     let dir = config.data.clone();
     let on_failure = Arc::new(move |error: &jangbu_engine::Error| {

@@ -13,6 +13,8 @@ mod harness;
 mod limits;
 #[path = "node/metrics.rs"]
 mod metrics;
+#[path = "node/overload.rs"]
+mod overload;
 #[path = "node/produce.rs"]
 mod produce;
 #[path = "node/restart.rs"]

@@ -76,6 +76,10 @@ pub(crate) struct ServeArgs {
     /// This node's id, 1 or more; never changes for a data directory [default: 1]
     #[arg(long, env = "JANGBU_NODE", value_name = "ID")]
     pub node: Option<i32>,
+    /// Memory for what is on its way and for the newest records, for instance 512MiB or 2GiB [default: 1 % of the
+    /// machine's, at least 256 MiB]
+    #[arg(long, env = "JANGBU_MEMORY", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
+    pub memory: Option<usize>,
     /// Settings in TOML
     #[arg(long, env = "JANGBU_CONFIG", value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

@@ -74,6 +74,9 @@ fn configure(args: &ServeArgs) -> anyhow::Result<Config> {
     if let Some(http) = args.http {
         config.http = http;
     }
+    if args.memory.is_some() {
+        config.memory = args.memory;
+    }
     if let Some(node) = args.node {
         config.node = node;
     }

@@ -53,6 +53,7 @@ pub(crate) fn small() -> Options {
         cache_bytes_max: 0,
         bucket_bytes_max: 64 << 10,
         memtable_bytes: 1 << 20,
+        memtables_bytes_max: 4 << 20,
         ..Options::default()
     }
 }

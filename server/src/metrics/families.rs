@@ -153,6 +153,11 @@ pub(super) static FAMILIES: &[Family] = &[
         "Time that appends have waited because that bound was reached.",
         |from, page| page.seconds(from.engine.queue_full_nanos),
     ),
+    counter(
+        "jangbu_engine_flush_wait_seconds_total",
+        "Time that the writer has waited for memtables to be flushed, their bound being reached.",
+        |from, page| page.seconds(from.engine.flush_wait_nanos),
+    ),
     histogram(
         "jangbu_engine_write_duration_seconds",
         "Writing one group to RocksDB, without the sync.",
@@ -199,6 +204,11 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge("jangbu_engine_memtable_bytes", "Bytes of all memtables.", |from, page| {
         page.value(from.store.as_ref().map_or(0, |store| store.memtable_bytes));
     }),
+    gauge(
+        "jangbu_engine_memtable_limit_bytes",
+        "The bound of jangbu_engine_memtable_bytes; the writer waits for flushes beyond it.",
+        |from, page| page.value(from.engine.memtables_bytes_max as u64),
+    ),
     gauge(
         "jangbu_engine_memtables_unflushed",
         "Memtables that are full and wait for their flush or are in it.",

@@ -108,7 +108,7 @@ async fn http_tells_health_readiness_and_metrics() {
 async fn a_large_request_that_never_comes_keeps_nobody_waiting_for_ever() {
     let dir = tempdir().unwrap();
     let small =
-        Config { produce_bytes_max: 1 << 20, request_arrival_ms: 200, ..config(dir.path()) };
+        Config { produce_bytes_max: Some(1 << 20), request_arrival_ms: 200, ..config(dir.path()) };
     let node = Node::start(small).await.unwrap();
     let mut good = Client::connect(&node).await;
     good.create_topic("t", 1).await;

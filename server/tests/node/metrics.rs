@@ -77,7 +77,7 @@ async fn what_is_produced_and_fetched_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_behind_the_cache_and_lost_connections_are_counted() {
     let dir = tempdir().unwrap();
-    let node = Node::start(Config { cache_bytes: 0, ..config(dir.path()) }).await.unwrap();
+    let node = Node::start(Config { cache_bytes: Some(0), ..config(dir.path()) }).await.unwrap();
     let mut client = Client::connect(&node).await;
     client.create_topic("t", 1).await;
     client.produce("t", 0, batch(&["a"], NO_SEQUENCE)).await;
