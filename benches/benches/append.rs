@@ -11,25 +11,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use jangbu_engine::batch::HEADER_BYTES;
+use jangbu_benches::batch;
 use jangbu_engine::{
     Engine, EntryKind, Index, NewEntry, Options, PartitionId, PartitionLog, RetentionClass, Term,
 };
 
 const ROUND_BYTES: usize = 64 << 20;
-
-/// A valid batch of one record, `bytes` long.
-fn batch(bytes: usize) -> Bytes {
-    let mut batch: Vec<u8> = (0..bytes).map(|at| at.to_le_bytes()[0]).collect();
-    let length = i32::try_from(bytes - 12).expect("batches are small");
-    batch[..HEADER_BYTES].fill(0);
-    batch[8..12].copy_from_slice(&length.to_be_bytes());
-    batch[16] = 2;
-    batch[60] = 1;
-    let crc = crc32c::crc32c(&batch[21..]);
-    batch[17..21].copy_from_slice(&crc.to_be_bytes());
-    Bytes::from(batch)
-}
 
 /// Appends `count` batches over all of `logs` and waits until they are durable.
 fn round(logs: &[PartitionLog], next: &mut [u64], payload: &Bytes, count: usize) {

@@ -2,7 +2,7 @@
  *
  *   load create  BROKER TOPIC PARTITIONS
  *   load delete  BROKER TOPIC
- *   load produce BROKER TOPIC PARTITIONS SIZE COUNT           as fast as it goes
+ *   load produce BROKER TOPIC PARTITIONS SIZE COUNT BATCH     as fast as it goes, batches of up to BATCH bytes
  *   load latency BROKER TOPIC PARTITIONS SIZE COUNT RATE      RATE records a second, linger 0
  *   load consume BROKER TOPIC PARTITIONS COUNT                from the beginning
  *   load ready   BROKER TOPIC PARTITIONS SINCE                seconds after SINCE (CLOCK_REALTIME) until metadata is
@@ -63,11 +63,11 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
         delivered++;
 }
 
-static rd_kafka_t *producer(const char *broker, const char *linger) {
+static rd_kafka_t *producer(const char *broker, const char *linger, const char *batch) {
         char error[512];
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
         const char *settings[] = {"bootstrap.servers", broker, "acks", "all", "enable.idempotence", "true", "linger.ms",
-                                  linger, "batch.size", "131072", "compression.type", "none",
+                                  linger, "batch.size", batch, "compression.type", "none",
                                   "queue.buffering.max.messages", "1000000", "queue.buffering.max.kbytes", "262144",
                                   "message.timeout.ms", "300000", NULL};
         for (const char **s = settings; *s; s += 2)
@@ -100,8 +100,8 @@ static void print_rate(double start, double cpu_start, long count, double bytes)
                seconds, count, count / seconds, bytes / seconds / 1e6, cpu() - cpu_start);
 }
 
-static int produce(const char *broker, const char *name, int partitions, size_t size, long count) {
-        rd_kafka_t *rk = producer(broker, "5");
+static int produce(const char *broker, const char *name, int partitions, size_t size, long count, const char *batch) {
+        rd_kafka_t *rk = producer(broker, "5", batch);
         rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
         const struct rd_kafka_metadata *m;
         rd_kafka_metadata(rk, 0, topic, &m, 60000); /* connected and informed before the clock starts */
@@ -117,7 +117,7 @@ static int produce(const char *broker, const char *name, int partitions, size_t 
 }
 
 static int latency(const char *broker, const char *name, int partitions, size_t size, long count, double rate) {
-        rd_kafka_t *rk = producer(broker, "0");
+        rd_kafka_t *rk = producer(broker, "0", "1000000");
         rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
         char *value = calloc(1, size);
         long warm = (long)rate, total = warm + count;
@@ -247,8 +247,8 @@ int main(int argc, char **argv) {
                 code = admin(argv[2], argv[3], atoi(argv[4]));
         else if (!strcmp(verb, "delete") && argc == 4)
                 code = admin(argv[2], argv[3], 0);
-        else if (!strcmp(verb, "produce") && argc == 7)
-                code = produce(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]));
+        else if (!strcmp(verb, "produce") && argc == 8)
+                code = produce(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), argv[7]);
         else if (!strcmp(verb, "latency") && argc == 8)
                 code = latency(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), atof(argv[7]));
         else if (!strcmp(verb, "consume") && argc == 6)

@@ -26,6 +26,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLIENTS = os.path.join(HERE, "../../server/tests/clients")
 TICKS = os.sysconf("SC_CLK_TCK")
+DEFAULT_BATCH = 1_000_000  # librdkafka's own batch.size
 
 
 def shell(script):
@@ -146,14 +147,16 @@ class Bench:
         """A new topic that has been written to: the first write to a partition is not what is measured."""
         topic = f"bench-{random.randrange(1 << 40)}"
         self.call("create", side, topic, partitions)
-        self.call("produce", side, topic, partitions, 100, max(20_000, 20 * partitions))
+        self.call("produce", side, topic, partitions, 100, max(20_000, 20 * partitions), DEFAULT_BATCH)
         return topic
 
-    def produce_consume(self, side, size, partitions, count):
+    def produce_consume(self, side, size, partitions, count, batch=DEFAULT_BATCH):
         topic, gigabytes = self.warm_topic(side, partitions), size * count / 1e9
         label = f"{'1 KiB' if size == 1024 else f'{size} B'}, {partitions} part."
+        if batch != DEFAULT_BATCH:
+            label += f", {batch >> 10} KiB batches"
         self.measure(f"produce {label}", side, gigabytes,
-                     lambda: self.call("produce", side, topic, partitions, size, count))
+                     lambda: self.call("produce", side, topic, partitions, size, count, batch))
         self.measure(f"consume {label}", side, gigabytes,
                      lambda: self.call("consume", side, topic, partitions, count))
         self.call("delete", side, topic)
@@ -188,10 +191,10 @@ class Bench:
         topic = f"restart-{partitions}"
         if not getattr(side, "filled", False):
             self.call("create", side, topic, partitions)
-            self.call("produce", side, topic, partitions, 1024, count)
+            self.call("produce", side, topic, partitions, 1024, count, DEFAULT_BATCH)
             side.filled = True
         else:
-            self.call("produce", side, topic, partitions, 1024, partitions * 10)
+            self.call("produce", side, topic, partitions, 1024, partitions * 10, DEFAULT_BATCH)
         side.kill()
         since = time.time()
         side.start()
@@ -202,8 +205,9 @@ class Bench:
         def scaled(count):
             return max(1000, int(count * self.options.scale))
 
-        yield "produce-1k-1", lambda s: self.produce_consume(s, 1024, 1, scaled(600_000))
-        yield "produce-1k-100", lambda s: self.produce_consume(s, 1024, 100, scaled(600_000))
+        yield "produce-1k-1", lambda s: self.produce_consume(s, 1024, 1, scaled(1_000_000))
+        yield "produce-1k-1-small", lambda s: self.produce_consume(s, 1024, 1, scaled(600_000), 128 << 10)
+        yield "produce-1k-100", lambda s: self.produce_consume(s, 1024, 100, scaled(1_000_000))
         yield "produce-1k-1000", lambda s: self.produce_consume(s, 1024, 1000, scaled(150_000))
         yield "produce-100b-1", lambda s: self.produce_consume(s, 100, 1, scaled(4_000_000))
         yield "perf-1", lambda s: self.perf_test(s, 1, scaled(500_000))
@@ -215,7 +219,7 @@ class Bench:
         """One pass that is not counted: a JVM needs it, and no broker is hurt by it."""
         for side in sides:
             topic = self.warm_topic(side, 10)
-            self.call("produce", side, topic, 10, 1024, 300_000)
+            self.call("produce", side, topic, 10, 1024, 300_000, DEFAULT_BATCH)
             self.call("consume", side, topic, 10, 300_000)
             self.call("delete", side, topic)
 

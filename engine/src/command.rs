@@ -24,8 +24,14 @@ pub(crate) struct StoredRecord {
 /// A change of durable state.
 #[derive(Debug)]
 pub(crate) enum Op {
-    /// New entries, with the epochs and sparse rows that begin in them.
-    Append { records: Vec<StoredRecord>, epochs: Vec<Epoch>, sparse: Vec<SparseRow> },
+    /// New entries, with the epochs and sparse rows that begin in them, and the committed position
+    /// when it has moved since the last append.
+    Append {
+        records: Vec<StoredRecord>,
+        epochs: Vec<Epoch>,
+        sparse: Vec<SparseRow>,
+        committed: Option<Bytes>,
+    },
     /// Removal of the entries `from..=to_last`, the last ones; `log_start` when it moved back with them.
     Truncate {
         from: Index,

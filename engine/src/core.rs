@@ -15,7 +15,7 @@ use crate::bucket::Buckets;
 use crate::command::{Command, Done, Op};
 use crate::db::Db;
 use crate::partition::Partition;
-use crate::queue::{Group, Queue, Room};
+use crate::queue::{Queue, Room};
 use crate::state::{Change, State};
 use crate::stats::Counters;
 use crate::{Error, Result};
@@ -35,7 +35,10 @@ struct Share {
 pub(crate) struct Core {
     db: RwLock<Option<Arc<Db>>>,
     pub(crate) commands: Queue<Command>,
-    pub(crate) groups: Queue<Group>,
+    /// Held while syncing and completing, so that completions keep the order of the writes.
+    pub(crate) syncing: Mutex<()>,
+    /// Log threads that have not ended.
+    pub(crate) running: AtomicUsize,
     pub(crate) room: Room,
     pub(crate) buckets: Mutex<Buckets>,
     pub(crate) counters: Counters,
@@ -64,7 +67,8 @@ impl Core {
         Self {
             db: RwLock::new(Some(db)),
             commands: Queue::default(),
-            groups: Queue::default(),
+            syncing: Mutex::new(()),
+            running: AtomicUsize::new(0),
             room: Room::new(options.queue_bytes_max),
             buckets: Mutex::new(buckets),
             counters: Counters::default(),

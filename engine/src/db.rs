@@ -2,8 +2,11 @@
 //!
 //! Sources of the option values: `docs/storage-format.md`. In short: buckets are never compacted
 //! (level 0 only), and every trigger of RocksDB's own write stalls is out of reach: what holds the
-//! writer back is its own wait for memtables (`writer.rs`). WAL files are recycled so that a sync writes no inode; recovery stops at the first torn record of the WAL's unsynced end.
+//! writer back is its own wait for memtables (`writer.rs`). WAL files are recycled so that a sync
+//! writes no inode; recovery stops at the first torn record of the WAL's unsynced end.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,7 +66,8 @@ impl Db {
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Self, Vec<BucketId>)> {
         let store = format::store(dir);
         let bucket_options = bucket_options(options).map_err(failed("reading options"))?;
-        let mut database_options = database_options(options).map_err(failed("reading options"))?;
+        let mut database_options =
+            database_options(dir, options).map_err(failed("reading options"))?;
         let memtables =
             WriteBufferManager::new_write_buffer_manager(options.memtables_bytes_max, false);
         database_options.set_write_buffer_manager(&memtables);
@@ -198,7 +202,20 @@ fn refused(dir: &Path, source: rocksdb::Error) -> Error {
     Error::Storage { operation: "opening the data directory", source }
 }
 
-fn database_options(options: &Options) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
+/// Whether files in `dir` can be opened past the page cache. Some file systems in memory cannot.
+fn supports_direct_io(dir: &Path) -> bool {
+    let path = dir.join("direct-io-probe");
+    let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    let opened =
+        File::options().write(true).create(true).truncate(true).custom_flags(flags).open(&path);
+    let _ = std::fs::remove_file(&path);
+    opened.is_ok()
+}
+
+fn database_options(
+    dir: &Path,
+    options: &Options,
+) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
     // Flush and compaction threads are set apart: the sum setting would give flushes one of four.
     // The rate of delayed writes is out of reach: only full memtables may hold the writer back.
     let mut out = rocksdb::Options::default().get_options_from_string(
@@ -209,15 +226,21 @@ fn database_options(options: &Options) -> std::result::Result<rocksdb::Options, 
     out.create_missing_column_families(true);
     out.set_max_open_files(-1);
     out.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    out.set_recycle_log_file_num(4);
     out.set_track_and_verify_wals_in_manifest(true);
     out.set_manual_wal_flush(false);
     out.set_atomic_flush(false);
     out.set_paranoid_checks(true);
     out.set_avoid_unnecessary_blocking_io(true);
     // What a restart has to read again, at most; a family that is hardly written is flushed for it.
-    out.set_max_total_wal_size(options.memtables_bytes_max as u64 * 2);
+    let wal_bytes_max = options.memtables_bytes_max.saturating_mul(2);
+    out.set_max_total_wal_size(wal_bytes_max as u64);
+    // As many as can become obsolete at once: a new file costs an allocation for each of its pages.
+    out.set_recycle_log_file_num(wal_bytes_max / options.memtable_bytes.max(1) + 2);
     out.set_bytes_per_sync(1 << 20);
+    if options.direct_io && supports_direct_io(dir) {
+        out.set_use_direct_io_for_flush_and_compaction(true);
+        out.set_use_direct_reads(true);
+    }
     out.set_max_manifest_file_size(16 << 20);
     out.set_keep_log_file_num(10);
     #[cfg(feature = "failpoints")]

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
@@ -23,8 +24,11 @@ use crate::state::State;
 use crate::stats::{self, EngineStats, StoreStats};
 use crate::{
     Error, Options, PartitionId, PartitionLog, Result, RetentionClass, format, log, recovery, rows,
-    sync, writer,
+    writer,
 };
+
+/// One syncs while the other writes.
+const LOG_THREADS: usize = 2;
 
 /// The engine of one node. Clones share it.
 #[derive(Debug, Clone)]
@@ -74,7 +78,7 @@ impl Engine {
         let db = Arc::new(db);
         let core = Arc::new(Core::new(Arc::clone(&db), buckets, &options));
         let threads = start_threads(&core, &db, on_failure).map_err(|error| {
-            core.groups.close();
+            core.stop_taking();
             Error::Directory { dir: dir.to_owned(), reason: error.to_string() }
         })?;
         let handle = Handle {
@@ -249,13 +253,13 @@ fn start_threads(
     db: &Arc<Db>,
     on_failure: Arc<dyn Fn(&Error) + Send + Sync>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let (sync_core, sync_db) = (Arc::clone(core), Arc::clone(db));
-    let sync = thread::Builder::new()
-        .name("engine-sync".to_owned())
-        .spawn(move || sync::run(&sync_core, &sync_db, &*on_failure))?;
-    let (writer_core, writer_db) = (Arc::clone(core), Arc::clone(db));
-    let writer = thread::Builder::new()
-        .name("engine-writer".to_owned())
-        .spawn(move || writer::run(&writer_core, &writer_db))?;
-    Ok(vec![writer, sync])
+    let spawn = |number: usize| {
+        let (core, db) = (Arc::clone(core), Arc::clone(db));
+        let on_failure = Arc::clone(&on_failure);
+        core.running.fetch_add(1, Ordering::AcqRel);
+        thread::Builder::new()
+            .name(format!("engine-log-{number}"))
+            .spawn(move || writer::run(&core, &db, &*on_failure))
+    };
+    (1..=LOG_THREADS).map(spawn).collect()
 }

@@ -194,14 +194,19 @@ impl PartitionLog {
         self.partition.state.lock().vote.clone()
     }
 
-    /// Stores the committed position (opaque). Lazy: durable with a later sync.
+    /// Remembers the committed position (opaque). Lazy: it goes to the disk with the next append, and
+    /// is forgotten by a crash before that.
     ///
     /// # Errors
-    /// [`crate::Error::Closed`].
+    /// [`Error::Closed`], [`Error::Deleted`].
     pub fn save_committed(&self, committed: Bytes) -> Result<()> {
-        let row = self.row(Tag::Committed, &committed);
-        let core = &self.handle.core;
-        core.submit_row(&self.partition, row, None, |state, _| state.committed = Some(committed))
+        if self.handle.core.is_closed() {
+            return Err(Error::Closed);
+        }
+        let mut state = self.partition.live()?;
+        state.committed = Some(committed);
+        state.committed_moved = true;
+        Ok(())
     }
 
     /// The committed position saved last.

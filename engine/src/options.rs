@@ -48,6 +48,8 @@ pub struct Options {
     pub memtables_bytes_max: usize,
     /// Bytes of block cache for index blocks and catch-up reads. Default 16 MiB, at least 1 MiB.
     pub block_cache_bytes: usize,
+    /// Writes tables past the page cache, where the file system can. Default true.
+    pub direct_io: bool,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             memtable_bytes: 32 << 20,
             memtables_bytes_max: 128 << 20,
             block_cache_bytes: 16 << 20,
+            direct_io: true,
         }
     }
 }

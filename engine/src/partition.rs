@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - No lock here is held across I/O or while waiting for room.
-//! - `segments` is changed by the writer thread alone, before RocksDB's state is published to readers.
+//! - `segments` is changed by the log thread that writes, before RocksDB's state is published to readers.
 //! - Every entry in RocksDB that is not purged lies in the bucket its segment names; a bucket
 //!   without a segment holds no live entry of the partition and never gets a stale one back.
 

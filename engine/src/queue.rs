@@ -1,8 +1,9 @@
-//! Two queues between threads: commands to the writer, bounded by bytes, and groups to the sync.
+//! The queue of commands to the log threads, and the bound on its bytes.
 //!
 //! Invariants:
 //! - At most `bytes_max` and one command more are accepted and not yet durable.
 //! - Room is taken before any lock of a partition, and pushing never blocks.
+//! - One thread at a time has taken items and not yet given its turn back.
 //! - After `close` nothing gets in; what is in still comes out.
 
 use std::collections::VecDeque;
@@ -11,17 +12,18 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::command::Command;
 use crate::histogram::nanos;
 use crate::{Error, Result};
 
 #[derive(Debug, Default)]
 struct Inner<T> {
     items: VecDeque<T>,
+    /// Whether somebody has taken items and not yet given the turn back.
+    taken: bool,
     closed: bool,
 }
 
-/// A queue that many push into and one thread drains.
+/// A queue that many push into, and that several threads drain in turns.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     inner: Mutex<Inner<T>>,
@@ -30,7 +32,7 @@ pub(crate) struct Queue<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let inner = Mutex::new(Inner { items: VecDeque::new(), closed: false });
+        let inner = Mutex::new(Inner { items: VecDeque::new(), taken: false, closed: false });
         Self { inner, filled: Condvar::new() }
     }
 }
@@ -43,8 +45,11 @@ impl<T> Queue<T> {
             return Err(item);
         }
         inner.items.push_back(item);
+        let wake = !inner.taken;
         drop(inner);
-        self.filled.notify_one();
+        if wake {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -54,18 +59,43 @@ impl<T> Queue<T> {
         self.filled.notify_all();
     }
 
-    /// Waits for items and takes from the front while `more` says so of the next one; empty when
-    /// the queue is closed and empty.
-    pub(crate) fn drain(&self, mut more: impl FnMut(&T) -> bool) -> Vec<T> {
+    /// Waits for items and the turn, and takes from the front while `more` says so of the next one;
+    /// `None` when the queue is closed and empty. The turn lasts until the result's `Turn` is dropped.
+    pub(crate) fn drain(&self, mut more: impl FnMut(&T) -> bool) -> Option<(Vec<T>, Turn<'_, T>)> {
         let mut inner = self.inner.lock();
-        while inner.items.is_empty() && !inner.closed {
+        while inner.taken || (inner.items.is_empty() && !inner.closed) {
             self.filled.wait(&mut inner);
+        }
+        if inner.items.is_empty() {
+            return None;
         }
         let mut taken = Vec::with_capacity(inner.items.len().min(512));
         while inner.items.front().is_some_and(&mut more) {
             taken.extend(inner.items.pop_front());
         }
-        taken
+        inner.taken = true;
+        Some((taken, Turn { queue: self }))
+    }
+}
+
+/// The right to handle what was taken before anybody else takes more.
+#[derive(Debug)]
+pub(crate) struct Turn<'q, T> {
+    queue: &'q Queue<T>,
+}
+
+impl<T> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        let mut inner = self.queue.inner.lock();
+        inner.taken = false;
+        let (more, closed) = (!inner.items.is_empty(), inner.closed);
+        drop(inner);
+        // Who pushed meanwhile has woken nobody.
+        if closed {
+            self.queue.filled.notify_all();
+        } else if more {
+            self.queue.filled.notify_one();
+        }
     }
 }
 
@@ -132,12 +162,6 @@ impl Room {
     }
 }
 
-/// Commands of one write group, on their way to the sync.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) commands: Vec<Command>,
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -167,8 +191,27 @@ mod tests {
         queue.push(2).unwrap();
         queue.close();
         assert_eq!(queue.push(3), Err(3));
-        assert_eq!(queue.drain(|item| *item == 1), vec![1]);
-        assert_eq!(queue.drain(|_| true), vec![2]);
-        assert!(queue.drain(|_| true).is_empty());
+        let drain = |more: fn(&i32) -> bool| queue.drain(more).map(|(items, _turn)| items);
+        assert_eq!(drain(|item| *item == 1), Some(vec![1]));
+        assert_eq!(drain(|_| true), Some(vec![2]));
+        assert_eq!(drain(|_| true), None);
+    }
+
+    #[test]
+    fn nothing_is_taken_while_somebody_has_the_turn() {
+        let queue = Arc::new(Queue::default());
+        queue.push(1).unwrap();
+        let (first, turn) = queue.drain(|_| true).unwrap();
+        queue.push(2).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let other = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || {
+            let taken = other.drain(|_| true).map(|(items, _turn)| items);
+            sender.send(taken).unwrap();
+        });
+        assert!(receiver.try_recv().is_err());
+        drop(turn);
+        assert_eq!((first, receiver.recv().unwrap()), (vec![1], Some(vec![2])));
+        thread.join().unwrap();
     }
 }

@@ -19,8 +19,9 @@ use crate::record::{self, Head, RECORD_HEADER_BYTES};
 use crate::rows::{self, Segment, SparseRow};
 use crate::{Entry, EntryKind, Error, Index, Offset, PartitionId, PayloadPart, Result};
 
-/// Read ahead of a catch-up read.
-const READAHEAD_BYTES: usize = 1 << 20;
+/// What a catch-up read asks the disk for at a time. A fetch reads many partitions at once, each in
+/// pieces of this size.
+const READAHEAD_BYTES: usize = 512 << 10;
 
 /// What to do with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -100,6 +100,8 @@ pub(crate) struct State {
     pub(crate) tail: Tail,
     pub(crate) vote: Option<Bytes>,
     pub(crate) committed: Option<Bytes>,
+    /// Whether `committed` has moved since it was last on its way to the disk.
+    pub(crate) committed_moved: bool,
     /// The checkpoint saved last, until RocksDB has it.
     pub(crate) checkpoint: Option<(u64, Bytes)>,
     sparse: Sparse,
@@ -199,7 +201,9 @@ impl State {
             cached += bytes;
             records.push(record);
         }
-        Ok(Change { op: Op::Append { records, epochs, sparse }, seq, cached, freed: 0 })
+        let committed = std::mem::take(&mut self.committed_moved).then(|| self.committed.clone());
+        let op = Op::Append { records, epochs, sparse, committed: committed.flatten() };
+        Ok(Change { op, seq, cached, freed: 0 })
     }
 
     fn check_order(&self, entries: &[Prepared]) -> Result<(), String> {

@@ -1,13 +1,14 @@
-//! The writer thread: many partitions' commands, in order, into one RocksDB batch after another.
+//! The log threads: many partitions' commands, in order, into one RocksDB batch and one sync.
 //!
-//! A group is what has queued up while the one before it was written, so that no delay is needed.
-//! It is written unsynced and handed to the sync thread, so that sync *k* overlaps write *k+1*. While
-//! the memtables are over their bound the writer waits for a flush, and the queue in front of it holds the
-//! callers back: RocksDB itself never does.
+//! Two threads do the same in turns: take what has queued up, write it unsynced, sync. While one
+//! syncs group *k*, the other writes group *k+1*; no delay is needed, and with little to do a group
+//! is never handed from thread to thread. While the memtables are over their bound the one that writes
+//! waits for a flush, and the queue in front of it holds the callers back: RocksDB itself never does.
 //!
 //! Invariants:
-//! - Commands reach RocksDB in the order they were queued.
-//! - After the first failure nothing more is written; what is queued is handed on to be failed.
+//! - Commands reach RocksDB in the order they were queued, and are completed in that order.
+//! - After the first failure nothing more is written; what is queued is failed, and the last thread
+//!   to end calls `on_failure`, once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,9 +22,10 @@ use crate::db::{Db, Family};
 use crate::histogram::nanos;
 use crate::keys::{self, BucketId, Tag};
 use crate::partition::Partition;
-use crate::queue::Group;
+use crate::queue::Turn;
 use crate::rows::{self, PurgedRow, Segment};
 use crate::state::SparseCut;
+use crate::sync;
 use crate::{Error, Index, Offset, PartitionId, Result, Term};
 
 const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -35,16 +37,12 @@ const RECORD_OVERHEAD: usize = 32;
 /// Up to this many keys are deleted one by one; a range deletion costs every later read a little.
 const POINT_DELETES_MAX: u64 = 256;
 
-/// Runs until the engine is closed and everything is written, or something fails.
-pub(crate) fn run(core: &Core, db: &Db) {
-    let end = HandOverAtEnd { core };
+/// Runs until the engine is closed and everything is durable, or something fails.
+pub(crate) fn run(core: &Core, db: &Db, on_failure: &(dyn Fn(&Error) + Send + Sync)) {
+    let end = End { core, db, on_failure };
     let mut writer =
         Writer { core, db, meta: db.meta(), bucket: None, errors: db.background_errors() };
-    loop {
-        let commands = next_group(core);
-        if commands.is_empty() {
-            break;
-        }
+    while let Some((commands, turn)) = next_group(core) {
         if !core.is_failed() {
             if let Err(error) = writer.write(&commands) {
                 core.fail(&error);
@@ -52,28 +50,47 @@ pub(crate) fn run(core: &Core, db: &Db) {
                 publish(core, &commands);
             }
         }
-        hand_over(core, commands);
+        if commands.iter().all(|command| command.done.is_none()) {
+            core.room.give_back(commands.iter().map(|command| command.bytes).sum());
+            continue;
+        }
+        // Taken before the turn is given back: whoever writes next syncs next.
+        let syncing = core.syncing.lock();
+        drop(turn);
+        let result = sync::sync(core, db);
+        sync::complete(core, commands, &result);
+        drop(syncing);
     }
     drop(end);
 }
 
-/// Closes the sync thread's queue however the writer ends.
-struct HandOverAtEnd<'a> {
+/// What is left to do when a log thread ends, however it ends.
+struct End<'a> {
     core: &'a Core,
+    db: &'a Db,
+    on_failure: &'a (dyn Fn(&Error) + Send + Sync),
 }
 
-impl Drop for HandOverAtEnd<'_> {
+impl Drop for End<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.core.fail(&Error::Closed);
-            let commands = self.core.commands.drain(|_| true);
-            hand_over(self.core, commands);
         }
-        self.core.groups.close();
+        if self.core.running.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        while let Some((commands, _turn)) = next_group(self.core) {
+            sync::complete(self.core, commands, &Err(Error::Closed));
+        }
+        // Lazy commands behind the last group are not durable yet; a failure has latched already.
+        let _ = sync::sync(self.core, self.db);
+        if let Some(error) = self.core.failure() {
+            (self.on_failure)(&error);
+        }
     }
 }
 
-fn next_group(core: &Core) -> Vec<Command> {
+fn next_group(core: &Core) -> Option<(Vec<Command>, Turn<'_, Command>)> {
     let (mut bytes, mut count) = (0, 0);
     let commands = core.commands.drain(|next| {
         let first = count == 0;
@@ -82,21 +99,10 @@ fn next_group(core: &Core) -> Vec<Command> {
         first || (bytes <= GROUP_BYTES_MAX && count <= GROUP_COMMANDS_MAX)
     });
     let now = Instant::now();
-    for command in &commands {
+    for command in commands.iter().flat_map(|(commands, _)| commands) {
         core.counters.queue_wait.observe_duration(now.duration_since(command.accepted));
     }
     commands
-}
-
-fn hand_over(core: &Core, commands: Vec<Command>) {
-    let lazy = commands.iter().all(|command| command.done.is_none());
-    if lazy {
-        core.room.give_back(commands.iter().map(|command| command.bytes).sum());
-        return;
-    }
-    if let Err(group) = core.groups.push(Group { commands }) {
-        crate::sync::complete(core, vec![group], &Err(Error::Closed));
-    }
 }
 
 /// Lets readers find the group's entries on disk and the tail cache drop them.
@@ -168,8 +174,12 @@ impl<'db> Writer<'db> {
         match (&command.op, partition) {
             (Op::Node { key, value }, _) => batch.put_cf(&self.db.node(), key, value),
             (Op::Row { key, value }, _) => batch.put_cf(&self.meta, key, value),
-            (Op::Append { records, epochs, sparse }, Some(partition)) => {
+            (Op::Append { records, epochs, sparse, committed }, Some(partition)) => {
                 closed.extend(self.append(partition, records, batch)?);
+                if let Some(committed) = committed {
+                    let key = keys::one(Tag::Committed, partition.id);
+                    batch.put_cf(&self.meta, key, rows::opaque(committed));
+                }
                 for row in epochs {
                     batch.put_cf(&self.meta, keys::epoch(partition.id, row.term), rows::epoch(row));
                 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use jangbu_engine::{Error as LogError, Offset};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::{
@@ -28,6 +29,8 @@ use crate::partition::{Error, Partition};
 
 /// A response holds no more than this, as Kafka's `fetch.max.bytes`.
 const RESPONSE_BYTES_MAX: usize = 55 << 20;
+/// Partitions read at the same time for one request.
+const WINDOW_MAX: usize = 64;
 const READ_COMMITTED: i8 = 1;
 
 /// Decodes, reads, waits if need be, and answers.
@@ -132,27 +135,39 @@ async fn read_or_wait(
     }
 }
 
+/// Reads the partitions in their order, window by window.
 async fn read_all(request: &FetchRequest, wanted: &[PartitionFetch], sources: &[Source]) -> Read {
     let mut read = Read::default();
     let response_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
-    for (fetch, source) in wanted.iter().zip(sources) {
+    let (mut wanted, mut sources) = (wanted, sources);
+    while !wanted.is_empty() {
         let left = response_max.saturating_sub(read.bytes);
-        let data = match source {
-            Source::Error(code) => failed(fetch, *code),
-            Source::Here(partition) => {
-                let data = read_partition(partition, fetch, left, &mut read).await;
-                data.unwrap_or_else(|error| failed_here(fetch, partition, &error))
-            }
-        };
-        read.failed |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
-        let data = if request.isolation_level == READ_COMMITTED {
-            data.with_aborted_transactions(Some(Vec::new()))
-        } else {
-            data
-        };
-        push(&mut read.topics, &fetch.topic, data);
+        let (now, later) = wanted.split_at(window(wanted, left));
+        let (here, elsewhere) = sources.split_at(now.len());
+        let begun = read.bytes > 0;
+        let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, left, begun));
+        for (fetch, found) in now.iter().zip(join_all(reading).await) {
+            let left = response_max.saturating_sub(read.bytes);
+            read.take(request, fetch, found, left);
+        }
+        (wanted, sources) = (later, elsewhere);
     }
     read
+}
+
+/// How many partitions are read at the same time: as many as have room in the response whatever they
+/// hold, so that nothing is read in vain, and at least one.
+fn window(wanted: &[PartitionFetch], left: usize) -> usize {
+    let mut reserved = 0_usize;
+    let fits = |fetch: &&PartitionFetch| {
+        reserved = reserved.saturating_add(partition_bytes_max(fetch));
+        reserved <= left
+    };
+    wanted.iter().take(WINDOW_MAX).take_while(fits).count().max(1)
+}
+
+fn partition_bytes_max(fetch: &PartitionFetch) -> usize {
+    usize::try_from(fetch.partition_max_bytes).unwrap_or(0)
 }
 
 /// Adds a partition to the topic before it if it is the same.
@@ -169,12 +184,56 @@ fn push(topics: &mut Vec<FetchableTopicResponse>, topic: &Topic, data: Partition
     }
 }
 
+/// What was found of one partition: its part of the response, and its batches.
+struct Found {
+    data: PartitionData,
+    batches: Vec<Bytes>,
+}
+
+impl From<PartitionData> for Found {
+    fn from(data: PartitionData) -> Self {
+        Self { data, batches: Vec::new() }
+    }
+}
+
+impl Read {
+    /// Adds what was found of one partition, as far as it fits into the `left` bytes.
+    fn take(&mut self, request: &FetchRequest, fetch: &PartitionFetch, found: Found, left: usize) {
+        let Found { mut data, batches } = found;
+        self.failed |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
+        if request.isolation_level == READ_COMMITTED {
+            data = data.with_aborted_transactions(Some(Vec::new()));
+        }
+        let bytes: usize = batches.iter().map(Bytes::len).sum();
+        // Beyond the first batch of the whole response the limits are strict.
+        let fits = self.bytes == 0 || (bytes <= left && partition_bytes_max(fetch) > 0);
+        if let Some(first) = batches.first().filter(|_| fits) {
+            // The session sees that there are records; what is written are the batches kept beside.
+            data = data.with_records(Some(first.clone()));
+            self.bytes += bytes;
+            self.records.push(batches);
+        }
+        push(&mut self.topics, &fetch.topic, data);
+    }
+}
+
+/// Reads one partition for at most `left` bytes; `begun` when the response holds records already.
+async fn find(source: &Source, fetch: &PartitionFetch, left: usize, begun: bool) -> Found {
+    match source {
+        Source::Error(code) => failed(fetch, *code).into(),
+        Source::Here(partition) => match read_partition(partition, fetch, left, begun).await {
+            Ok(found) => found,
+            Err(error) => failed_here(fetch, partition, &error).into(),
+        },
+    }
+}
+
 async fn read_partition(
     partition: &Partition,
     fetch: &PartitionFetch,
     left: usize,
-    read: &mut Read,
-) -> Result<PartitionData, Error> {
+    begun: bool,
+) -> Result<Found, Error> {
     partition.check_leader(fetch.current_leader_epoch)?;
     let bounds = partition.bounds();
     let data = PartitionData::default()
@@ -185,7 +244,7 @@ async fn read_partition(
         .with_aborted_transactions(None)
         .with_records(Some(Bytes::new()));
     if let Some(diverging) = diverging(partition, fetch) {
-        return Ok(data.with_diverging_epoch(diverging));
+        return Ok(data.with_diverging_epoch(diverging).into());
     }
     let from = Offset(fetch.fetch_offset);
     if from < bounds.log_start || from > bounds.high_watermark {
@@ -193,23 +252,12 @@ async fn read_partition(
         let partition = partition.id();
         return Err(LogError::OffsetOutOfRange { partition, requested: from, start, end }.into());
     }
-    let partition_max = usize::try_from(fetch.partition_max_bytes).unwrap_or(0);
-    let bytes_max = partition_max.min(left);
-    // Beyond the first batch of the whole response the limits are strict.
-    if from == bounds.high_watermark || (bytes_max == 0 && read.bytes > 0) {
-        return Ok(data);
+    let bytes_max = partition_bytes_max(fetch).min(left);
+    if from == bounds.high_watermark || (bytes_max == 0 && begun) {
+        return Ok(data.into());
     }
-    let batches = partition.read(from, bytes_max).await?;
-    let bytes: usize = batches.iter().map(|batch| batch.payload.len()).sum();
-    let Some(first) = batches.first() else { return Ok(data) };
-    if bytes > left && read.bytes > 0 {
-        return Ok(data);
-    }
-    // The session sees that there are records; what is written are the batches kept beside.
-    let data = data.with_records(Some(first.payload.clone()));
-    read.bytes += bytes;
-    read.records.push(batches.into_iter().map(|batch| batch.payload).collect());
-    Ok(data)
+    let entries = partition.read(from, bytes_max).await?;
+    Ok(Found { data, batches: entries.into_iter().map(|entry| entry.payload).collect() })
 }
 
 /// Whether what the client read last was replaced by another leader's records (KIP-320): then where its
