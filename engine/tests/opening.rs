@@ -121,7 +121,7 @@ fn options_reach_rocksdb() {
     let text = std::fs::read_to_string(files.last().unwrap()).unwrap();
     let bucket = text.split("[CFOptions \"bucket-").nth(1).unwrap();
     for (part, line) in [
-        (text.as_str(), "recycle_log_file_num=4"),
+        (text.as_str(), "recycle_log_file_num=10"),
         (text.as_str(), "track_and_verify_wals_in_manifest=true"),
         (text.as_str(), "wal_recovery_mode=kPointInTimeRecovery"),
         (text.as_str(), "manual_wal_flush=false"),

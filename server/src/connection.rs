@@ -283,7 +283,7 @@ mod tests {
             () = std::future::ready(()) => {}
         }
         drop(all);
-        assert!(admission.admit_now(100 << 10).is_err(), "the one that waits is not overtaken");
+        assert!(admission.admit_now(300 << 10).is_err(), "the one that waits is not overtaken");
         let large = large.await;
         assert!(admission.admit_now(100 << 10).unwrap().is_some(), "there is room beside it");
         drop(large);
