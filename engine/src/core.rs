@@ -200,7 +200,12 @@ impl Core {
     /// Drops the oldest entries from the tail cache until it is within its bound. Entries RocksDB does
     /// not have yet stay.
     pub(crate) fn evict(&self) {
-        while self.cache_bytes() > self.cache_bytes_max {
+        self.evict_to(self.cache_bytes_max);
+    }
+
+    /// The same with another bound.
+    pub(crate) fn evict_to(&self, bytes_max: usize) {
+        while self.cache_bytes() > bytes_max {
             let Some(share) = self.shares.lock().pop_front() else { return };
             let mut state = share.partition.state.lock();
             if state.written_seq < share.seq {

@@ -144,6 +144,19 @@ impl Db {
         self.property(&self.node(), "rocksdb.background-errors")
     }
 
+    /// Starts writing every memtable that holds anything to disk.
+    pub(crate) fn flush_all(&self, buckets: &[BucketId]) -> Result<()> {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        let buckets = buckets.iter().filter_map(|id| self.bucket(*id));
+        for family in buckets.chain([self.meta(), self.node()]) {
+            if self.property(&family, "rocksdb.num-entries-active-mem-table") > 0 {
+                self.inner.flush_cf_opt(&family, &options).map_err(failed("flushing"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of a bucket on disk and in memory.
     pub(crate) fn bucket_bytes(&self, id: BucketId) -> u64 {
         let Some(family) = self.bucket(id) else { return 0 };

@@ -184,6 +184,19 @@ impl Engine {
         stats::store(&*core.read()?, &buckets)
     }
 
+    /// Gives back memory that a quiet engine has no use for: begins to flush what lies in memtables, and drops
+    /// the tail cache. May block.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Closed`].
+    pub fn rest(&self) -> Result<()> {
+        let core = &self.handle.core;
+        let buckets = core.buckets.lock().ids();
+        core.read()?.flush_all(&buckets)?;
+        core.evict_to(0);
+        Ok(())
+    }
+
     /// Makes everything accepted durable, stops the threads and closes RocksDB. Idempotent. Logs that
     /// are still held answer [`Error::Closed`].
     ///

@@ -101,6 +101,10 @@ impl Tail {
             freed += cost(&cached.entry);
             self.entries.pop_front();
         }
+        if self.entries.is_empty() {
+            // A partition nobody writes to keeps no room for what it once held.
+            self.entries = VecDeque::new();
+        }
         freed
     }
 }

@@ -35,6 +35,9 @@ pub struct Config {
     /// connection is closed then. Until it has arrived it takes up room of `produce_bytes_max`.
     /// Default 30,000.
     pub request_arrival_ms: u64,
+    /// A partition that nobody writes to for this long goes to sleep, and a node that nobody writes to gives
+    /// back its memory, in ms. Default 60,000.
+    pub idle_ms: u64,
     /// Partitions of a topic that is created without saying how many. Default 1.
     pub num_partitions: u32,
     /// Whether producing to, or asking for, a missing topic creates it. Default true as in Kafka.
@@ -56,6 +59,7 @@ impl Default for Config {
             memory: None,
             produce_bytes_max: None,
             request_arrival_ms: 30_000,
+            idle_ms: 60_000,
             num_partitions: 1,
             auto_create_topics: true,
             cache_bytes: None,
@@ -74,6 +78,7 @@ const KEYS: &[&str] = &[
     "memory",
     "produce_bytes_max",
     "request_arrival_ms",
+    "idle_ms",
     "num_partitions",
     "auto_create_topics",
     "cache_bytes",
@@ -161,6 +166,12 @@ impl Config {
             "between 1 ms and 1 h",
         )?;
         check(
+            (1..=86_400_000).contains(&self.idle_ms),
+            "idle_ms",
+            &self.idle_ms,
+            "between 1 ms and 1 day",
+        )?;
+        check(
             (1..=100_000).contains(&self.num_partitions),
             "num_partitions",
             &self.num_partitions,
@@ -228,7 +239,7 @@ mod tests {
     fn every_field_is_a_known_key() {
         let text = "data='d'\nlisten='127.0.0.1:1'\nadvertise='h:1'\nhttp='127.0.0.1:2'\nnode=2\n\
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
-            request_arrival_ms=1\nmemory=33554432\n\
+            request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
             num_partitions=1\nauto_create_topics=false\ncache_bytes=1";
         assert_eq!(text.lines().count(), KEYS.len());
         assert!(Config::from_toml(text).unwrap().validate().is_ok());

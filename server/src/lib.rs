@@ -15,6 +15,7 @@ mod fetch_sessions;
 mod frame;
 mod handlers;
 mod http;
+mod idle;
 mod legacy;
 mod listener;
 mod memory;

@@ -24,7 +24,7 @@ use crate::fetch_sessions::{FetchSessions, Limits};
 use crate::memory::Sizes;
 use crate::metrics::Metrics;
 use crate::replicas::{METADATA, Replicas, replica_id};
-use crate::{http, listener};
+use crate::{http, idle, listener};
 
 /// How long the metadata group may take to elect its leader.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -90,6 +90,7 @@ impl Node {
         let broker = &self.broker;
         self.tasks.spawn(listener::run(Arc::clone(broker), kafka, self.tasks.clone()));
         self.tasks.spawn(http::run(Arc::clone(broker), Arc::clone(&ready), http));
+        self.tasks.spawn(idle::run(Arc::clone(broker)));
         self.tasks.spawn(keep_level(Arc::clone(broker), self.failed.clone()));
         let broker = Arc::clone(broker);
         self.tasks.spawn(async move {

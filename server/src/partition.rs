@@ -12,13 +12,14 @@ mod machine;
 mod waiters;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jangbu_engine::{
-    Entry, EntryKind, Epoch, Error as EngineError, Offset, PartitionId, PartitionLog, Term,
+    Entry, EntryKind, Epoch, Error as EngineError, LogId, Offset, PartitionId, PartitionLog, Term,
     batch::Header,
 };
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::consensus::{self, Group, Proposal, ReplicaId};
@@ -114,6 +115,8 @@ pub(crate) struct Partition {
     order: tokio::sync::Mutex<()>,
     disk_reads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    /// The end of the log and when it was first seen there, by [`Partition::rest`].
+    quiet: Mutex<(Option<LogId>, Instant)>,
 }
 
 impl Partition {
@@ -131,7 +134,8 @@ impl Partition {
         let machine = PartitionMachine::new(Arc::clone(&progress), log.clone());
         let group = Group::start(replica, log.clone(), machine).await?;
         let order = tokio::sync::Mutex::new(());
-        Ok(Self { id: log.id(), log, group, progress, order, disk_reads, metrics })
+        let quiet = Mutex::new((None, Instant::now()));
+        Ok(Self { id: log.id(), log, group, progress, order, disk_reads, metrics, quiet })
     }
 
     /// Gives a new partition its replicas; does nothing when it has some.
@@ -140,6 +144,33 @@ impl Partition {
     /// [`Error::Stopped`].
     pub(crate) async fn initialize(&self, replicas: &[ReplicaId]) -> Result<(), Error> {
         Ok(self.group.initialize(replicas).await?)
+    }
+
+    /// Lets the group sleep when nothing was written for `idle`; the next write wakes it, and everything else
+    /// is answered meanwhile. To be called now and then.
+    pub(crate) async fn rest(&self, idle: Duration) {
+        self.group.stop_clock();
+        let end = self.log.state().last;
+        {
+            let mut quiet = self.quiet.lock();
+            if quiet.0 != end {
+                *quiet = (end, Instant::now());
+            }
+            if quiet.1.elapsed() < idle || self.is_asleep() {
+                return;
+            }
+        }
+        // Whoever holds it is about to write.
+        let Ok(_order) = self.order.try_lock() else { return };
+        if self.group.sleep().await {
+            self.progress.forget_in_flight();
+            tracing::debug!(partition = %self.id, "asleep");
+        }
+    }
+
+    /// Whether the group sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.group.is_asleep()
     }
 
     /// Waits until somebody leads. False after `timeout`.

@@ -80,6 +80,11 @@ impl Replicas {
         self.version.subscribe()
     }
 
+    /// The partitions that run here.
+    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
+        self.running.read().values().cloned().collect()
+    }
+
     /// How many partitions run here.
     pub(crate) fn count(&self) -> usize {
         self.running.read().len()

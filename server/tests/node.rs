@@ -9,6 +9,8 @@
 mod fetch;
 #[path = "node/harness.rs"]
 mod harness;
+#[path = "node/idle.rs"]
+mod idle;
 #[path = "node/limits.rs"]
 mod limits;
 #[path = "node/metrics.rs"]

@@ -23,6 +23,7 @@ pub(crate) async fn run(args: &ServeArgs, json: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     raise_file_limit(config.connections_max);
+    return_memory_when_idle();
     let node = Node::start(config).await?;
     banner(&node, &data, json)?;
     tokio::select! {
@@ -49,6 +50,14 @@ fn raise_file_limit(connections_max: usize) {
              ({connections_max}) needs; raise the limit with `ulimit -n {wanted}`"
         ),
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
+}
+
+/// jemalloc gives freed memory back when it is called again, which an idle process does not do: a thread
+/// of its own does it instead.
+fn return_memory_when_idle() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::debug!(%error, "freed memory is given back late: jemalloc has no background thread");
     }
 }
 

@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -21,9 +22,15 @@ struct Node {
 impl Node {
     /// Starts a node on `data` and waits for its banner. `listen` may have port 0.
     fn start(data: &Path, listen: &str) -> Self {
+        Self::start_with(data, listen, &[])
+    }
+
+    /// The same with more arguments.
+    fn start_with(data: &Path, listen: &str, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_jangbu"))
             .args(["serve", "--json", "--http", "127.0.0.1:0", "--listen", listen, "--data"])
             .arg(data)
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -33,6 +40,23 @@ impl Node {
         assert_eq!(banner["event"], "ready");
         let address = |name: &str| banner[name].as_str().unwrap().to_owned();
         Self { kafka: address("kafka"), http: address("http"), child }
+    }
+
+    /// What `/metrics` shows.
+    fn metrics(&self) -> String {
+        let mut stream = std::net::TcpStream::connect(&self.http).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    }
+
+    /// Waits until all of its partitions sleep.
+    fn wait_until_asleep(&self) {
+        let begun = Instant::now();
+        while !self.metrics().contains("jangbu_groups{state=\"awake\"} 0\n") {
+            assert!(begun.elapsed() < Duration::from_secs(30), "they do not go to sleep");
+        }
     }
 
     fn spawn(&self, args: &[&str]) -> Child {
@@ -202,4 +226,34 @@ fn a_node_killed_while_records_stream_in_loses_repeats_and_reorders_nothing() {
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&summary["records"], &summary["failed"]), (&ROWS.into(), &0.into()));
     check_rows(&node.ok(&["consume", "t", "--from-beginning", "--format", "key-value"], ""));
+}
+
+#[test]
+fn a_node_killed_while_its_partitions_sleep_loses_nothing() {
+    let data = TempDir::new().unwrap();
+    let config = data.path().join("node.toml");
+    std::fs::write(&config, "idle_ms = 20\n").unwrap();
+    let store = data.path().join("store");
+    let arguments = ["--config", config.to_str().unwrap(), "--memory", "32MiB"];
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let mut node = Node::start_with(&store, "127.0.0.1:0", &arguments);
+        if round == 0 {
+            node.ok(&["topic", "create", "t", "--partitions", "3"], "");
+        }
+        for part in ["a", "b"] {
+            let rows: Vec<String> = (0..30).map(|row| format!("{round}{part}{row}")).collect();
+            node.ok(&["produce", "t"], &(rows.join("\n") + "\n"));
+            expected.extend(rows);
+            node.wait_until_asleep();
+        }
+        node.child.kill().unwrap();
+        node.child.wait().unwrap();
+    }
+    let node = Node::start_with(&store, "127.0.0.1:0", &arguments);
+    let text = node.ok(&["consume", "t", "--from-beginning"], "");
+    let mut found: Vec<String> = text.lines().map(str::to_owned).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }

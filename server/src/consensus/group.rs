@@ -1,4 +1,12 @@
-//! The handle of one Raft group: start, propose, who leads, stop.
+//! The handle of one Raft group: start, propose, who leads, sleep, stop.
+//!
+//! A group nobody writes to may sleep: its Raft instance is stopped, which gives back most of its memory,
+//! and the next proposal starts another one on the same log and the same applied state.
+//!
+//! Invariants:
+//! - At most one Raft instance runs on a log at a time.
+//! - Only a sole voter that leads and has applied all of its log sleeps: nobody else can lead meanwhile, and
+//!   who leads in which term is the same before, in and after its sleep.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,6 +21,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use parking_lot::RwLock;
 
 use super::log_store::LogStore;
 use super::network::NoPeers;
@@ -26,19 +35,28 @@ const HEARTBEAT_MS: u64 = 500;
 const ELECTION_TIMEOUT_MS: std::ops::Range<u64> = 1500..3000;
 /// Proposals waiting for one group's core.
 const PROPOSALS_MAX: u64 = 4096;
+/// How long a group may take to lead again when it wakes; it waits for no disk.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One replica of one group. Clones share it.
+/// One replica of one group.
 #[derive(Debug)]
 pub(crate) struct Group<M: StateMachine> {
-    raft: Raft<Types, Applier<M>>,
+    seat: RwLock<Seat<M>>,
+    /// Held while the group falls asleep, wakes or stops.
+    changing: tokio::sync::Mutex<()>,
     applier: Applier<M>,
     replica: ReplicaId,
 }
 
-impl<M: StateMachine> Clone for Group<M> {
-    fn clone(&self) -> Self {
-        Self { raft: self.raft.clone(), applier: self.applier.clone(), replica: self.replica }
-    }
+type Instance<M> = Raft<Types, Applier<M>>;
+
+/// What runs the group.
+#[derive(Debug)]
+enum Seat<M: StateMachine> {
+    Awake(Instance<M>),
+    /// Nothing; this replica leads in this term.
+    Asleep(Leadership),
+    Stopped,
 }
 
 /// A proposal on its way: resolves once it is durable on a majority and applied here.
@@ -59,7 +77,9 @@ impl Future for Proposal {
     }
 }
 
-fn config(name: String) -> openraft::Config {
+/// `same_leader` goes on in the term in which this replica led. Else it stands for election, since a leader
+/// that restarts has lost the part of its state that was not checkpointed.
+fn config(name: String, same_leader: bool) -> openraft::Config {
     openraft::Config {
         cluster_name: name,
         heartbeat_interval: HEARTBEAT_MS,
@@ -67,8 +87,7 @@ fn config(name: String) -> openraft::Config {
         election_timeout_min: ELECTION_TIMEOUT_MS.start,
         election_timeout_max: ELECTION_TIMEOUT_MS.end,
         enable_pre_vote: Some(true),
-        // A leader that restarts has lost the part of its state that was not checkpointed.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(same_leader),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
         replication_lag_threshold: 200,
@@ -90,25 +109,103 @@ impl<M: StateMachine> Group<M> {
         log: PartitionLog,
         machine: M,
     ) -> Result<Self, String> {
-        let config = config(format!("partition {}", log.id()));
-        let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
-        let applier = Applier::recover(machine, log.clone()).map_err(|e| e.to_string())?;
-        let store = LogStore::new(log);
-        let raft = Raft::new(replica.0, config, NoPeers, store, applier.clone())
-            .await
-            .map_err(|e| e.to_string())?;
-        let group = Self { raft, applier, replica };
-        group.elect_if_sole_voter().await?;
+        let applier = Applier::recover(machine, log).map_err(|e| e.to_string())?;
+        let raft = instance(replica, &applier, false).await?;
+        let group = Self {
+            seat: RwLock::new(Seat::Awake(raft.clone())),
+            changing: tokio::sync::Mutex::new(()),
+            applier,
+            replica,
+        };
+        group.elect_if_sole_voter(&raft).await?;
         Ok(group)
     }
 
     /// A sole voter need not wait for an election timeout after a restart: nobody else can lead.
-    async fn elect_if_sole_voter(&self) -> Result<(), String> {
-        let voters: Vec<u64> = self.raft.voter_ids().collect();
-        if voters == [self.replica.0] {
-            self.raft.trigger().elect(false).await.map_err(|e| e.to_string())?;
+    async fn elect_if_sole_voter(&self, raft: &Instance<M>) -> Result<(), String> {
+        if self.is_sole_voter(raft) {
+            raft.trigger().elect(false).await.map_err(|e| e.to_string())?;
         }
         Ok(())
+    }
+
+    /// Stops the clock by which heartbeats are sent and elections held, once nobody else could lead: it would
+    /// cost ten wake-ups a second and group. Whoever leads alone leads until it stops.
+    pub(crate) fn stop_clock(&self) {
+        let Some(raft) = self.running() else { return };
+        if self.leadership().local && self.is_sole_voter(&raft) {
+            raft.runtime_config().tick(false);
+        }
+    }
+
+    fn is_sole_voter(&self, raft: &Instance<M>) -> bool {
+        raft.voter_ids().eq([self.replica.0])
+    }
+
+    /// The running instance, if the group is awake.
+    fn running(&self) -> Option<Instance<M>> {
+        match &*self.seat.read() {
+            Seat::Awake(raft) => Some(raft.clone()),
+            Seat::Asleep(_) | Seat::Stopped => None,
+        }
+    }
+
+    /// Whether the group sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(&*self.seat.read(), Seat::Asleep(_))
+    }
+
+    /// The running instance; a group that sleeps is woken.
+    async fn awake(&self) -> Result<Instance<M>, Error> {
+        if let Some(raft) = self.running() {
+            return Ok(raft);
+        }
+        let _changing = self.changing.lock().await;
+        let before = match &*self.seat.read() {
+            Seat::Awake(raft) => return Ok(raft.clone()),
+            Seat::Stopped => return Err(Error::Stopped),
+            Seat::Asleep(before) => *before,
+        };
+        let failed = |reason: String| {
+            tracing::error!(log = %self.applier.log().id(), reason, "a group cannot wake");
+            Error::Stopped
+        };
+        let raft = instance(self.replica, &self.applier, true).await.map_err(failed)?;
+        // Only a sole voter sleeps. Where it leads already this does nothing.
+        raft.trigger().elect(false).await.map_err(|e| failed(e.to_string()))?;
+        if !leads(&raft, WAKE_TIMEOUT).await {
+            // It must not stay behind: the next proposal starts another one on the log.
+            let _ = raft.shutdown().await;
+            return Err(failed("it does not lead".to_owned()));
+        }
+        let term = raft.server_metrics().borrow_watched().vote.leader_id().term;
+        if before.term != Term(term) {
+            tracing::warn!(log = %self.applier.log().id(), term, "a group woke in another term");
+        }
+        raft.runtime_config().tick(false);
+        *self.seat.write() = Seat::Awake(raft.clone());
+        Ok(raft)
+    }
+
+    /// Stops the Raft instance until the next proposal, if nothing is under way and no other replica could
+    /// be waiting for this one. The caller lets no proposal in meanwhile. Whether the group sleeps now.
+    pub(crate) async fn sleep(&self) -> bool {
+        let _changing = self.changing.lock().await;
+        let Some(raft) = self.running() else { return self.is_asleep() };
+        let leadership = self.leadership();
+        let level =
+            self.applier.applied_index() == self.applier.log().state().last.map(|l| l.index);
+        if !leadership.local || !level || !self.is_sole_voter(&raft) {
+            return false;
+        }
+        *self.seat.write() = Seat::Asleep(leadership);
+        if raft.shutdown().await.is_err() {
+            // The instance has ended by an error of its own, which waking would only hide.
+            *self.seat.write() = Seat::Stopped;
+            return false;
+        }
+        self.save_checkpoint();
+        true
     }
 
     /// Gives a new group its first voters. Does nothing when the group has any already.
@@ -117,9 +214,10 @@ impl<M: StateMachine> Group<M> {
     /// [`Error::Stopped`].
     pub(crate) async fn initialize(&self, voters: &[ReplicaId]) -> Result<(), Error> {
         let members: std::collections::BTreeSet<u64> = voters.iter().map(|r| r.0).collect();
-        match self.raft.is_initialized().await {
+        let raft = self.awake().await?;
+        match raft.is_initialized().await {
             Ok(true) => Ok(()),
-            Ok(false) => match self.raft.initialize(members).await {
+            Ok(false) => match raft.initialize(members).await {
                 Ok(()) => Ok(()),
                 Err(error) if error.fatal().is_some() => Err(Error::Stopped),
                 // Lost a race with another initialization, which is just as good.
@@ -134,18 +232,27 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// [`Error::Stopped`]. That another replica leads is told by the proposal itself.
     pub(crate) async fn propose(&self, kind: EntryKind, payload: Bytes) -> Result<Proposal, Error> {
-        let (responder, answer) = ProgressResponder::complete_only();
-        self.raft
-            .client_write_ff(Payload::new(kind, payload), Some(responder))
-            .await
-            .map_err(|_| Error::Stopped)?;
-        Ok(Proposal { answer })
+        loop {
+            let raft = self.awake().await?;
+            let (responder, answer) = ProgressResponder::complete_only();
+            let write = Payload::new(kind, payload.clone());
+            match raft.client_write_ff(write, Some(responder)).await {
+                Ok(()) => return Ok(Proposal { answer }),
+                // It fell asleep since: wake it.
+                Err(_) if self.is_asleep() => {}
+                Err(_) => return Err(Error::Stopped),
+            }
+        }
     }
 
     /// Who leads. `local` only once this replica has applied an entry of its own term, since only
     /// then does it know everything that was ever acknowledged (Raft paper, section 8).
     pub(crate) fn leadership(&self) -> Leadership {
-        let metrics = self.raft.server_metrics();
+        let metrics = match &*self.seat.read() {
+            Seat::Awake(raft) => raft.server_metrics(),
+            Seat::Asleep(leadership) => return *leadership,
+            Seat::Stopped => return Leadership::default(),
+        };
         let metrics = metrics.borrow_watched();
         let term = metrics.vote.leader_id().term;
         let leads = metrics.state == ServerState::Leader;
@@ -163,15 +270,17 @@ impl<M: StateMachine> Group<M> {
             leadership.local || leadership.leader.is_some_and(|leader| leader != self.replica)
         };
         let changed = async {
-            let mut server = self.raft.server_metrics();
-            let mut data = self.raft.data_metrics();
+            let Some(raft) = self.running() else { return ready() };
+            let mut server = raft.server_metrics();
+            let mut data = raft.data_metrics();
             while !ready() {
                 let stopped = tokio::select! {
                     changed = server.changed() => changed.is_err(),
                     changed = data.changed() => changed.is_err(),
                 };
                 if stopped {
-                    return false;
+                    // It may have gone to sleep.
+                    return ready();
                 }
             }
             true
@@ -185,8 +294,13 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`].
     pub(crate) async fn linearize(&self) -> Result<(), Error> {
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        // A group that sleeps has one voter, which leads and has applied all there is.
+        let Some(raft) = self.running() else {
+            return if self.is_asleep() { Ok(()) } else { Err(Error::Stopped) };
+        };
+        match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),
+            Err(_) if self.is_asleep() => Ok(()),
             Err(error) if error.fatal().is_some() => Err(Error::Stopped),
             Err(_) => Err(Error::NotLeader),
         }
@@ -194,11 +308,48 @@ impl<M: StateMachine> Group<M> {
 
     /// Stops the replica after storing a checkpoint, so that a restart has nothing to apply again.
     pub(crate) async fn shutdown(&self) {
-        if self.raft.shutdown().await.is_err() {
+        let _changing = self.changing.lock().await;
+        let running = self.running();
+        *self.seat.write() = Seat::Stopped;
+        if let Some(raft) = running
+            && raft.shutdown().await.is_err()
+        {
             tracing::debug!(replica = self.replica.0, "raft task had already ended");
         }
+        self.save_checkpoint();
+    }
+
+    fn save_checkpoint(&self) {
         if let Err(error) = self.applier.save_checkpoint() {
             tracing::debug!(%error, "no checkpoint at shutdown; the next start applies a little more");
         }
     }
+}
+
+/// A Raft instance on the applier's log and state.
+async fn instance<M: StateMachine>(
+    replica: ReplicaId,
+    applier: &Applier<M>,
+    same_leader: bool,
+) -> Result<Instance<M>, String> {
+    let log = applier.log().clone();
+    let config = config(format!("partition {}", log.id()), same_leader);
+    let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
+    Raft::new(replica.0, config, NoPeers, LogStore::new(log), applier.clone())
+        .await
+        .map_err(|e| e.to_string())
+}
+
+/// Waits until `raft` leads.
+async fn leads<M: StateMachine>(raft: &Instance<M>, timeout: Duration) -> bool {
+    let mut metrics = raft.server_metrics();
+    let waiting = async {
+        while metrics.borrow_watched().state != ServerState::Leader {
+            if metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout(timeout, waiting).await.unwrap_or(false)
 }

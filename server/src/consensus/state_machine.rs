@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use jangbu_engine::{Offset, PartitionLog, Term};
+use jangbu_engine::{Index, Offset, PartitionLog, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
@@ -155,6 +155,16 @@ impl<M: StateMachine> Applier<M> {
             state.checkpoint()
         };
         self.log.save_checkpoint(checkpoint.encode(), None).map_err(to_io)
+    }
+
+    /// The log it applies.
+    pub(crate) fn log(&self) -> &PartitionLog {
+        &self.log
+    }
+
+    /// The index of the entry applied last.
+    pub(crate) fn applied_index(&self) -> Option<Index> {
+        self.shared.lock().applied.map(|id| Index(id.index))
     }
 
     /// The term of the entry applied last.

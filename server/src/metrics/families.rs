@@ -120,6 +120,16 @@ pub(super) static FAMILIES: &[Family] = &[
         page.value(from.broker.replicas.count() as u64);
     }),
     gauge(
+        "jangbu_groups",
+        "Raft groups of partitions by state; asleep: not written for idle_ms, woken by a write.",
+        |from, page| {
+            let all = from.broker.replicas.all();
+            let asleep = all.iter().filter(|partition| partition.is_asleep()).count();
+            page.labelled(&[("state", "asleep")], asleep);
+            page.labelled(&[("state", "awake")], all.len() - asleep);
+        },
+    ),
+    gauge(
         "jangbu_fetch_sessions",
         "Fetch sessions that are remembered (KIP-227).",
         |from, page| {

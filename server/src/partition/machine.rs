@@ -78,6 +78,11 @@ impl Progress {
         }
     }
 
+    /// Forgets what was in flight when nothing is any more: what is not in the log by now never will be.
+    pub(super) fn forget_in_flight(&self) {
+        self.tables.lock().tentative.clear();
+    }
+
     /// The offset of a batch that was sent before, once it is committed.
     pub(super) fn committed_offset(&self, batch: &Header) -> Option<Offset> {
         match self.tables.lock().committed.check_duplicate(batch) {
