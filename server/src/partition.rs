@@ -168,6 +168,11 @@ impl Partition {
         }
     }
 
+    /// Stores what a restart would otherwise have to apply again.
+    pub(crate) fn save_checkpoint(&self) {
+        self.group.save_checkpoint();
+    }
+
     /// Whether the group sleeps.
     pub(crate) fn is_asleep(&self) -> bool {
         self.group.is_asleep()

@@ -319,9 +319,10 @@ impl<M: StateMachine> Group<M> {
         self.save_checkpoint();
     }
 
-    fn save_checkpoint(&self) {
+    /// Stores a checkpoint if anything was applied since the last.
+    pub(crate) fn save_checkpoint(&self) {
         if let Err(error) = self.applier.save_checkpoint() {
-            tracing::debug!(%error, "no checkpoint at shutdown; the next start applies a little more");
+            tracing::debug!(%error, "no checkpoint; the next start applies a little more");
         }
     }
 }

@@ -153,12 +153,14 @@ fn to_engine(entry: Entry) -> NewEntry {
 }
 
 impl RaftLogReader<Types> for LogStore {
+    /// Only a start reads this, to find memberships and to apply again what is behind the checkpoint:
+    /// neither needs more than a batch's header.
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = self.clamp(&range);
-        self.read(start, end, PayloadPart::Full).await
+        self.read(start, end, PayloadPart::Header).await
     }
 
     /// Only applying reads this stream, and applying needs no more than a batch's header.

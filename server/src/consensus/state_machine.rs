@@ -32,12 +32,18 @@ type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 #[derive(Debug)]
 pub(crate) struct Applier<M> {
     shared: Arc<Mutex<State<M>>>,
+    /// Held while a checkpoint is made and stored, so that none is stored behind a newer one.
+    saving: Arc<Mutex<()>>,
     log: PartitionLog,
 }
 
 impl<M> Clone for Applier<M> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), log: self.log.clone() }
+        Self {
+            shared: Arc::clone(&self.shared),
+            saving: Arc::clone(&self.saving),
+            log: self.log.clone(),
+        }
     }
 }
 
@@ -137,7 +143,7 @@ impl<M: StateMachine> Applier<M> {
                 state.snapshot = Some((state.snapshot_meta(), bytes));
             }
         }
-        Ok(Self { shared: Arc::new(Mutex::new(state)), log })
+        Ok(Self { shared: Arc::new(Mutex::new(state)), saving: Arc::default(), log })
     }
 
     /// Stores a checkpoint at the applied position if anything was applied since the last.
@@ -145,6 +151,7 @@ impl<M: StateMachine> Applier<M> {
     /// # Errors
     /// When the engine is closed.
     pub(crate) fn save_checkpoint(&self) -> io::Result<()> {
+        let _saving = self.saving.lock();
         let checkpoint = {
             let mut state = self.shared.lock();
             if state.entries_since_checkpoint == 0 {
