@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::configs::BrokerValues;
 use crate::connection::Admission;
 use crate::controller::{Controller, Topic};
 use crate::fetch_sessions::FetchSessions;
@@ -23,8 +22,6 @@ pub(crate) struct Broker {
     pub(crate) engine: Engine,
     pub(crate) controller: Arc<Controller>,
     pub(crate) replicas: Arc<Replicas>,
-    /// The broker configs this node was started with, for DescribeConfigs.
-    pub(crate) values: BrokerValues,
     pub(crate) sessions: FetchSessions,
     /// Room for requests that are taken in and not answered.
     pub(crate) admission: Admission,

@@ -3,11 +3,11 @@
 //! A new API needs a line here: its response, and the lists in it whose items have an `error_code`.
 
 use kafka_protocol::messages::{
-    ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteRecordsResponse,
-    DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse,
+    AlterConfigsResponse, ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse,
+    DeleteRecordsResponse, DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse,
     DescribeTopicPartitionsResponse, FetchResponse, FindCoordinatorResponse,
-    InitProducerIdResponse, ListOffsetsResponse, MetadataResponse, OffsetForLeaderEpochResponse,
-    ProduceResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListOffsetsResponse, MetadataResponse,
+    OffsetForLeaderEpochResponse, ProduceResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -36,6 +36,7 @@ macro_rules! codes {
     };
 }
 
+codes!(AlterConfigsResponse: [responses]);
 codes!(ApiVersionsResponse: []);
 codes!(CreatePartitionsResponse: [results]);
 codes!(CreateTopicsResponse: [topics]);
@@ -46,6 +47,7 @@ codes!(DescribeConfigsResponse: [results]);
 codes!(DescribeTopicPartitionsResponse: [topics] [topics.partitions]);
 codes!(FetchResponse: [] [responses.partitions]);
 codes!(FindCoordinatorResponse: [] [coordinators]);
+codes!(IncrementalAlterConfigsResponse: [responses]);
 codes!(InitProducerIdResponse: []);
 codes!(ListOffsetsResponse: [topics.partitions]);
 codes!(MetadataResponse: [topics] [topics.partitions]);

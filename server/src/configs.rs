@@ -9,6 +9,7 @@
 //! Not here: where topic values are stored (group 0), the node's own settings file, error codes.
 
 mod broker;
+mod change;
 mod describe;
 mod settings;
 mod table;
@@ -17,11 +18,14 @@ mod tests;
 mod topic;
 mod value;
 
-pub use broker::{BROKER_CONFIGS_CHANGE, BrokerValues, broker_config, broker_configs};
-pub use describe::{Ask, Row, Source, Synonym, describe_broker, describe_topic};
+pub use broker::{BrokerConfigs, BrokerValues, broker_config, broker_configs, is_dynamic};
+pub use change::{Change, Edit, Operation, Rejected, Scope};
+pub use describe::{
+    Ask, Row, Source, Synonym, describe_broker, describe_every_broker, describe_topic,
+};
 pub use settings::{TimestampType, TopicSettings};
 pub use topic::{
-    Accept, Policy, Standing, topic_config, topic_configs, topic_policies, validate_topic_config,
-    validate_topic_configs,
+    Accept, Policy, Standing, topic_config, topic_configs, topic_policies, validate_broker_config,
+    validate_topic_config, validate_topic_configs,
 };
 pub use value::{ConfigDef, Invalid, Kind, Valid};

@@ -20,7 +20,7 @@ use prost::Message;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) use image::{Broker, Image, SharedImage, Topic, TopicPartition};
+pub(crate) use image::{Broker, Holder, Image, SharedImage, Topic, TopicPartition};
 pub(crate) use placement::place;
 
 use crate::consensus::{self, Group, ReplicaId};
@@ -39,8 +39,8 @@ pub(crate) enum Error {
     /// No such topic (any more).
     #[error("there is no such topic")]
     UnknownTopic,
-    /// The topic changed while the command was on its way; look again and retry.
-    #[error("the topic was changed by somebody else at the same time")]
+    /// What the command changes was changed while it was on its way; look again and retry.
+    #[error("somebody else changed the same thing at the same time")]
     Stale,
     /// Ids have run out.
     #[error("no ids are left")]
@@ -72,9 +72,13 @@ impl Controller {
     ///
     /// # Errors
     /// When the stored state does not decode.
-    pub(crate) async fn start(replica: ReplicaId, log: PartitionLog) -> Result<Self, String> {
-        let image = Arc::new(SharedImage::default());
-        let machine = MetadataMachine::new(Arc::clone(&image));
+    pub(crate) async fn start(
+        replica: ReplicaId,
+        log: PartitionLog,
+        holder: Holder,
+    ) -> Result<Self, String> {
+        let image = Arc::new(SharedImage::new(&holder));
+        let machine = MetadataMachine::new(Arc::clone(&image), holder);
         let group = Group::start(replica, log, machine).await?;
         Ok(Self { group, image, producer_ids: Mutex::new(0..0) })
     }
@@ -157,6 +161,35 @@ impl Controller {
         let partitions = to_replicas(partitions);
         let command = proto::CreatePartitions { id, existing, partitions };
         self.submit(Command::CreatePartitions(command)).await.map(|_| ())
+    }
+
+    /// Replaces what is set on a topic, `seen` being set so far.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::Stale`], [`Error::Consensus`].
+    pub(crate) async fn set_topic_configs(
+        &self,
+        id: Uuid,
+        seen: BTreeMap<String, String>,
+        configs: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let id = id.as_bytes().to_vec();
+        let command = proto::SetTopicConfigs { id, seen, configs };
+        self.submit(Command::SetTopicConfigs(command)).await.map(|_| ())
+    }
+
+    /// Replaces what is set on a broker, or for `None` on every broker, `seen` being set so far.
+    ///
+    /// # Errors
+    /// [`Error::Stale`], [`Error::Consensus`].
+    pub(crate) async fn set_broker_configs(
+        &self,
+        broker: Option<i32>,
+        seen: BTreeMap<String, String>,
+        configs: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let command = proto::SetBrokerConfigs { broker, seen, configs };
+        self.submit(Command::SetBrokerConfigs(command)).await.map(|_| ())
     }
 
     /// A producer id that was never given out before.

@@ -76,7 +76,9 @@ pub(crate) static APIS: &[Api] = &[
     api!(InitProducerId, 0..=5, handlers::init_producer_id::handle),
     api!(OffsetForLeaderEpoch, 2..=4, handlers::offset_for_leader_epoch::handle),
     api!(DescribeConfigs, 1..=4, handlers::describe_configs::handle),
+    api!(AlterConfigs, 0..=2, handlers::alter_configs::handle),
     api!(CreatePartitions, 0..=3, handlers::create_partitions::handle),
+    api!(IncrementalAlterConfigs, 0..=1, handlers::incremental_alter_configs::handle),
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
     api!(DescribeTopicPartitions, 0..=0, handlers::describe_topic_partitions::handle),
 ];

@@ -1,6 +1,8 @@
 //! One file per Kafka API: a request in, a response out.
 
+pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
+mod config_resources;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_records;
@@ -10,6 +12,7 @@ pub(crate) mod describe_configs;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
+pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;

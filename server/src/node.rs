@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::config::{Config, parse_host_port};
 use crate::configs::BrokerValues;
 use crate::connection::Admission;
-use crate::controller::{Broker as Address, Controller};
+use crate::controller::{Broker as Address, Controller, Holder};
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
 use crate::memory::Sizes;
@@ -59,7 +59,8 @@ impl Node {
         let engine = open_engine(&config, &sizes, failed.clone()).await?;
         check_owner(&engine, config.node)?;
         let address = address(&config, kafka_addr);
-        let controller = start_controller(&engine, &address).await?;
+        let started = broker_values(&config, kafka_addr, &address);
+        let controller = start_controller(&engine, &address, started).await?;
         let controller = Arc::new(controller);
         let metrics = Arc::new(Metrics::default());
         let replicas = Arc::new(Replicas::new(
@@ -69,7 +70,6 @@ impl Node {
             Arc::clone(&metrics),
         ));
         let broker = Arc::new(Broker {
-            values: broker_values(&config, kafka_addr, &address),
             admission: Admission::new(sizes.requests),
             metrics,
             config,
@@ -206,10 +206,15 @@ fn address(config: &Config, listening: SocketAddr) -> Address {
     Address { id: config.node, host, port, rack: String::new() }
 }
 
-async fn start_controller(engine: &Engine, address: &Address) -> Result<Controller, Error> {
+async fn start_controller(
+    engine: &Engine,
+    address: &Address,
+    started: BrokerValues,
+) -> Result<Controller, Error> {
     let replica = replica_id(address.id);
     let log = engine.log(METADATA, RetentionClass::from_retention_ms(-1))?;
-    let controller = Controller::start(replica, log).await.map_err(Error::Start)?;
+    let holder = Holder { broker: address.id, started };
+    let controller = Controller::start(replica, log, holder).await.map_err(Error::Start)?;
     let start = |e: &dyn ToString| Error::Start(e.to_string());
     controller.bootstrap(&[replica]).await.map_err(|e| start(&e))?;
     if !controller.wait_for_leader(METADATA_TIMEOUT).await {

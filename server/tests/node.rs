@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+#[path = "node/configs.rs"]
+mod configs;
 #[path = "node/fetch.rs"]
 mod fetch;
 #[path = "node/harness.rs"]

@@ -1,4 +1,4 @@
-//! Every broker config, and the values this node was started with.
+//! Every broker config, and the values that are set for this node: before its start and while it runs.
 //!
 //! Defaults are Kafka's except where they would be untrue here; `docs/configs.md` and the test
 //! `broker_defaults_are_kafkas_except_where_jangbu_differs` list those.
@@ -13,11 +13,9 @@ mod storage;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use super::describe::Source;
+use super::topic::topic_configs;
 use super::value::{ConfigDef, Invalid};
-
-/// Whether a running node takes new broker configs. It does not yet, so all of them are reported
-/// as read-only, whatever [`ConfigDef::read_only`] says about Kafka.
-pub const BROKER_CONFIGS_CHANGE: bool = false;
 
 static SORTED: LazyLock<Vec<&'static ConfigDef>> = LazyLock::new(|| {
     let parts = [coordination::ROWS, network::ROWS, node::ROWS, storage::ROWS];
@@ -34,6 +32,12 @@ pub fn broker_configs() -> &'static [&'static ConfigDef] {
 /// The broker config of that name.
 pub fn broker_config(name: &str) -> Option<&'static ConfigDef> {
     SORTED.binary_search_by_key(&name, |def| def.name).ok().map(|at| SORTED[at])
+}
+
+/// Whether a running node takes new values of this broker config: those that are a topic config's
+/// default. The rest is reported as read-only, whatever [`ConfigDef::read_only`] says about Kafka.
+pub fn is_dynamic(name: &str) -> bool {
+    topic_configs().iter().any(|def| def.broker_synonym == Some(name))
 }
 
 /// The broker configs this node was started with, by name: Kafka's STATIC_BROKER_CONFIG.
@@ -62,5 +66,29 @@ impl BrokerValues {
     /// The value that was set, not the default.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+}
+
+/// What is set for one broker, by the place where it was set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerConfigs {
+    /// Set for this broker at run time: Kafka's DYNAMIC_BROKER_CONFIG.
+    pub own: BTreeMap<String, String>,
+    /// Set for every broker at run time: Kafka's DYNAMIC_DEFAULT_BROKER_CONFIG.
+    pub every: BTreeMap<String, String>,
+    /// What the node was started with.
+    pub started: BrokerValues,
+}
+
+impl BrokerConfigs {
+    /// The places that have a value for `def`, the one that wins first. A null is no place.
+    pub(super) fn places(&self, def: &ConfigDef) -> impl Iterator<Item = (&str, Source)> {
+        let set = [
+            (self.own.get(def.name).map(String::as_str), Source::DynamicBroker),
+            (self.every.get(def.name).map(String::as_str), Source::DynamicDefault),
+            (self.started.get(def.name), Source::StaticBroker),
+            (def.default, Source::Default),
+        ];
+        set.into_iter().filter_map(|(value, source)| Some((value?, source)))
     }
 }

@@ -1,7 +1,8 @@
 //! The rows of a DescribeConfigs answer (versions 1 to 4).
 //!
-//! A topic's value hides the broker's, which hides the default; the synonyms list all of them in
-//! that order. Rows come ordered by name.
+//! A topic's value hides this broker's, which hides that of every broker, which hides what the broker was
+//! started with, which hides the default; the synonyms list all of them in that order. Rows come ordered
+//! by name.
 //!
 //! Not here: whether the topic or broker exists and who may ask (`handlers`).
 
@@ -12,7 +13,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::broker::{BROKER_CONFIGS_CHANGE, BrokerValues, broker_config, broker_configs};
+use super::broker::{BrokerConfigs, broker_config, broker_configs, is_dynamic};
 use super::settings::effective;
 use super::topic::topic_configs;
 use super::value::{ConfigDef, Kind};
@@ -22,6 +23,10 @@ use super::value::{ConfigDef, Kind};
 pub enum Source {
     /// The topic's own value.
     Topic,
+    /// Set for the broker while it runs.
+    DynamicBroker,
+    /// Set for every broker while they run.
+    DynamicDefault,
     /// The broker was started with it.
     StaticBroker,
     /// Nobody: it is the default.
@@ -33,6 +38,8 @@ impl Source {
     pub fn code(self) -> i8 {
         match self {
             Self::Topic => 1,
+            Self::DynamicBroker => 2,
+            Self::DynamicDefault => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
         }
@@ -95,10 +102,10 @@ impl Row {
     }
 }
 
-/// The configs of a topic with these stored values on a broker started with those.
+/// The configs of a topic with these stored values on a broker with those.
 pub fn describe_topic(
     topic: &BTreeMap<String, String>,
-    broker: &BrokerValues,
+    broker: &BrokerConfigs,
     ask: &Ask<'_>,
 ) -> Vec<Row> {
     let wanted = topic_configs().iter().filter(|def| ask.wants(def.name));
@@ -107,35 +114,43 @@ pub fn describe_topic(
             let value = effective(def, topic, broker);
             let own = topic.get(def.name).map(|value| (def.name, value.as_str(), Source::Topic));
             let inherited = def.broker_synonym.and_then(broker_config);
-            let places =
-                own.into_iter().chain(inherited.into_iter().flat_map(|def| places(def, broker)));
-            row(def, value, def.read_only, places, ask)
+            let inherited = inherited.into_iter().flat_map(|def| named_places(def, broker));
+            row(def, value, def.read_only, own.into_iter().chain(inherited), ask)
         })
         .collect()
 }
 
-/// The configs of a broker started with these values.
-pub fn describe_broker(broker: &BrokerValues, ask: &Ask<'_>) -> Vec<Row> {
+/// The configs of a broker with these values.
+pub fn describe_broker(broker: &BrokerConfigs, ask: &Ask<'_>) -> Vec<Row> {
     let wanted = broker_configs().iter().filter(|def| ask.wants(def.name));
     wanted
         .map(|def| {
-            let value = match broker.get(def.name) {
-                Some(value) => (Some(value), Source::StaticBroker),
-                None => (def.default, Source::Default),
-            };
-            let read_only = def.read_only || !BROKER_CONFIGS_CHANGE;
-            row(def, value, read_only, places(def, broker), ask)
+            let first = broker.places(def).next();
+            let value = first.map_or((None, Source::Default), |(value, at)| (Some(value), at));
+            row(def, value, !is_dynamic(def.name), named_places(def, broker), ask)
         })
         .collect()
 }
 
-/// Where a broker config can come from. A null is no place.
-fn places<'a>(
+/// What is set for every broker at run time, and nothing else.
+pub fn describe_every_broker(broker: &BrokerConfigs, ask: &Ask<'_>) -> Vec<Row> {
+    let wanted = broker_configs().iter().filter(|def| ask.wants(def.name));
+    wanted
+        .filter_map(|def| {
+            let value = broker.every.get(def.name)?.as_str();
+            let source = Source::DynamicDefault;
+            let place = std::iter::once((def.name, value, source));
+            Some(row(def, (Some(value), source), !is_dynamic(def.name), place, ask))
+        })
+        .collect()
+}
+
+/// Where a broker config has a value, each under its name.
+fn named_places<'a>(
     def: &'static ConfigDef,
-    broker: &'a BrokerValues,
+    broker: &'a BrokerConfigs,
 ) -> impl Iterator<Item = (&'static str, &'a str, Source)> {
-    let started_with = broker.get(def.name).map(|value| (def.name, value, Source::StaticBroker));
-    started_with.into_iter().chain(def.default.map(|value| (def.name, value, Source::Default)))
+    broker.places(def).map(|(value, source)| (def.name, value, source))
 }
 
 fn row<'a>(

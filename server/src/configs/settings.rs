@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::broker::{BrokerValues, broker_config};
+use super::broker::{BrokerConfigs, broker_config};
 use super::describe::Source;
 use super::topic::topic_config;
 use super::value::{ConfigDef, Invalid, elements};
@@ -44,16 +44,16 @@ impl TopicSettings {
     /// The settings of a topic on which nothing is set.
     #[must_use]
     pub fn defaults() -> Self {
-        Self::new(&BTreeMap::new(), &BrokerValues::default())
+        Self::new(&BTreeMap::new(), &BrokerConfigs::default())
             .expect("every default satisfies its own rule, which a test checks")
     }
 
-    /// The settings of a topic with these stored values on a broker started with those.
+    /// The settings of a topic with these stored values on a broker with those.
     ///
     /// # Errors
     /// [`Invalid::Value`] when a stored value cannot be read, which only a different version of
     /// jangbu could have stored.
-    pub fn new(topic: &BTreeMap<String, String>, broker: &BrokerValues) -> Result<Self, Invalid> {
+    pub fn new(topic: &BTreeMap<String, String>, broker: &BrokerConfigs) -> Result<Self, Invalid> {
         let text = |name| text(name, topic, broker);
         Ok(Self {
             deletes_old_records: elements(text("cleanup.policy")?).any(|word| word == "delete"),
@@ -81,7 +81,7 @@ impl TopicSettings {
 fn text<'a>(
     name: &str,
     topic: &'a BTreeMap<String, String>,
-    broker: &'a BrokerValues,
+    broker: &'a BrokerConfigs,
 ) -> Result<&'a str, Invalid> {
     let def =
         topic_config(name).ok_or_else(|| Invalid::UnknownTopicConfig { name: name.to_owned() })?;
@@ -102,14 +102,14 @@ fn number<T: FromStr>(name: &str, text: &str) -> Result<T, Invalid> {
 pub(super) fn effective<'a>(
     def: &ConfigDef,
     topic: &'a BTreeMap<String, String>,
-    broker: &'a BrokerValues,
+    broker: &'a BrokerConfigs,
 ) -> (Option<&'a str>, Source) {
     if let Some(value) = topic.get(def.name) {
         return (Some(value), Source::Topic);
     }
-    let of_broker = def.broker_synonym.and_then(broker_config).and_then(|def| broker.get(def.name));
-    match of_broker {
-        Some(value) => (Some(value), Source::StaticBroker),
+    let of_broker = def.broker_synonym.and_then(broker_config);
+    match of_broker.and_then(|def| broker.places(def).find(|(_, at)| *at != Source::Default)) {
+        Some((value, source)) => (Some(value), source),
         None => (def.default, Source::Default),
     }
 }

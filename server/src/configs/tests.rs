@@ -9,9 +9,10 @@ use kafka_protocol::messages::describe_configs_response::DescribeConfigsResource
 use kafka_protocol::protocol::StrBytes;
 
 use super::{
-    Accept, Ask, BrokerValues, ConfigDef, Invalid, Kind, Row, Source, Standing, TimestampType,
-    TopicSettings, Valid, broker_config, broker_configs, describe_broker, describe_topic,
-    topic_config, topic_configs, topic_policies, validate_topic_config, validate_topic_configs,
+    Accept, Ask, BrokerConfigs, BrokerValues, ConfigDef, Invalid, Kind, Row, Source, Standing,
+    TimestampType, TopicSettings, Valid, broker_config, broker_configs, describe_broker,
+    describe_every_broker, describe_topic, is_dynamic, topic_config, topic_configs, topic_policies,
+    validate_topic_config, validate_topic_configs,
 };
 
 const KAFKA_TOPIC: &str = include_str!("kafka-4.3-topic-defaults.tsv");
@@ -49,12 +50,12 @@ fn map(values: &[(&str, &str)]) -> BTreeMap<String, String> {
     values.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
-fn broker(values: &[(&str, &str)]) -> BrokerValues {
-    let mut broker = BrokerValues::default();
+fn broker(values: &[(&str, &str)]) -> BrokerConfigs {
+    let mut started = BrokerValues::default();
     for (name, value) in values {
-        broker.set(name, *value).unwrap();
+        started.set(name, *value).unwrap();
     }
-    broker
+    BrokerConfigs { started, ..BrokerConfigs::default() }
 }
 
 fn row<'a>(rows: &'a [Row], name: &str) -> &'a Row {
@@ -280,12 +281,51 @@ fn the_topics_value_hides_the_brokers_which_hides_the_default() {
 }
 
 #[test]
+fn values_set_at_run_time_hide_those_of_the_start() {
+    let ask = Ask { synonyms: true, ..Ask::default() };
+    let broker = BrokerConfigs {
+        own: map(&[("log.retention.ms", "1")]),
+        every: map(&[("log.retention.ms", "2"), ("message.max.bytes", "3")]),
+        ..broker(&[("log.retention.ms", "4"), ("message.max.bytes", "5")])
+    };
+    let places = |rows: &[Row], name: &str| {
+        let row = row(rows, name);
+        let of = |s: &super::Synonym| (s.value.clone().unwrap(), s.source);
+        assert_eq!((row.value.clone().unwrap(), row.source), of(&row.synonyms[0]));
+        row.synonyms.iter().map(|s| format!("{}={}", of(s).0, s.source.code())).collect::<Vec<_>>()
+    };
+    let rows = describe_broker(&broker, &ask);
+    assert_eq!(places(&rows, "log.retention.ms"), ["1=2", "2=3", "4=4"]);
+    assert_eq!(places(&rows, "message.max.bytes"), ["3=3", "5=4", "1048588=5"]);
+    let rows = describe_topic(&map(&[("retention.ms", "0")]), &broker, &ask);
+    assert_eq!(places(&rows, "retention.ms"), ["0=1", "1=2", "2=3", "4=4"]);
+    assert_eq!(places(&rows, "max.message.bytes"), ["3=3", "5=4", "1048588=5"]);
+    let rows = describe_every_broker(&broker, &ask);
+    assert_eq!(
+        rows.iter().map(|row| row.name).collect::<Vec<_>>(),
+        ["log.retention.ms", "message.max.bytes"]
+    );
+    assert_eq!(places(&rows, "log.retention.ms"), ["2=3"]);
+    let settings = TopicSettings::new(&map(&[]), &broker).unwrap();
+    assert_eq!((settings.retention_ms, settings.max_message_bytes), (1, 3));
+}
+
+#[test]
+fn what_a_running_broker_takes_kafka_takes_too() {
+    let dynamic = broker_configs().iter().filter(|def| is_dynamic(def.name));
+    assert!(dynamic.clone().all(|def| !def.read_only));
+    assert_eq!(dynamic.count(), 28);
+}
+
+#[test]
 fn a_broker_reports_what_it_was_started_with_and_hides_secrets() {
     let ask = Ask { synonyms: true, ..Ask::default() };
     let broker = broker(&[("node.id", "1"), ("broker.id", "1"), ("ssl.key.password", "secret")]);
     let rows = describe_broker(&broker, &ask);
     assert_eq!(rows.len(), 340);
-    assert!(rows.iter().all(|row| row.read_only), "no broker config can be changed yet");
+    let changeable = rows.iter().filter(|row| !row.read_only).map(|row| row.name);
+    let synonyms = topic_configs().iter().filter_map(|def| def.broker_synonym);
+    assert_eq!(changeable.collect::<BTreeSet<_>>(), synonyms.collect::<BTreeSet<_>>());
     assert_eq!(row(&rows, "node.id").source, Source::StaticBroker);
     assert_eq!(row(&rows, "broker.id").synonyms.len(), 2);
     assert_eq!(row(&rows, "broker.rack").value, None);
@@ -298,20 +338,20 @@ fn a_broker_reports_what_it_was_started_with_and_hides_secrets() {
 fn keys_synonyms_and_documentation_come_only_when_asked_for() {
     let keys = ["retention.ms", "nope"].map(StrBytes::from_static_str);
     let ask = Ask { keys: Some(&keys), ..Ask::default() };
-    let rows = describe_topic(&map(&[]), &BrokerValues::default(), &ask);
+    let rows = describe_topic(&map(&[]), &BrokerConfigs::default(), &ask);
     assert_eq!(rows.len(), 1);
     assert!(rows[0].synonyms.is_empty() && rows[0].documentation.is_none());
     let ask = Ask { documentation: true, ..ask };
-    let rows = describe_topic(&map(&[]), &BrokerValues::default(), &ask);
+    let rows = describe_topic(&map(&[]), &BrokerConfigs::default(), &ask);
     assert_eq!(rows[0].documentation, topic_config("retention.ms").map(|def| def.doc));
     let all = Ask { keys: Some(&[]), ..Ask::default() };
-    assert_eq!(describe_topic(&map(&[]), &BrokerValues::default(), &all).len(), 33);
+    assert_eq!(describe_topic(&map(&[]), &BrokerConfigs::default(), &all).len(), 33);
 }
 
 #[test]
 fn a_row_becomes_kafkas_numbers_on_the_wire() {
     let ask = Ask { synonyms: true, documentation: true, keys: None };
-    let rows = describe_topic(&map(&[("retention.ms", "5")]), &BrokerValues::default(), &ask);
+    let rows = describe_topic(&map(&[("retention.ms", "5")]), &BrokerConfigs::default(), &ask);
     let wire = DescribeConfigsResourceResult::from(row(&rows, "retention.ms").clone());
     assert_eq!((&*wire.name, wire.value.as_deref()), ("retention.ms", Some("5")));
     assert_eq!((wire.config_type, wire.config_source, wire.synonyms[0].source), (5, 1, 1));
@@ -322,8 +362,14 @@ fn a_row_becomes_kafkas_numbers_on_the_wire() {
 
 #[test]
 fn kinds_and_sources_have_kafkas_numbers() {
-    let sources = [Source::Topic, Source::StaticBroker, Source::Default].map(Source::code);
-    assert_eq!(sources, [1, 4, 5]);
+    let sources = [
+        Source::Topic,
+        Source::DynamicBroker,
+        Source::DynamicDefault,
+        Source::StaticBroker,
+        Source::Default,
+    ];
+    assert_eq!(sources.map(Source::code), [1, 2, 3, 4, 5]);
     let numbers = [Kind::Boolean, Kind::String, Kind::Int, Kind::Short, Kind::Long];
     assert_eq!(numbers.map(Kind::code), [1, 2, 3, 4, 5]);
     let others = [Kind::Double, Kind::List, Kind::Class, Kind::Password];
@@ -342,7 +388,7 @@ fn only_known_and_valid_values_start_a_broker() {
 
 #[test]
 fn settings_are_kafkas_defaults_until_the_broker_or_the_topic_says_otherwise() {
-    let defaults = TopicSettings::new(&map(&[]), &BrokerValues::default()).unwrap();
+    let defaults = TopicSettings::new(&map(&[]), &BrokerConfigs::default()).unwrap();
     let kafkas = TopicSettings {
         deletes_old_records: true,
         retention_ms: 604_800_000,
@@ -369,6 +415,6 @@ fn settings_are_kafkas_defaults_until_the_broker_or_the_topic_says_otherwise() {
 #[test]
 fn settings_of_an_unreadable_stored_value_are_an_error() {
     let topic = map(&[("retention.ms", "soon")]);
-    let unreadable = TopicSettings::new(&topic, &BrokerValues::default());
+    let unreadable = TopicSettings::new(&topic, &BrokerConfigs::default());
     assert!(matches!(unreadable, Err(Invalid::Value { .. })));
 }

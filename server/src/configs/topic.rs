@@ -7,6 +7,7 @@
 //!
 //! Not here: the values of a given topic (`settings.rs`, `describe.rs`).
 
+use super::broker::broker_config;
 use super::table::rows;
 use super::value::{ConfigDef, Invalid, Kind, Valid, elements};
 
@@ -148,10 +149,26 @@ pub fn validate_topic_config(name: &str, value: &str) -> Result<(), Invalid> {
         return Err(Invalid::UnknownTopicConfig { name: name.to_owned() });
     };
     def.check(value)?;
-    match POLICIES.binary_search_by_key(&name, |policy| policy.name) {
-        Ok(at) => POLICIES[at].check(def.kind, value),
-        Err(_) => Ok(()),
-    }
+    policy(name).map_or(Ok(()), |policy| policy.check(name, def.kind, value))
+}
+
+/// Checks one broker config that a client wants to set at run time: what a topic may not say, no
+/// default may say either.
+///
+/// # Errors
+/// As [`validate_topic_config`].
+pub fn validate_broker_config(name: &str, value: &str) -> Result<(), Invalid> {
+    let Some(def) = broker_config(name) else {
+        return Err(Invalid::UnknownBrokerConfig { name: name.to_owned() });
+    };
+    def.check(value)?;
+    let topic = CONFIGS.iter().find(|config| config.broker_synonym == Some(name));
+    let policy = topic.and_then(|config| policy(config.name));
+    policy.map_or(Ok(()), |policy| policy.check(name, def.kind, value))
+}
+
+fn policy(name: &str) -> Option<&'static Policy> {
+    POLICIES.binary_search_by_key(&name, |policy| policy.name).ok().map(|at| &POLICIES[at])
 }
 
 /// Checks all configs of one topic, alone and against each other. `None` is a null value.
@@ -182,7 +199,8 @@ pub fn validate_topic_configs<'a>(
 }
 
 impl Policy {
-    fn check(&self, kind: Kind, value: &str) -> Result<(), Invalid> {
+    /// Checks a value of the config `name`, the topic's or the broker's.
+    fn check(&self, name: &str, kind: Kind, value: &str) -> Result<(), Invalid> {
         let text = value.trim();
         let (taken, allowed) = match self.accept {
             Accept::Any => (true, String::new()),
@@ -199,7 +217,7 @@ impl Policy {
             return Ok(());
         }
         Err(Invalid::NotSupported {
-            name: self.name.to_owned(),
+            name: name.to_owned(),
             value: value.to_owned(),
             reason: self.reason,
             allowed,

@@ -98,7 +98,8 @@ pub struct ConfigDef {
     pub broker_synonym: Option<&'static str>,
 }
 
-/// Why a config was refused. Every variant is INVALID_CONFIG on the wire.
+/// Why a config was refused: INVALID_CONFIG on the wire for a topic, INVALID_REQUEST for a broker (as
+/// in Kafka, which finds that a pity, KAFKA-13609).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// No topic config has this name.

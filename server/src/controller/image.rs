@@ -10,7 +10,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::configs::{BrokerValues, TopicSettings};
+use crate::configs::{BrokerConfigs, BrokerValues, TopicSettings};
 use crate::proto::metadata as proto;
 
 /// A broker and where clients reach it.
@@ -55,22 +55,24 @@ pub(crate) struct Topic {
     pub(crate) partitions: Vec<TopicPartition>,
     /// Configs set on the topic, as given.
     pub(crate) configs: BTreeMap<String, String>,
-    /// What the configs and their defaults come to.
+    /// What the configs and their defaults come to on this node. Worked out when one of them changes,
+    /// never when it is read.
     pub(crate) settings: TopicSettings,
 }
 
 impl Topic {
-    pub(crate) fn new(
-        name: String,
-        id: Uuid,
-        partitions: Vec<TopicPartition>,
-        configs: BTreeMap<String, String>,
-    ) -> Self {
+    fn resolve(&mut self, broker: &BrokerConfigs) {
         // Values were checked when they were set; should a newer version know fewer, defaults hold.
-        let settings = TopicSettings::new(&configs, &BrokerValues::default())
-            .unwrap_or_else(|_| TopicSettings::defaults());
-        Self { name, id, partitions, configs, settings }
+        self.settings =
+            TopicSettings::new(&self.configs, broker).unwrap_or_else(|_| TopicSettings::defaults());
     }
+}
+
+/// The node that holds the image: its broker id and what it was started with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holder {
+    pub(crate) broker: i32,
+    pub(crate) started: BrokerValues,
 }
 
 /// Everything group 0 knows.
@@ -80,11 +82,50 @@ pub(crate) struct Data {
     pub(crate) next_group: u32,
     pub(crate) next_producer_id: i64,
     pub(crate) brokers: BTreeMap<i32, Broker>,
+    /// Configs set on brokers at run time; `None` is every broker.
+    pub(super) broker_configs: BTreeMap<Option<i32>, BTreeMap<String, String>>,
+    holder: i32,
+    /// The configs of the node that holds the image.
+    own_configs: BrokerConfigs,
     pub(super) topics: BTreeMap<String, Arc<Topic>>,
     pub(super) names: HashMap<Uuid, String>,
 }
 
 impl Data {
+    pub(super) fn new(holder: &Holder) -> Self {
+        let own_configs =
+            BrokerConfigs { started: holder.started.clone(), ..BrokerConfigs::default() };
+        Self { holder: holder.broker, own_configs, ..Self::default() }
+    }
+
+    /// The configs of this node, by the place where they were set.
+    pub(crate) fn own_configs(&self) -> &BrokerConfigs {
+        &self.own_configs
+    }
+
+    /// What is set at run time on a broker, or for `None` on every broker.
+    pub(crate) fn set_on(&self, broker: Option<i32>) -> BTreeMap<String, String> {
+        self.broker_configs.get(&broker).cloned().unwrap_or_default()
+    }
+
+    /// Replaces what is set on a broker or on every broker. Every topic's settings are worked out again.
+    pub(super) fn set_broker_configs(
+        &mut self,
+        broker: Option<i32>,
+        configs: BTreeMap<String, String>,
+    ) {
+        if configs.is_empty() {
+            self.broker_configs.remove(&broker);
+        } else {
+            self.broker_configs.insert(broker, configs);
+        }
+        self.own_configs.own = self.set_on(Some(self.holder));
+        self.own_configs.every = self.set_on(None);
+        for topic in self.topics.values_mut() {
+            Arc::make_mut(topic).resolve(&self.own_configs);
+        }
+    }
+
     /// All topics, by name.
     pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.topics.values()
@@ -98,7 +139,9 @@ impl Data {
         self.names.get(&id).and_then(|name| self.topics.get(name))
     }
 
-    pub(super) fn insert(&mut self, topic: Topic) {
+    /// Adds or replaces a topic; its settings are worked out here.
+    pub(super) fn insert(&mut self, mut topic: Topic) {
+        topic.resolve(&self.own_configs);
         self.names.insert(topic.id, topic.name.clone());
         self.topics.insert(topic.name.clone(), Arc::new(topic));
     }
@@ -118,13 +161,11 @@ pub(crate) struct SharedImage {
     version: watch::Sender<u64>,
 }
 
-impl Default for SharedImage {
-    fn default() -> Self {
-        Self { data: RwLock::default(), version: watch::Sender::new(0) }
-    }
-}
-
 impl SharedImage {
+    pub(crate) fn new(holder: &Holder) -> Self {
+        Self { data: RwLock::new(Data::new(holder)), version: watch::Sender::new(0) }
+    }
+
     pub(crate) fn read(&self) -> Image<'_> {
         self.data.read()
     }

@@ -1,5 +1,6 @@
 //! Group 0's state machine: commands in, image out. Deterministic, no clock, no I/O.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,8 @@ use jangbu_engine::{Offset, PartitionId};
 use prost::Message;
 use uuid::Uuid;
 
-use super::image::{Broker, Data, SharedImage, Topic, TopicPartition};
+use super::image::{Broker, Data, Holder, SharedImage, Topic, TopicPartition};
+use crate::configs::TopicSettings;
 use crate::consensus::{Committed, StateMachine};
 use crate::proto::metadata::{self as proto, command::Command, outcome};
 
@@ -15,11 +17,12 @@ use crate::proto::metadata::{self as proto, command::Command, outcome};
 #[derive(Debug)]
 pub(crate) struct MetadataMachine {
     image: Arc<SharedImage>,
+    holder: Holder,
 }
 
 impl MetadataMachine {
-    pub(crate) fn new(image: Arc<SharedImage>) -> Self {
-        Self { image }
+    pub(crate) fn new(image: Arc<SharedImage>, holder: Holder) -> Self {
+        Self { image, holder }
     }
 }
 
@@ -38,7 +41,7 @@ impl StateMachine for MetadataMachine {
     }
 
     fn restore(&mut self, checkpoint: &[u8], _next_offset: Offset) -> Result<(), String> {
-        let data = decode(checkpoint)?;
+        let data = decode(checkpoint, &self.holder)?;
         self.image.update(|image| *image = data);
         Ok(())
     }
@@ -65,6 +68,8 @@ fn apply(data: &mut Data, command: Command) -> proto::Outcome {
         Command::CreateTopic(c) => create_topic(data, c),
         Command::DeleteTopic(c) => delete_topic(data, &c),
         Command::CreatePartitions(c) => create_partitions(data, c),
+        Command::SetTopicConfigs(c) => set_topic_configs(data, c),
+        Command::SetBrokerConfigs(c) => set_broker_configs(data, c),
         Command::AllocateProducerIds(c) => {
             return allocate_producer_ids(data, c.count);
         }
@@ -78,7 +83,13 @@ fn create_topic(data: &mut Data, command: proto::CreateTopic) -> Result<(), outc
     }
     let id = Uuid::from_slice(&command.id).map_err(|_| outcome::Error::Stale)?;
     let partitions = allocate_groups(data, command.partitions)?;
-    data.insert(Topic::new(command.name, id, partitions, command.configs));
+    data.insert(Topic {
+        name: command.name,
+        id,
+        partitions,
+        configs: command.configs,
+        settings: TopicSettings::defaults(),
+    });
     Ok(())
 }
 
@@ -99,6 +110,31 @@ fn create_partitions(
     let mut topic = Topic::clone(topic);
     topic.partitions.extend(allocate_groups(data, command.partitions)?);
     data.insert(topic);
+    Ok(())
+}
+
+fn set_topic_configs(
+    data: &mut Data,
+    command: proto::SetTopicConfigs,
+) -> Result<(), outcome::Error> {
+    let id = Uuid::from_slice(&command.id).map_err(|_| outcome::Error::UnknownTopic)?;
+    let topic = data.topic_by_id(id).ok_or(outcome::Error::UnknownTopic)?;
+    if topic.configs != command.seen {
+        return Err(outcome::Error::Stale);
+    }
+    let topic = Topic { configs: command.configs, ..Topic::clone(topic) };
+    data.insert(topic);
+    Ok(())
+}
+
+fn set_broker_configs(
+    data: &mut Data,
+    command: proto::SetBrokerConfigs,
+) -> Result<(), outcome::Error> {
+    if data.set_on(command.broker) != command.seen {
+        return Err(outcome::Error::Stale);
+    }
+    data.set_broker_configs(command.broker, command.configs);
     Ok(())
 }
 
@@ -136,24 +172,26 @@ fn encode(data: &Data) -> Vec<u8> {
         partitions: t.partitions.iter().map(partition).collect(),
         configs: t.configs.clone(),
     };
+    let configs = |(broker, configs): (&Option<i32>, &BTreeMap<String, String>)| {
+        proto::BrokerConfigs { broker: *broker, configs: configs.clone() }
+    };
     proto::State {
         cluster_id: data.cluster_id.clone(),
         next_group: data.next_group,
         next_producer_id: data.next_producer_id,
         brokers: data.brokers.values().map(Broker::to_proto).collect(),
         topics: data.topics().map(topic).collect(),
+        broker_configs: data.broker_configs.iter().map(configs).collect(),
     }
     .encode_to_vec()
 }
 
-fn decode(bytes: &[u8]) -> Result<Data, String> {
+fn decode(bytes: &[u8], holder: &Holder) -> Result<Data, String> {
     let stored = proto::State::decode(bytes).map_err(|e| e.to_string())?;
-    let mut data = Data {
-        cluster_id: stored.cluster_id,
-        next_group: stored.next_group,
-        next_producer_id: stored.next_producer_id,
-        ..Data::default()
-    };
+    let mut data = Data::new(holder);
+    data.cluster_id = stored.cluster_id;
+    data.next_group = stored.next_group;
+    data.next_producer_id = stored.next_producer_id;
     for broker in stored.brokers {
         let broker = Broker::from_proto(broker).ok_or("a broker's port is out of range")?;
         data.brokers.insert(broker.id, broker);
@@ -165,7 +203,16 @@ fn decode(bytes: &[u8]) -> Result<Data, String> {
             .into_iter()
             .map(|p| TopicPartition { group: PartitionId(p.group), brokers: p.brokers })
             .collect();
-        data.insert(Topic::new(topic.name, id, partitions, topic.configs));
+        data.insert(Topic {
+            name: topic.name,
+            id,
+            partitions,
+            configs: topic.configs,
+            settings: TopicSettings::defaults(),
+        });
+    }
+    for set in stored.broker_configs {
+        data.set_broker_configs(set.broker, set.configs);
     }
     Ok(data)
 }
@@ -234,6 +281,53 @@ mod tests {
         assert_eq!(allocate_producer_ids(&mut data, 10).first_producer_id, 10);
     }
 
+    fn map(values: &[(&str, &str)]) -> BTreeMap<String, String> {
+        values.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    fn set_on(broker: Option<i32>, seen: &[(&str, &str)], configs: &[(&str, &str)]) -> Command {
+        let (seen, configs) = (map(seen), map(configs));
+        Command::SetBrokerConfigs(proto::SetBrokerConfigs { broker, seen, configs })
+    }
+
+    #[test]
+    fn configs_change_only_from_what_the_caller_saw() {
+        let mut data = Data::default();
+        apply(&mut data, create("a", 1));
+        let id = data.topic("a").unwrap().id.as_bytes().to_vec();
+        let set = |seen: &[(&str, &str)], configs: &[(&str, &str)]| {
+            let (seen, configs) = (map(seen), map(configs));
+            Command::SetTopicConfigs(proto::SetTopicConfigs { id: id.clone(), seen, configs })
+        };
+        let (was, is) = ([("retention.ms", "1000")], [("retention.bytes", "9")]);
+        assert_eq!(error_of(&apply(&mut data, set(&[], &is))), outcome::Error::Stale);
+        assert_eq!(error_of(&apply(&mut data, set(&was, &is))), outcome::Error::None);
+        assert_eq!(error_of(&apply(&mut data, set(&was, &is))), outcome::Error::Stale);
+        let topic = data.topic("a").unwrap();
+        assert_eq!((&topic.configs, topic.settings.retention_bytes), (&map(&is), 9));
+        let set = set_on(None, &was, &is);
+        assert_eq!(error_of(&apply(&mut data, set)), outcome::Error::Stale);
+    }
+
+    #[test]
+    fn what_is_set_on_this_broker_hides_what_is_set_on_every_broker() {
+        let mut data = Data::new(&Holder { broker: 7, ..Holder::default() });
+        apply(&mut data, create("before", 1));
+        let bytes_kept =
+            |data: &Data, name: &str| data.topic(name).unwrap().settings.retention_bytes;
+        apply(&mut data, set_on(None, &[], &[("log.retention.bytes", "1")]));
+        assert_eq!(bytes_kept(&data, "before"), 1, "topics that exist learn of it");
+        apply(&mut data, create("after", 1));
+        assert_eq!(bytes_kept(&data, "after"), 1);
+        apply(&mut data, set_on(Some(7), &[], &[("log.retention.bytes", "2")]));
+        assert_eq!(bytes_kept(&data, "before"), 2);
+        apply(&mut data, set_on(Some(8), &[], &[("log.retention.bytes", "3")]));
+        assert_eq!(bytes_kept(&data, "before"), 2, "another broker's");
+        apply(&mut data, set_on(Some(7), &[("log.retention.bytes", "2")], &[]));
+        assert_eq!(bytes_kept(&data, "before"), 1);
+        assert_eq!(data.topic("before").unwrap().settings.retention_ms, 1000, "the topic's own");
+    }
+
     #[test]
     fn a_checkpoint_restores_everything() {
         let mut data = Data::default();
@@ -243,8 +337,13 @@ mod tests {
         let registration = proto::RegisterBroker { broker: Some(broker.to_proto()) };
         apply(&mut data, Command::RegisterBroker(registration));
         allocate_producer_ids(&mut data, 7);
-        let restored = decode(&encode(&data)).unwrap();
+        apply(&mut data, set_on(None, &[], &[("log.retention.ms", "5")]));
+        apply(&mut data, set_on(Some(1), &[], &[("log.retention.bytes", "6")]));
+        let holder = Holder { broker: 1, ..Holder::default() };
+        let restored = decode(&encode(&data), &holder).unwrap();
         assert_eq!(encode(&restored), encode(&data));
+        assert_eq!(restored.topic("a").unwrap().settings.retention_ms, 1000);
+        assert_eq!(restored.topic("a").unwrap().settings.retention_bytes, 6);
         assert_eq!(restored.topic("a").unwrap().configs["retention.ms"], "1000");
     }
 }

@@ -191,11 +191,9 @@ fn answer(
     let entry = CreatableTopicResult::default().with_name(topic.name);
     match result {
         Ok(created) => {
-            let rows = configs::describe_topic(
-                &created.configs,
-                &broker.values,
-                &Ask { keys: None, synonyms: false, documentation: false },
-            );
+            let ask = Ask { keys: None, synonyms: false, documentation: false };
+            let image = broker.controller.image();
+            let rows = configs::describe_topic(&created.configs, image.own_configs(), &ask);
             let config = |row: configs::Row| {
                 CreatableTopicConfigs::default()
                     .with_name(StrBytes::from_static_str(row.name))

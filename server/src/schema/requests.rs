@@ -147,6 +147,24 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
     Request {
+        key: ApiKey::AlterConfigs,
+        versions: 0..=2,
+        flexible: 2,
+        body: layout(&[
+            field("resources", Kind::Array(&Kind::Struct(&ALTERED_RESOURCE))),
+            field("validate_only", BOOLEAN),
+        ]),
+    },
+    Request {
+        key: ApiKey::IncrementalAlterConfigs,
+        versions: 0..=1,
+        flexible: 1,
+        body: layout(&[
+            field("resources", Kind::Array(&Kind::Struct(&EDITED_RESOURCE))),
+            field("validate_only", BOOLEAN),
+        ]),
+    },
+    Request {
         key: ApiKey::DescribeConfigs,
         versions: 1..=4,
         flexible: 4,
@@ -281,6 +299,24 @@ static CONFIG_RESOURCE: Layout = layout(&[
     field("resource_type", INT8),
     field("resource_name", Kind::String),
     field("configuration_keys", Kind::NullableArray(&Kind::String)),
+]);
+
+static ALTERED_RESOURCE: Layout = layout(&[
+    field("resource_type", INT8),
+    field("resource_name", Kind::String),
+    field("configs", Kind::Array(&Kind::Struct(&TOPIC_CONFIG))),
+]);
+
+static EDITED_RESOURCE: Layout = layout(&[
+    field("resource_type", INT8),
+    field("resource_name", Kind::String),
+    field("configs", Kind::Array(&Kind::Struct(&EDITED_CONFIG))),
+]);
+
+static EDITED_CONFIG: Layout = layout(&[
+    field("name", Kind::String),
+    field("config_operation", INT8),
+    field("value", Kind::NullableString),
 ]);
 
 static GROWING_TOPIC: Layout = layout(&[

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-        DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-        DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest,
-        InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-        ProduceRequest, RequestHeader, TopicName,
+        AlterConfigsRequest, ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
+        CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+        DescribeConfigsRequest, DescribeTopicPartitionsRequest, FetchRequest,
+        FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+        ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+        RequestHeader, TopicName,
+        alter_configs_request::{AlterConfigsResource, AlterableConfig},
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
         create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
         delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
@@ -17,6 +19,9 @@ use kafka_protocol::{
         describe_configs_request::DescribeConfigsResource,
         describe_topic_partitions_request::{Cursor, TopicRequest},
         fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState},
+        incremental_alter_configs_request::{
+            AlterConfigsResource as EditedResource, AlterableConfig as EditedConfig,
+        },
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_request::MetadataRequestTopic,
         offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
@@ -44,6 +49,8 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::InitProducerId => sample.init_producer_id(),
         ApiKey::OffsetForLeaderEpoch => sample.offset_for_leader_epoch(),
         ApiKey::DescribeConfigs => sample.describe_configs(),
+        ApiKey::AlterConfigs => sample.alter_configs(),
+        ApiKey::IncrementalAlterConfigs => sample.incremental_alter_configs(),
         ApiKey::CreatePartitions => sample.create_partitions(),
         ApiKey::DescribeCluster => sample.describe_cluster(),
         ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
@@ -80,6 +87,10 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         ApiKey::InitProducerId => decode_as::<InitProducerIdRequest>(version, body),
         ApiKey::OffsetForLeaderEpoch => decode_as::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::DescribeConfigs => decode_as::<DescribeConfigsRequest>(version, body),
+        ApiKey::AlterConfigs => decode_as::<AlterConfigsRequest>(version, body),
+        ApiKey::IncrementalAlterConfigs => {
+            decode_as::<IncrementalAlterConfigsRequest>(version, body)
+        }
         ApiKey::CreatePartitions => decode_as::<CreatePartitionsRequest>(version, body),
         ApiKey::DescribeCluster => decode_as::<DescribeClusterRequest>(version, body),
         ApiKey::DescribeTopicPartitions => {
@@ -376,6 +387,46 @@ impl Sample {
             .with_include_documentation(self.since(3, true, false))
             .with_unknown_tagged_fields(self.tags(4));
         vec![encode(&full, self.version), encode(&DescribeConfigsRequest::default(), self.version)]
+    }
+
+    fn alter_configs(&self) -> Vec<Bytes> {
+        let config = |value| {
+            AlterableConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(value)
+                .with_unknown_tagged_fields(self.tags(2))
+        };
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("eins"))
+            .with_configs(vec![config(Some(text("1"))), config(None)])
+            .with_unknown_tagged_fields(self.tags(2));
+        let full = AlterConfigsRequest::default()
+            .with_resources(vec![resource, AlterConfigsResource::default()])
+            .with_validate_only(true)
+            .with_unknown_tagged_fields(self.tags(2));
+        vec![encode(&full, self.version), encode(&AlterConfigsRequest::default(), self.version)]
+    }
+
+    fn incremental_alter_configs(&self) -> Vec<Bytes> {
+        let config = |value| {
+            EditedConfig::default()
+                .with_name(text("retention.ms"))
+                .with_config_operation(3)
+                .with_value(value)
+                .with_unknown_tagged_fields(self.tags(1))
+        };
+        let resource = EditedResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("eins"))
+            .with_configs(vec![config(Some(text("1"))), config(None)])
+            .with_unknown_tagged_fields(self.tags(1));
+        let full = IncrementalAlterConfigsRequest::default()
+            .with_resources(vec![resource, EditedResource::default()])
+            .with_validate_only(true)
+            .with_unknown_tagged_fields(self.tags(1));
+        let empty = IncrementalAlterConfigsRequest::default();
+        vec![encode(&full, self.version), encode(&empty, self.version)]
     }
 
     fn create_partitions(&self) -> Vec<Bytes> {

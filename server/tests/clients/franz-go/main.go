@@ -98,6 +98,7 @@ func main() {
 	sequenceTests()
 	offsetTests()
 	adminTests()
+	configTests()
 	sessionTests()
 	spaceTests()
 	if failed > 0 {

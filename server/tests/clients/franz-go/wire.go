@@ -225,6 +225,15 @@ func awaitLeaders(topic string, partitions int) [16]byte {
 	return [16]byte{}
 }
 
+// eventually waits until a change has reached every thread of a broker: Kafka answers before that.
+func eventually(what string, condition func() bool) {
+	for start := time.Now(); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(start) > 20*time.Second {
+			fail("not in time: %s", what)
+		}
+	}
+}
+
 // answering is whether every partition serves requests: Kafka names a leader a little earlier.
 func answering(topic string, partitions int) bool {
 	req := listOffsetsRequest(topic, 0, -1)

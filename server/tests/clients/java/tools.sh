@@ -59,6 +59,23 @@ delete_records() {
 check delete-records "low_watermark: 40" delete_records 40
 check delete-records-moved "^$TOPIC:0:40\$" offsets --time earliest
 check delete-records-beyond "OffsetOutOfRange|out of range" delete_records 101
+alter() { configs --alter "$@"; }
+check configs-topic-alter "^Completed updating config for topic" alter --entity-type topics --entity-name "$TOPIC" \
+  --add-config max.message.bytes=20000,retention.bytes=77000000000 --delete-config retention.ms
+check configs-topic-altered "max.message.bytes=20000 .*DYNAMIC_TOPIC_CONFIG:max.message.bytes=20000.*DEFAULT_CONFIG:message.max.bytes=1048588" \
+  configs --describe --entity-type topics --entity-name "$TOPIC"
+check configs-topic-deleted "retention.ms=604800000 .*synonyms=\{\}" configs --describe --all --entity-type topics --entity-name "$TOPIC"
+check configs-topic-refused "Invalid value soon for configuration retention.ms" bash -c "$(declare -f tool configs alter)
+  KAFKA_JARS='$KAFKA_JARS' BROKER=$BROKER; alter --entity-type topics --entity-name $TOPIC --add-config retention.ms=soon; true"
+check configs-broker-alter "^Completed updating config for broker" alter --entity-type brokers --entity-name 1 --add-config log.retention.bytes=88000000000
+check configs-default-alter "^Completed updating default config for brokers" alter --entity-type brokers --entity-default --add-config log.retention.bytes=99000000000
+check configs-broker-altered "log.retention.bytes=88000000000 .*DYNAMIC_BROKER_CONFIG:log.retention.bytes=88000000000, DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.bytes=99000000000" \
+  configs --describe --entity-type brokers --entity-name 1
+check configs-default-altered "log.retention.bytes=99000000000 " configs --describe --entity-type brokers --entity-default
+check configs-broker-refused "Cannot update these configs dynamically" bash -c "$(declare -f tool configs alter)
+  KAFKA_JARS='$KAFKA_JARS' BROKER=$BROKER; alter --entity-type brokers --entity-name 1 --add-config node.id=9; true"
+check configs-broker-delete "^Completed" alter --entity-type brokers --entity-name 1 --delete-config log.retention.bytes
+check configs-default-delete "^Completed" alter --entity-type brokers --entity-default --delete-config log.retention.bytes
 check producer-perf-test "^20000 records sent" perf
 check topics-alter "^\$|." topics --alter --topic "$TOPIC" --partitions 3
 check topics-describe-altered "PartitionCount: 3" topics --describe --topic "$TOPIC"

@@ -11,7 +11,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition  # noqa: E402
 from kafka import errors  # noqa: E402
-from kafka.admin import KafkaAdminClient, NewTopic  # noqa: E402
+from kafka.admin import (  # noqa: E402
+    ConfigResource,
+    ConfigResourceType,
+    KafkaAdminClient,
+    NewTopic,
+)
 from suite import BOOTSTRAP, equal, main, odd_records, test, topic_name, wait_until  # noqa: E402
 
 
@@ -114,6 +119,24 @@ def long_poll():
     equal([r.value for r in client.poll(15000).get(partition, [])], [b"late"], "the late record")
     if time.monotonic() - start > 8:
         raise AssertionError(f"it took {time.monotonic() - start:.1f} s")
+    client.close()
+
+
+@test("alter-configs")
+def alter_configs():
+    topic, client = new_topic("alter", **{"retention.bytes": "5"}), admin()
+
+    def alter(configs, **options):
+        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)], **options)
+
+    def value(name):  # None when it is not set: defaults are left out
+        found = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        return found["topic"][topic].get(name, {}).get("value")
+
+    alter({"retention.ms": ("SET", "7"), "retention.bytes": ("DELETE", None)})
+    equal((value("retention.ms"), value("retention.bytes")), ("7", None), "set and deleted")
+    alter({"segment.ms": "8000", "retention.ms": "9"}, incremental=False)
+    equal((value("segment.ms"), value("retention.ms")), ("8000", "9"), "replaced")
     client.close()
 
 

@@ -12,7 +12,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import (  # noqa: E402
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
+    ConfigSource,
     NewPartitions,
     NewTopic,
     OffsetSpec,
@@ -216,6 +219,40 @@ def describe_configs():
     equal(found["retention.ms"].value, "12345", "retention.ms")
     equal(found["cleanup.policy"].value, "delete", "cleanup.policy")
     equal(found["cleanup.policy"].is_default, True, "cleanup.policy is the default")
+
+
+@test("admin-alter-configs")
+def alter_configs():
+    topic = new_topic("alter", **{"retention.bytes": "5"})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+
+    def entry(name, operation, value=None):
+        return ConfigEntry(name, value, incremental_operation=operation)
+
+    def alter(*entries, **options):
+        change = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=list(entries))
+        admin.incremental_alter_configs([change], **options)[change].result(30)
+
+    def value(name):
+        found = admin.describe_configs([resource])[resource].result(30)[name]
+        return found.value, found.source
+
+    dynamic = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+    alter(entry("retention.ms", AlterConfigOpType.SET, "7"), validate_only=True)
+    equal(value("retention.bytes"), ("5", dynamic), "before")
+    alter(
+        entry("retention.ms", AlterConfigOpType.SET, "7"),
+        entry("retention.bytes", AlterConfigOpType.DELETE),
+        entry("leader.replication.throttled.replicas", AlterConfigOpType.APPEND, "0:1"),
+    )
+    equal(value("retention.ms"), ("7", dynamic), "what was set")
+    equal(value("retention.bytes")[0], "-1", "what was deleted")
+    equal(value("leader.replication.throttled.replicas"), ("0:1", dynamic), "what was appended")
+    bad = entry("retention.ms", AlterConfigOpType.SET, "soon")
+    equal(code_of(lambda: alter(bad)), KafkaError.INVALID_CONFIG, "a bad value")
+    change = ConfigResource(ConfigResource.Type.TOPIC, topic, set_config={"segment.ms": "8000"})
+    admin.alter_configs([change])[change].result(30)
+    equal((value("segment.ms")[0], value("retention.ms")[0]), ("8000", "604800000"), "replaced")
 
 
 @test("admin-offsets")

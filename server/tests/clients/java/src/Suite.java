@@ -15,6 +15,8 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.AlterConfigsOptions;
 import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.DescribeClusterResult;
@@ -34,6 +36,7 @@ import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
 import org.apache.kafka.common.errors.InvalidReplicationFactorException;
+import org.apache.kafka.common.errors.InvalidRequestException;
 import org.apache.kafka.common.errors.InvalidTopicException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TimeoutException;
@@ -425,6 +428,7 @@ public final class Suite {
         });
         test("admin-topic-configs", Suite::topicConfigs);
         test("admin-broker-configs", Suite::brokerConfigs);
+        test("admin-alter-configs", Suite::alterConfigs);
         test("admin-list-offsets", Suite::listOffsets);
     }
 
@@ -454,6 +458,46 @@ public final class Suite {
             isTrue(found.get(key).isDefault() || !found.get(key).source().name().startsWith("DYNAMIC_TOPIC"),
                 key + " is not the topic's own");
         }
+    }
+
+    static AlterConfigOp op(String name, String value, AlterConfigOp.OpType type) {
+        return new AlterConfigOp(new ConfigEntry(name, value), type);
+    }
+
+    static ConfigEntry config(ConfigResource resource, String name) throws Exception {
+        return admin.describeConfigs(List.of(resource)).all().get().get(resource).get(name);
+    }
+
+    static void alterConfigs() throws Exception {
+        String topic = newTopic("alter", 1, Map.of("retention.bytes", "5"));
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+        List<AlterConfigOp> ops = List.of(op("retention.ms", "7", AlterConfigOp.OpType.SET),
+            op("retention.bytes", null, AlterConfigOp.OpType.DELETE),
+            op("leader.replication.throttled.replicas", "0:1,1:1", AlterConfigOp.OpType.APPEND));
+        AlterConfigsOptions dry = new AlterConfigsOptions().validateOnly(true);
+        admin.incrementalAlterConfigs(Map.of(resource, ops), dry).all().get();
+        equal(config(resource, "retention.bytes").value(), "5", "after validating");
+        admin.incrementalAlterConfigs(Map.of(resource, ops)).all().get();
+        equal(config(resource, "retention.ms").value(), "7", "what was set");
+        equal(config(resource, "retention.ms").source(), ConfigEntry.ConfigSource.DYNAMIC_TOPIC_CONFIG, "its source");
+        equal(config(resource, "retention.bytes").source(), ConfigEntry.ConfigSource.DEFAULT_CONFIG, "what was deleted");
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(
+            op("leader.replication.throttled.replicas", "0:1", AlterConfigOp.OpType.SUBTRACT)))).all().get();
+        equal(config(resource, "leader.replication.throttled.replicas").value(), "1:1", "what was subtracted");
+        fails(InvalidConfigurationException.class, "a bad value", () -> admin.incrementalAlterConfigs(
+            Map.of(resource, List.of(op("retention.ms", "soon", AlterConfigOp.OpType.SET)))).all().get());
+        ConfigResource missing = new ConfigResource(ConfigResource.Type.TOPIC, topicName("missing"));
+        fails(UnknownTopicOrPartitionException.class, "a missing topic", () -> admin.incrementalAlterConfigs(
+            Map.of(missing, List.of(op("retention.ms", "1", AlterConfigOp.OpType.SET)))).all().get());
+        ConfigResource broker = new ConfigResource(ConfigResource.Type.BROKER, "1");
+        admin.incrementalAlterConfigs(
+            Map.of(broker, List.of(op("log.retention.bytes", "8000000000", AlterConfigOp.OpType.SET)))).all().get();
+        await("the broker's value", () -> "8000000000".equals(config(resource, "retention.bytes").value()));
+        equal(config(resource, "retention.bytes").source(), ConfigEntry.ConfigSource.DYNAMIC_BROKER_CONFIG, "its source");
+        admin.incrementalAlterConfigs(
+            Map.of(broker, List.of(op("log.retention.bytes", null, AlterConfigOp.OpType.DELETE)))).all().get();
+        fails(InvalidRequestException.class, "a read-only config", () -> admin.incrementalAlterConfigs(
+            Map.of(broker, List.of(op("node.id", "9", AlterConfigOp.OpType.SET)))).all().get());
     }
 
     static void brokerConfigs() throws Exception {
