@@ -3,8 +3,8 @@
 //! Produce stops at 12 and Fetch at 12, because later ones name topics by id instead of by name.
 
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, FetchRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+    FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 
 use crate::connection::Api;
@@ -27,4 +27,5 @@ apis! {
     CreateTopicsRequest, "CreateTopics", 7;
     DeleteTopicsRequest, "DeleteTopics", 5;
     DescribeConfigsRequest, "DescribeConfigs", 4;
+    DescribeLogDirsRequest, "DescribeLogDirs", 4;
 }

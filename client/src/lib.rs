@@ -35,6 +35,7 @@ mod frame;
 mod partitioner;
 mod producer;
 mod record;
+mod sizes;
 
 pub use client::{Client, NewTopic, Position, TopicConfig};
 pub use cluster::{BrokerId, Partition, Topic};
@@ -45,3 +46,4 @@ pub use error::{Error, ErrorCode, Result};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Delivered, Delivery, Producer, ProducerConfig, Stats};
 pub use record::{Header, Received, Record};
+pub use sizes::TopicSize;

@@ -1,7 +1,7 @@
 //! The buckets that exist, and which one takes appends of a class.
 //!
 //! Invariants:
-//! - Sequence numbers grow over all classes and are not used twice.
+//! - Sequence numbers grow over all classes; none is used by two buckets that exist.
 //! - A bucket's row is written in the batch that first writes into the bucket; a column family
 //!   without a row is empty, and is dropped at the next start.
 
@@ -116,6 +116,46 @@ impl Buckets {
         Ok((id, full))
     }
 
+    /// The buckets and their rows.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&BucketId, &BucketRow)> {
+        self.rows.iter()
+    }
+
+    /// What a bucket may hold before it is closed.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Whether an active bucket takes no more: it is full or old, or holds enough that no log needs.
+    pub(crate) fn is_finished(&self, id: BucketId, unneeded: bool) -> bool {
+        let Some(row) = self.rows.get(&id) else { return false };
+        let wasted = unneeded && row.bytes > 0 && row.bytes >= self.bytes_max / 16;
+        self.active.get(&id.class) == Some(&id) && (wasted || self.is_full(id, now_ms()))
+    }
+
+    /// Changes a bucket's state and puts its row into `batch`; returns it when it was closed.
+    pub(crate) fn change(
+        &mut self,
+        id: BucketId,
+        to: Option<BucketState>,
+        db: &Db,
+        batch: &mut WriteBatch,
+    ) -> Option<BucketId> {
+        let Some(to) = to else {
+            self.rows.remove(&id);
+            batch.delete_cf(&db.meta(), keys::bucket(id));
+            return None;
+        };
+        let row = self.rows.get_mut(&id)?;
+        row.state = to;
+        batch.put_cf(&db.meta(), keys::bucket(id), rows::bucket(row));
+        let was_active = self.active.get(&id.class) == Some(&id);
+        if was_active {
+            self.active.remove(&id.class);
+        }
+        was_active.then_some(id)
+    }
+
     fn add(&mut self, id: BucketId, bytes: u64) {
         if let Some(row) = self.rows.get_mut(&id) {
             row.bytes = row.bytes.saturating_add(bytes);
@@ -128,6 +168,12 @@ impl Buckets {
             row.bytes >= self.bytes_max || (row.bytes > 0 && age >= self.age_max)
         })
     }
+}
+
+/// The buckets that are closed by their rows on disk.
+pub(crate) fn closed(db: &Db) -> Result<Vec<BucketId>> {
+    let rows = read_rows(db, db.raw().path())?.into_iter();
+    Ok(rows.filter(|(_, row)| row.state == BucketState::Closed).map(|(id, _)| id).collect())
 }
 
 fn read_rows(db: &Db, dir: &Path) -> Result<Vec<(BucketId, BucketRow)>> {

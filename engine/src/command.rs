@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::keys::BucketId;
 use crate::partition::Partition;
-use crate::rows::{PurgedRow, SparseRow};
+use crate::relocate::Piece;
+use crate::rows::{BucketState, PurgedRow, SparseRow};
 use crate::state::SparseCut;
 use crate::{Epoch, Index, Offset, Result, Term};
 
@@ -18,6 +20,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 pub(crate) struct StoredRecord {
     pub(crate) index: Index,
     pub(crate) base_offset: Offset,
+    /// Bytes of all batches before it.
+    pub(crate) position: u64,
     pub(crate) value: Bytes,
 }
 
@@ -40,12 +44,18 @@ pub(crate) enum Op {
         sparse: SparseCut,
         log_start: Option<Offset>,
     },
-    /// Removal of the entries up to a position.
-    Purge { row: PurgedRow, epochs: Vec<Term> },
+    /// Removal of the entries up to a position; of `all` there are.
+    Purge { row: PurgedRow, epochs: Vec<Term>, all: bool },
     /// Removal of everything, and a new beginning.
     Reset { row: PurgedRow, epochs: Vec<Term> },
     /// Removal of the partition.
     Delete,
+    /// Entries that move to another bucket.
+    Relocate(Piece),
+    /// A bucket's next state; none when it is gone.
+    Bucket { id: BucketId, to: Option<BucketState> },
+    /// Nothing: waits for what came before.
+    Barrier,
     /// A row of `meta`.
     Row { key: Vec<u8>, value: Vec<u8> },
     /// A row of `default`.

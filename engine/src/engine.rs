@@ -33,7 +33,7 @@ const LOG_THREADS: usize = 2;
 /// The engine of one node. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
 }
 
 /// A log that exists.
@@ -102,6 +102,18 @@ impl Engine {
             None => self.handle.create(id, class)?,
         };
         Ok(PartitionLog::new(Arc::clone(&self.handle), partition))
+    }
+
+    /// All logs, opened.
+    pub(crate) fn open_logs(&self) -> Result<Vec<PartitionLog>> {
+        let mut logs = Vec::new();
+        for id in self.partitions() {
+            let _opening = self.handle.opening.lock();
+            if let Some(partition) = self.handle.existing(id)? {
+                logs.push(PartitionLog::new(Arc::clone(&self.handle), partition));
+            }
+        }
+        Ok(logs)
     }
 
     /// The logs that exist on disk.
@@ -218,17 +230,14 @@ impl Handle {
             Some(Known { class, .. }) => *class,
         };
         let mut found = recovery::find(&*self.core.read()?, id)?;
-        let segments = Mutex::new(std::mem::take(&mut found.segments));
-        let state = Mutex::new(State::recovered(found));
-        let partition = Arc::new(Partition { id, class, state, segments });
+        let segments = std::mem::take(&mut found.segments);
+        let partition = Arc::new(Partition::new(id, class, State::recovered(found), segments));
         self.remember(&partition);
         Ok(Some(partition))
     }
 
     fn create(&self, id: PartitionId, class: RetentionClass) -> Result<Arc<Partition>> {
-        let state = Mutex::new(State::default());
-        let segments = Mutex::new(Vec::new());
-        let partition = Arc::new(Partition { id, class, state, segments });
+        let partition = Arc::new(Partition::new(id, class, State::new(), Vec::new()));
         let row = (keys::one(Tag::Partition, id), rows::partition(class));
         self.core.submit_row(&partition, row, None, |_, _| ())?;
         self.remember(&partition);
@@ -236,7 +245,7 @@ impl Handle {
     }
 
     fn remember(&self, partition: &Arc<Partition>) {
-        let known = Known { class: partition.class, partition: Some(Arc::clone(partition)) };
+        let known = Known { class: partition.class(), partition: Some(Arc::clone(partition)) };
         self.logs.lock().insert(partition.id, known);
     }
 

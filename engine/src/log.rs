@@ -4,7 +4,7 @@
 //! - Changes of one log happen in one order in memory and on disk: both are made under its lock.
 //! - Readers see an entry from the moment `append` returns; what may be served is the caller's rule.
 //!
-//! Not here: reading the disk (`read.rs`), the state itself (`state.rs`), writing (`writer.rs`).
+//! Not here: reading the disk (`read.rs`), sizes and retention (`size.rs`), the state itself (`state.rs`), writing (`writer.rs`).
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use crate::read::{SparseIndex, Walk, Want};
 use crate::record::Head;
 use crate::state::{Change, Prepared, State};
 use crate::{
-    Entry, EntryKind, Error, Index, NewEntry, Offset, PartitionId, Result, Term, recovery, rows,
+    Entry, EntryKind, Error, Index, NewEntry, Offset, PartitionId, Result, RetentionClass, Term,
+    recovery, rows,
 };
 
 /// A position in the Raft log.
@@ -66,8 +67,8 @@ pub enum PayloadPart {
 /// One partition's log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct PartitionLog {
-    handle: Arc<Handle>,
-    partition: Arc<Partition>,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) partition: Arc<Partition>,
 }
 
 /// Where a read begins.
@@ -115,7 +116,7 @@ impl PartitionLog {
             .map(Prepared::new)
             .collect::<std::result::Result<_, _>>()
             .map_err(invalid)?;
-        self.learn_timestamps()?;
+        self.totals()?;
         let bytes = prepared.iter().map(Prepared::bytes).sum();
         self.handle.core.submit(&self.partition, bytes, Some(done), |state| {
             state.append(self.id(), prepared).map(Some).map_err(invalid)
@@ -152,10 +153,19 @@ impl PartitionLog {
     /// # Errors
     /// [`crate::Error::Closed`].
     pub fn purge(&self, upto: LogId) -> Result<()> {
-        self.change(Some(upto.index), |state, head| {
-            let next_offset = head.map_or(state.end, |head| head.next_offset());
-            state.purge(upto, next_offset)
-        })
+        loop {
+            let boundary = self.boundary(upto.index)?;
+            let mut outdated = false;
+            self.handle.core.submit(&self.partition, 0, None, |state| {
+                outdated = state.generation != boundary.generation;
+                let purge =
+                    |state: &mut State| state.purge(upto, boundary.next_offset, boundary.position);
+                Ok(if outdated { None } else { purge(state) })
+            })?;
+            if !outdated {
+                return Ok(());
+            }
+        }
     }
 
     /// Resets an empty or outdated log to begin behind `boundary` with `next_offset` (a follower that
@@ -321,6 +331,7 @@ impl PartitionLog {
             let (generation, first) = (state.generation, state.first);
             let (from, until) = (state.log_start, until.min(state.end));
             drop(state);
+            self.settle()?;
             let index = {
                 let db = self.handle.core.read()?;
                 let row =
@@ -366,6 +377,19 @@ impl PartitionLog {
         max.map_or(Ok(None), |max| self.find_timestamp(max, until))
     }
 
+    /// Changes the retention class: batches appended from now on go to buckets of `class`. Lazy: durable
+    /// with a later sync.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`].
+    pub fn set_class(&self, class: RetentionClass) -> Result<()> {
+        if !self.partition.set_class(class) {
+            return Ok(());
+        }
+        let row = (keys::one(Tag::Partition, self.id()), rows::partition(class));
+        self.handle.core.submit_row(&self.partition, row, None, |_, _| ())
+    }
+
     /// Every term in the log with its first index and start offset, oldest first. The first one may
     /// begin in the purged part.
     #[must_use]
@@ -387,7 +411,7 @@ impl PartitionLog {
             if start <= state.log_start {
                 return Ok(None);
             }
-            state.log_start = start;
+            state.set_log_start(start);
             let seq = state.next_seq();
             let op = crate::command::Op::Row { key, value };
             Ok(Some(Change { op, seq, cached: 0, freed: 0 }))
@@ -398,7 +422,7 @@ impl PartitionLog {
         if self.handle.core.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    fn walk(&self, generation: u64) -> Walk<'_> {
+    pub(crate) fn walk(&self, generation: u64) -> Walk<'_> {
         Walk { core: &self.handle.core, partition: &self.partition, generation }
     }
 
@@ -426,6 +450,7 @@ impl PartitionLog {
         let index = match cached {
             Some(index) => index,
             None => {
+                self.settle()?;
                 let db = self.handle.core.read()?;
                 let row = SparseIndex::new(&db, self.id()).floor(from)?;
                 row.map_or(first, |row| row.index.max(first))
@@ -453,7 +478,7 @@ impl PartitionLog {
         }
     }
 
-    fn head(&self, index: Option<Index>) -> Result<(u64, Option<Head>)> {
+    pub(crate) fn head(&self, index: Option<Index>) -> Result<(u64, Option<Head>)> {
         loop {
             let state = self.partition.live()?;
             let generation = state.generation;
@@ -474,26 +499,6 @@ impl PartitionLog {
                 return Ok((generation, found));
             }
         }
-    }
-
-    /// After a start, finds the largest timestamp behind the last row of the sparse index, so that the
-    /// next row can state the largest before it.
-    fn learn_timestamps(&self) -> Result<()> {
-        let state = self.partition.live()?;
-        if !state.timestamps_unknown() {
-            return Ok(());
-        }
-        let (end, first) = (state.end, state.first);
-        drop(state);
-        let row = {
-            let db = self.handle.core.read()?;
-            SparseIndex::new(&db, self.id()).floor(end)?
-        };
-        let index = row.map_or(first, |row| row.index.max(first));
-        let before = row.map_or(-1, |row| row.max_timestamp_before);
-        let max = self.max_timestamp_from(index, Offset(i64::MAX))?.unwrap_or(-1).max(before);
-        self.partition.live()?.set_max_timestamp(max);
-        Ok(())
     }
 
     fn max_timestamp_from(&self, index: Index, until: Offset) -> Result<Option<i64>> {

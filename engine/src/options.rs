@@ -27,6 +27,11 @@ impl RetentionClass {
         };
         Self(u8::try_from(longer).unwrap_or(u8::MAX))
     }
+
+    /// How long partitions of the class keep records at most, in ms; `None` for ever.
+    pub(crate) fn time_ms(self) -> Option<u64> {
+        CLASSES_MS.get(usize::from(self.0)).and_then(|time| u64::try_from(*time).ok())
+    }
 }
 
 /// Sizes of an engine. `validate` names the first field out of its bounds.
@@ -68,6 +73,26 @@ impl Default for Options {
 }
 
 impl Options {
+    /// These sizes, made smaller where a volume of `total_bytes` is too small for them.
+    #[must_use]
+    pub fn fit(mut self, total_bytes: u64) -> Self {
+        let part = |of| usize::try_from(total_bytes / of).unwrap_or(usize::MAX);
+        self.memtable_bytes = self.memtable_bytes.min(part(128).max(1 << 20));
+        self.memtables_bytes_max =
+            self.memtables_bytes_max.min(part(32).max(2 * self.memtable_bytes));
+        self.queue_bytes_max = self.queue_bytes_max.min(part(16).max(4 << 20));
+        self.bucket_bytes_max = self.bucket_bytes_max.min((total_bytes / 16).max(64 << 10));
+        self
+    }
+
+    /// What may still be written to disk when nothing more is taken in: everything accepted goes to the
+    /// write-ahead log and to a table, what lies in memtables to a table, and the log may reach its bound.
+    #[must_use]
+    pub fn unwritten_bytes_max(&self) -> u64 {
+        let bytes = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+        bytes(self.queue_bytes_max) * 2 + bytes(self.memtables_bytes_max) * 3
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

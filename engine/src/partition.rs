@@ -6,6 +6,8 @@
 //! - Every entry in RocksDB that is not purged lies in the bucket its segment names; a bucket
 //!   without a segment holds no live entry of the partition and never gets a stale one back.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use parking_lot::Mutex;
 
 use crate::rows::Segment;
@@ -16,13 +18,34 @@ use crate::{Error, Index, PartitionId, Result, RetentionClass};
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) id: PartitionId,
-    pub(crate) class: RetentionClass,
+    class: AtomicU8,
     pub(crate) state: Mutex<State>,
     /// Which bucket holds which entries, oldest first.
     pub(crate) segments: Mutex<Vec<Segment>>,
 }
 
 impl Partition {
+    /// The partition `id` of `class` with what is known of its log.
+    pub(crate) fn new(
+        id: PartitionId,
+        class: RetentionClass,
+        state: State,
+        segments: Vec<Segment>,
+    ) -> Self {
+        let (state, segments) = (Mutex::new(state), Mutex::new(segments));
+        Self { id, class: AtomicU8::new(class.0), state, segments }
+    }
+
+    /// The class whose buckets take its entries from now on.
+    pub(crate) fn class(&self) -> RetentionClass {
+        RetentionClass(self.class.load(Ordering::Relaxed))
+    }
+
+    /// Changes the class; true if it was another one.
+    pub(crate) fn set_class(&self, class: RetentionClass) -> bool {
+        self.class.swap(class.0, Ordering::Relaxed) != class.0
+    }
+
     /// The parts of the segments between `start` and `end`, oldest first.
     pub(crate) fn parts(&self, start: Index, end: Index) -> Vec<(Segment, Index, Index)> {
         let segments = self.segments.lock();

@@ -5,8 +5,6 @@
 //! - Iterators live for one read and are bounded on both sides.
 //! - No lock of the partition is held while the disk is read.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
 use rocksdb::{DBRawIterator, ReadOptions};
 
@@ -147,7 +145,7 @@ impl Walk<'_> {
         Ok(Next::More)
     }
 
-    fn iterator<'db>(
+    pub(crate) fn iterator<'db>(
         &self,
         db: &'db Db,
         segment: &Segment,
@@ -216,6 +214,16 @@ impl<'db> SparseIndex<'db> {
     /// The last row at or below `offset`.
     pub(crate) fn floor(&mut self, offset: Offset) -> Result<Option<SparseRow>> {
         self.iterator.seek_for_prev(keys::sparse(self.id, offset));
+        self.row()
+    }
+
+    /// The first row at or above `offset`.
+    pub(crate) fn ceiling(&mut self, offset: Offset) -> Result<Option<SparseRow>> {
+        self.iterator.seek(keys::sparse(self.id, offset));
+        self.row()
+    }
+
+    fn row(&self) -> Result<Option<SparseRow>> {
         let Some((key, value)) = self.iterator.item() else {
             self.iterator.status().map_err(failed("reading the offset index"))?;
             return Ok(None);
@@ -235,14 +243,22 @@ impl<'db> SparseIndex<'db> {
         start: Offset,
         until: Offset,
     ) -> Result<Option<SparseRow>> {
+        self.last_where(start, until, |row| row.max_timestamp_before < timestamp)
+    }
+
+    /// The last row in `start..until` for which `holds`, which it must for every row before that one.
+    pub(crate) fn last_where(
+        &mut self,
+        start: Offset,
+        until: Offset,
+        holds: impl Fn(&SparseRow) -> bool,
+    ) -> Result<Option<SparseRow>> {
         let (mut low, mut high) = (start.0, until.0);
         let mut found = None;
         while low < high {
             let middle = low + (high - low) / 2;
             match self.floor(Offset(middle))? {
-                Some(row) if row.max_timestamp_before.cmp(&timestamp) != Ordering::Less => {
-                    high = middle.min(row.offset.0);
-                }
+                Some(row) if !holds(&row) => high = middle.min(row.offset.0),
                 below => {
                     found = below.or(found);
                     low = middle + 1;

@@ -106,13 +106,17 @@ fn last_entry(
     segments: &[Segment],
     first_kept: Index,
 ) -> Result<Option<Head>> {
-    for segment in segments.iter().rev() {
+    for (at, segment) in segments.iter().enumerate().rev() {
         let family = db
             .bucket(segment.bucket)
             .ok_or_else(|| corrupt(id, segment.first, "bucket (missing)"))?;
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::data(id, first_kept.max(segment.first)));
-        options.set_iterate_upper_bound(keys::data_end(id));
+        // Behind it the bucket may hold what was copied from elsewhere, or another segment.
+        match segments.get(at + 1) {
+            Some(next) => options.set_iterate_upper_bound(keys::data(id, next.first)),
+            None => options.set_iterate_upper_bound(keys::data_end(id)),
+        }
         options.set_total_order_seek(true);
         let mut iterator = db.raw().raw_iterator_cf_opt(&family, options);
         iterator.seek_to_last();

@@ -32,6 +32,8 @@ pub(crate) struct Segment {
     pub(crate) first: Index,
     pub(crate) bucket: BucketId,
     pub(crate) first_offset: Offset,
+    /// Bytes of all batches before it.
+    pub(crate) position: u64,
 }
 
 /// One row of a partition's sparse index.
@@ -43,6 +45,8 @@ pub(crate) struct SparseRow {
     pub(crate) index: Index,
     /// At least the largest timestamp of all batches before it.
     pub(crate) max_timestamp_before: i64,
+    /// Bytes of all batches before it.
+    pub(crate) position: u64,
 }
 
 /// Where the purged part of a log ends.
@@ -50,6 +54,8 @@ pub(crate) struct SparseRow {
 pub(crate) struct PurgedRow {
     pub(crate) purged: LogId,
     pub(crate) next_offset: Offset,
+    /// Bytes of all batches up to its end.
+    pub(crate) position: u64,
 }
 
 /// A row that is bytes of the caller's.
@@ -91,14 +97,15 @@ pub(crate) fn decode_offset(value: &[u8]) -> Option<Offset> {
 
 /// The row of a purge.
 pub(crate) fn purged(row: &PurgedRow) -> Vec<u8> {
-    join([row.purged.term.0, row.purged.index.0, row.next_offset.0.cast_unsigned()])
+    let next_offset = row.next_offset.0.cast_unsigned();
+    join([row.purged.term.0, row.purged.index.0, next_offset, row.position])
 }
 
 /// Decodes [`purged`].
 pub(crate) fn decode_purged(value: &[u8]) -> Option<PurgedRow> {
-    let [term, index, offset] = words(value)?;
+    let [term, index, offset, position] = words(value)?;
     let purged = LogId { term: Term(term), index: Index(index) };
-    Some(PurgedRow { purged, next_offset: Offset(offset.cast_signed()) })
+    Some(PurgedRow { purged, next_offset: Offset(offset.cast_signed()), position })
 }
 
 /// The row of a term's beginning.
@@ -115,29 +122,31 @@ pub(crate) fn decode_epoch(term: Term, value: &[u8]) -> Option<Epoch> {
 /// The row of a directory segment.
 pub(crate) fn segment(segment: &Segment) -> Vec<u8> {
     let class = u64::from(segment.bucket.class.0);
-    join([class, segment.bucket.seq, segment.first_offset.0.cast_unsigned()])
+    let first_offset = segment.first_offset.0.cast_unsigned();
+    join([class, segment.bucket.seq, first_offset, segment.position])
 }
 
 /// Decodes [`segment`] that begins at `first`.
 pub(crate) fn decode_segment(first: Index, value: &[u8]) -> Option<Segment> {
-    let [class, seq, offset] = words(value)?;
+    let [class, seq, offset, position] = words(value)?;
     let class = RetentionClass(u8::try_from(class).ok()?);
     let first_offset = Offset(offset.cast_signed());
-    Some(Segment { first, bucket: BucketId { seq, class }, first_offset })
+    Some(Segment { first, bucket: BucketId { seq, class }, first_offset, position })
 }
 
 /// A row of the sparse index.
 pub(crate) fn sparse(row: &SparseRow) -> Vec<u8> {
-    join([row.index.0, row.max_timestamp_before.cast_unsigned()])
+    join([row.index.0, row.max_timestamp_before.cast_unsigned(), row.position])
 }
 
 /// Decodes [`sparse`] of the batch at `offset`.
 pub(crate) fn decode_sparse(offset: u64, value: &[u8]) -> Option<SparseRow> {
-    let [index, timestamp] = words(value)?;
+    let [index, timestamp, position] = words(value)?;
     Some(SparseRow {
         offset: Offset(offset.cast_signed()),
         index: Index(index),
         max_timestamp_before: timestamp.cast_signed(),
+        position,
     })
 }
 

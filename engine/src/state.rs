@@ -51,24 +51,34 @@ impl Prepared {
     pub(crate) fn bytes(&self) -> usize {
         self.value.len()
     }
+
+    /// The bytes by which the log grows for its readers.
+    fn batch_bytes(&self) -> u64 {
+        if self.new.kind != EntryKind::Batch {
+            return 0;
+        }
+        u64::try_from(self.value.len() - RECORD_HEADER_BYTES).unwrap_or(u64::MAX)
+    }
 }
 
 /// What is known of the sparse index while appending.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sparse {
     bytes_since: usize,
-    /// At least the largest timestamp so far; `None` while the entries of before a restart have
-    /// not been looked at.
-    max_timestamp: Option<i64>,
     recent: VecDeque<Offset>,
     /// Whether rows below `recent` may exist.
     older: bool,
 }
 
-impl Default for Sparse {
-    fn default() -> Self {
-        Self { bytes_since: 0, max_timestamp: Some(-1), recent: VecDeque::new(), older: false }
-    }
+/// What all entries of a log come to, also those that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// At least the largest timestamp of a batch; -1 when there is none.
+    pub(crate) max_timestamp: i64,
+    /// Bytes of all batches.
+    pub(crate) position: u64,
+    /// Bytes of entries since the last row of the sparse index.
+    pub(crate) since_row: usize,
 }
 
 /// How to delete the sparse rows from an offset on.
@@ -95,7 +105,13 @@ pub(crate) struct State {
     pub(crate) last: Option<LogId>,
     pub(crate) purged: Option<PurgedRow>,
     pub(crate) log_start: Offset,
+    /// Bytes of all batches before the one that holds the log start, once somebody asked.
+    pub(crate) start_position: Option<u64>,
     pub(crate) end: Offset,
+    /// `None` while the entries of before a restart or truncation have not been looked at.
+    totals: Option<Totals>,
+    /// The truncation that came last.
+    truncated_seq: u64,
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) tail: Tail,
     pub(crate) vote: Option<Bytes>,
@@ -116,7 +132,20 @@ pub(crate) struct Change {
     pub(crate) freed: usize,
 }
 
+impl Totals {
+    /// Those of a log of which only what was purged is known.
+    fn after(purged: Option<PurgedRow>) -> Self {
+        let position = purged.map_or(0, |row| row.position);
+        Self { max_timestamp: -1, position, since_row: 0 }
+    }
+}
+
 impl State {
+    /// The log of a new partition.
+    pub(crate) fn new() -> Self {
+        Self { totals: Some(Totals::after(None)), start_position: Some(0), ..Self::default() }
+    }
+
     /// A log as found on disk.
     pub(crate) fn recovered(found: crate::recovery::Found) -> Self {
         let purged_index = found.purged.map(|row| row.purged.index.0.saturating_add(1));
@@ -134,21 +163,21 @@ impl State {
             _ => next.unwrap_or_default(),
         };
         let kept = found.last.is_some();
+        let purged_offset = found.purged.map_or(Offset(0), |row| row.next_offset);
+        let purged_position = found.purged.map_or(0, |row| row.position);
         Self {
             first,
             next,
             last,
             purged: found.purged,
-            log_start: found.log_start.max(found.purged.map_or(Offset(0), |row| row.next_offset)),
+            log_start: found.log_start.max(purged_offset),
+            start_position: (found.log_start <= purged_offset).then_some(purged_position),
             end,
+            totals: if kept { None } else { Some(Totals::after(found.purged)) },
             epochs: found.epochs,
             vote: found.vote,
             committed: found.committed,
-            sparse: Sparse {
-                max_timestamp: if kept { None } else { Some(-1) },
-                older: kept,
-                ..Sparse::default()
-            },
+            sparse: Sparse { older: kept, ..Sparse::default() },
             ..Self::default()
         }
     }
@@ -168,14 +197,40 @@ impl State {
         self.next.unwrap_or(self.first)
     }
 
-    /// Whether timestamps of before a restart must be looked at before a batch is appended.
-    pub(crate) fn timestamps_unknown(&self) -> bool {
-        self.sparse.max_timestamp.is_none()
+    /// What the log comes to; `None` when the entries must be looked at first.
+    pub(crate) fn totals(&self) -> Option<Totals> {
+        self.totals
     }
 
-    /// Supplies what [`State::timestamps_unknown`] asked for.
-    pub(crate) fn set_max_timestamp(&mut self, max_timestamp: i64) {
-        self.sparse.max_timestamp.get_or_insert(max_timestamp);
+    /// Supplies what [`State::totals`] did not know.
+    pub(crate) fn set_totals(&mut self, totals: Totals) {
+        if self.totals.is_none() {
+            self.totals = Some(totals);
+            self.sparse.bytes_since = totals.since_row;
+        }
+    }
+
+    /// Whether RocksDB still has rows of the sparse index that a truncation takes away.
+    pub(crate) fn has_stale_rows(&self) -> bool {
+        self.written_seq < self.truncated_seq
+    }
+
+    /// Bytes of all batches up to the end of what was purged.
+    pub(crate) fn purged_position(&self) -> u64 {
+        self.purged.map_or(0, |row| row.position)
+    }
+
+    /// Moves the log start forward to `start`.
+    pub(crate) fn set_log_start(&mut self, start: Offset) {
+        self.log_start = start;
+        self.start_position = None;
+        if start == self.end
+            && let Some(totals) = &mut self.totals
+        {
+            // Nothing is left that a timestamp would be of: one that lay far ahead is forgotten too.
+            totals.max_timestamp = -1;
+            self.start_position = Some(totals.position);
+        }
     }
 
     /// The number of the next command.
@@ -191,16 +246,21 @@ impl State {
         entries: Vec<Prepared>,
     ) -> Result<Change, String> {
         self.check_order(&entries)?;
+        let mut totals = self.totals.ok_or("the log was truncated at the same time")?;
         let seq = self.next_seq();
         let mut records = Vec::with_capacity(entries.len());
         let (mut epochs, mut sparse, mut cached) = (Vec::new(), Vec::new(), 0);
         for entry in entries {
             self.begin_epoch(entry.new.term, entry.new.index, &mut epochs);
-            sparse.extend(self.index_sparsely(&entry));
-            let (record, bytes) = self.place(id, entry, seq);
+            sparse.extend(self.index_sparsely(&entry, totals));
+            let position = totals.position;
+            totals.position += entry.batch_bytes();
+            totals.max_timestamp = totals.max_timestamp.max(entry.max_timestamp);
+            let (record, bytes) = self.place(id, entry, seq, position);
             cached += bytes;
             records.push(record);
         }
+        self.totals = Some(totals);
         let committed = std::mem::take(&mut self.committed_moved).then(|| self.committed.clone());
         let op = Op::Append { records, epochs, sparse, committed: committed.flatten() };
         Ok(Change { op, seq, cached, freed: 0 })
@@ -234,12 +294,8 @@ impl State {
         rows.push(epoch);
     }
 
-    fn index_sparsely(&mut self, entry: &Prepared) -> Option<SparseRow> {
+    fn index_sparsely(&mut self, entry: &Prepared, before: Totals) -> Option<SparseRow> {
         let due = entry.new.kind == EntryKind::Batch && self.sparse.bytes_since >= SPARSE_BYTES;
-        let before = self.sparse.max_timestamp.unwrap_or(i64::MAX);
-        if let Some(max) = &mut self.sparse.max_timestamp {
-            *max = (*max).max(entry.max_timestamp);
-        }
         self.sparse.bytes_since += entry.bytes();
         if !due {
             return None;
@@ -250,11 +306,21 @@ impl State {
             self.sparse.recent.pop_front();
             self.sparse.older = true;
         }
-        let index = entry.new.index;
-        Some(SparseRow { offset: self.end, index, max_timestamp_before: before })
+        Some(SparseRow {
+            offset: self.end,
+            index: entry.new.index,
+            max_timestamp_before: before.max_timestamp,
+            position: before.position,
+        })
     }
 
-    fn place(&mut self, id: PartitionId, prepared: Prepared, seq: u64) -> (StoredRecord, usize) {
+    fn place(
+        &mut self,
+        id: PartitionId,
+        prepared: Prepared,
+        seq: u64,
+        position: u64,
+    ) -> (StoredRecord, usize) {
         let Prepared { new, record_count, max_timestamp, leader_epoch, mut value } = prepared;
         let head = Head {
             index: new.index,
@@ -274,7 +340,8 @@ impl State {
         self.next = Some(Index(new.index.0 + 1));
         self.last = Some(LogId { term: new.term, index: new.index });
         self.end = head.next_offset();
-        (StoredRecord { index: new.index, base_offset: head.base_offset, value }, cached)
+        let base_offset = head.base_offset;
+        (StoredRecord { index: new.index, base_offset, position, value }, cached)
     }
 
     /// What an entry at `index` is, if memory knows it.
@@ -300,10 +367,15 @@ impl State {
         };
         self.next = self.last.map(|last| Index(last.index.0 + 1));
         let log_start = (self.log_start > self.end).then_some(self.end);
-        self.log_start = self.log_start.min(self.end);
+        if log_start.is_some() {
+            self.log_start = self.end;
+            self.start_position = None;
+        }
+        self.totals = if last.is_some() { None } else { Some(Totals::after(self.purged)) };
         self.generation += 1;
         let sparse = self.cut_sparse();
         let seq = self.next_seq();
+        self.truncated_seq = seq;
         let op = Op::Truncate { from, to_last, epochs, sparse, log_start };
         Some(Change { op, seq, cached: 0, freed })
     }
@@ -318,32 +390,42 @@ impl State {
         }
     }
 
-    /// Forgets entries up to and including `upto`; `next_offset` is the offset behind it.
-    pub(crate) fn purge(&mut self, upto: LogId, next_offset: Offset) -> Option<Change> {
+    /// Forgets entries up to and including `upto`; `next_offset` is the offset behind it, `position` the
+    /// bytes of all batches before that.
+    pub(crate) fn purge(
+        &mut self,
+        upto: LogId,
+        next_offset: Offset,
+        position: u64,
+    ) -> Option<Change> {
         if self.purged.is_some_and(|row| row.purged.index >= upto.index) {
             return None;
         }
-        let row = PurgedRow { purged: upto, next_offset };
+        let row = PurgedRow { purged: upto, next_offset, position };
         let freed = self.tail.purge(upto.index);
         let next = Index(upto.index.0.saturating_add(1));
-        if self.last.is_none_or(|last| last.index <= upto.index) {
+        let all = self.last.is_none_or(|last| last.index <= upto.index);
+        if all {
             self.last = Some(upto);
             self.next = Some(next);
             self.end = next_offset;
         }
         self.first = next;
         self.purged = Some(row);
-        self.log_start = self.log_start.max(next_offset);
+        if next_offset > self.log_start {
+            self.log_start = next_offset;
+            self.start_position = Some(position);
+        }
         self.generation += 1;
         let begun = self.epochs.partition_point(|epoch| epoch.first_index <= next);
         let epochs = self.epochs.drain(..begun.saturating_sub(1)).map(|epoch| epoch.term).collect();
         let seq = self.next_seq();
-        Some(Change { op: Op::Purge { row, epochs }, seq, cached: 0, freed })
+        Some(Change { op: Op::Purge { row, epochs, all }, seq, cached: 0, freed })
     }
 
     /// Begins anew behind `boundary`.
     pub(crate) fn reset(&mut self, boundary: LogId, next_offset: Offset) -> Change {
-        let row = PurgedRow { purged: boundary, next_offset };
+        let row = PurgedRow { purged: boundary, next_offset, position: 0 };
         let freed = self.tail.truncate_after(None);
         let epochs = self.epochs.drain(..).map(|epoch| epoch.term).collect();
         self.last = Some(boundary);
@@ -352,6 +434,8 @@ impl State {
         self.purged = Some(row);
         self.log_start = next_offset;
         self.end = next_offset;
+        self.start_position = Some(0);
+        self.totals = Some(Totals::after(None));
         self.sparse = Sparse::default();
         self.generation += 1;
         let seq = self.next_seq();

@@ -10,6 +10,8 @@
 //! - After the first failure nothing more is written; what is queued is failed, and the last thread
 //!   to end calls `on_failure`, once.
 
+mod relocate;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -92,11 +94,14 @@ impl Drop for End<'_> {
 
 fn next_group(core: &Core) -> Option<(Vec<Command>, Turn<'_, Command>)> {
     let (mut bytes, mut count) = (0, 0);
+    let mut alone = false;
     let commands = core.commands.drain(|next| {
         let first = count == 0;
+        let fits = first || !(alone || matches!(next.op, Op::Relocate(_)));
+        alone = matches!(next.op, Op::Relocate(_));
         bytes += next.bytes;
         count += 1;
-        first || (bytes <= GROUP_BYTES_MAX && count <= GROUP_COMMANDS_MAX)
+        fits && (first || bytes <= GROUP_BYTES_MAX && count <= GROUP_COMMANDS_MAX)
     });
     let now = Instant::now();
     for command in commands.iter().flat_map(|(commands, _)| commands) {
@@ -127,6 +132,9 @@ struct Writer<'db> {
 
 impl<'db> Writer<'db> {
     fn write(&mut self, commands: &[Command]) -> Result<()> {
+        if let [Command { partition: Some(partition), op: Op::Relocate(piece), .. }] = commands {
+            return self.relocate(partition, piece);
+        }
         self.wait_for_flushes();
         let bytes: usize = commands.iter().map(|c| c.bytes + RECORD_OVERHEAD).sum();
         let mut batch = WriteBatch::with_capacity_bytes(bytes + (4 << 10));
@@ -139,6 +147,8 @@ impl<'db> Writer<'db> {
         counters.group_commands.observe(commands.len() as u64);
         self.db.write(batch)?;
         counters.group_write.observe_duration(begun.elapsed());
+        // A family that is held keeps the tables of its bucket from going.
+        self.bucket = None;
         closed.into_iter().try_for_each(|id| self.db.flush_bucket(id))
     }
 
@@ -173,6 +183,10 @@ impl<'db> Writer<'db> {
         let partition = command.partition.as_ref();
         match (&command.op, partition) {
             (Op::Node { key, value }, _) => batch.put_cf(&self.db.node(), key, value),
+            (Op::Barrier | Op::Relocate(_), _) => {}
+            (Op::Bucket { id, to }, _) => {
+                closed.extend(self.core.buckets.lock().change(*id, *to, self.db, batch));
+            }
             (Op::Row { key, value }, _) => batch.put_cf(&self.meta, key, value),
             (Op::Append { records, epochs, sparse, committed }, Some(partition)) => {
                 closed.extend(self.append(partition, records, batch)?);
@@ -197,8 +211,8 @@ impl<'db> Writer<'db> {
                 self.delete_epochs(partition.id, epochs, batch);
                 self.cut_sparse(partition.id, sparse, batch);
             }
-            (Op::Purge { row, epochs }, Some(partition)) => {
-                self.purge(partition, row, batch);
+            (Op::Purge { row, epochs, all }, Some(partition)) => {
+                self.purge(partition, row, *all, batch);
                 self.delete_epochs(partition.id, epochs, batch);
             }
             (Op::Reset { row, epochs }, Some(partition)) => {
@@ -224,7 +238,7 @@ impl<'db> Writer<'db> {
         let Some(first) = records.first() else { return Ok(None) };
         let bytes: usize = records.iter().map(|record| record.value.len()).sum();
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let target = self.core.buckets.lock().target(partition.class, bytes, self.db, batch);
+        let target = self.core.buckets.lock().target(partition.class(), bytes, self.db, batch);
         let (bucket, closed) = target?;
         self.begin_segment(partition, first, bucket, batch);
         let family = self.family(partition, bucket, first.index)?;
@@ -246,7 +260,12 @@ impl<'db> Writer<'db> {
         if segments.last().is_some_and(|last| last.bucket == bucket) {
             return;
         }
-        let segment = Segment { first: first.index, bucket, first_offset: first.base_offset };
+        let segment = Segment {
+            first: first.index,
+            bucket,
+            first_offset: first.base_offset,
+            position: first.position,
+        };
         segments.push(segment);
         let key = keys::directory(partition.id, first.index);
         batch.put_cf(&self.meta, key, rows::segment(&segment));
@@ -290,13 +309,18 @@ impl<'db> Writer<'db> {
         Ok(())
     }
 
-    /// Drops the segments behind a purge. The last one stays: its bucket may get more entries.
-    fn purge(&self, partition: &Partition, row: &PurgedRow, batch: &mut WriteBatch) {
+    /// Drops the segments and sparse rows behind a purge. The last segment stays unless `all` entries
+    /// go: its bucket may get more of them.
+    fn purge(&self, partition: &Partition, row: &PurgedRow, all: bool, batch: &mut WriteBatch) {
         self.put_purged(partition.id, row, batch);
+        let (start, end) =
+            (keys::sparse(partition.id, Offset(0)), keys::sparse(partition.id, row.next_offset));
+        batch.delete_range_cf(&self.meta, start, end);
         let mut segments = partition.segments.lock();
         let begun = segments
             .partition_point(|segment| segment.first.0 <= row.purged.index.0.saturating_add(1));
-        for segment in segments.drain(..begun.saturating_sub(1)) {
+        let dropped = if all { segments.len() } else { begun.saturating_sub(1) };
+        for segment in segments.drain(..dropped) {
             batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));
         }
     }

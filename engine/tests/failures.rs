@@ -177,3 +177,53 @@ fn a_slow_flush_holds_the_writer_back_and_rocksdb_never_does() {
     drop(engine);
     scenario.teardown();
 }
+
+/// Fills buckets, makes most of it dead, and lets `point` fail while space is given back; returns what was
+/// alive.
+fn crash_while_reclaiming(dir: &Path, point: &str) {
+    let (engine, _reports) = open_reporting(dir);
+    let (first, other) = (log(&engine, 1), log(&engine, 2));
+    append(&other, vec![batch_entry(0, 1, 1, 100)]);
+    for index in 0..20 {
+        append(&first, vec![batch_entry(index, 1, 1, 10_000)]);
+    }
+    first.set_log_start(Offset(13)).unwrap();
+    for (id, upto) in engine.forgettable(false).unwrap() {
+        assert_eq!(id, first.id());
+        first.purge(jangbu_engine::LogId { term: jangbu_engine::Term(1), index: upto }).unwrap();
+    }
+    fail::cfg(point, "return").unwrap();
+    let relocated = engine.relocate(u64::MAX, false);
+    let dropped = engine.drop_dead_buckets();
+    assert!(relocated.is_err() || dropped.is_err(), "{point} was not reached");
+    fail::remove(point);
+    drop((engine, first, other));
+}
+
+#[test]
+fn a_crash_at_any_step_of_giving_space_back_loses_nothing_and_is_finished_later() {
+    let scenario = FailScenario::setup();
+    for point in [
+        "engine-relocate-before",
+        "engine-relocate-after",
+        "engine-drop-after-mark",
+        "engine-drop-after-family",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        crash_while_reclaiming(dir.path(), point);
+        let engine = open(dir.path(), small());
+        let (first, other) = (log(&engine, 1), log(&engine, 2));
+        let alive = first.read(Offset(13), Offset(20), usize::MAX).unwrap();
+        assert_eq!(fixture::indexes(&alive), (13..20).collect::<Vec<_>>(), "{point}");
+        assert_eq!(other.read(Offset(0), Offset(1), 1).unwrap().len(), 1, "{point}");
+        engine.relocate(u64::MAX, false).unwrap();
+        engine.drop_dead_buckets().unwrap();
+        let left = engine.stats().buckets;
+        assert!(left <= 3, "{point}: {left} buckets for 70 kB");
+        assert_eq!(other.read(Offset(0), Offset(1), 1).unwrap().len(), 1, "{point}");
+        append(&first, vec![batch_entry(20, 1, 1, 100)]);
+        append(&other, vec![batch_entry(1, 1, 1, 100)]);
+        drop((engine, first, other));
+    }
+    scenario.teardown();
+}

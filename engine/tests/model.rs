@@ -1,5 +1,5 @@
-//! Whatever is appended, truncated, purged and reset, across restarts and bucket rolls, the log
-//! equals a vector that had the same done to it.
+//! Whatever is appended, truncated, purged, reset, expired and moved to other buckets, across restarts and
+//! bucket rolls, the log equals a vector that had the same done to it.
 //!
 //! Buckets are tiny so that they roll, and half of the cases run without a cache.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -21,6 +21,8 @@ enum Step {
     PurgeBeyond(u64),
     Reset { back: bool, next_offset: i64 },
     LogStart(f64),
+    Other { bytes: usize },
+    Reclaim { pressed: bool },
     Delete,
     Reopen,
 }
@@ -37,7 +39,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u64..20).prop_map(Step::PurgeBeyond),
         1 => (any::<bool>(), 0i64..500)
             .prop_map(|(back, next_offset)| Step::Reset { back, next_offset }),
-        1 => (0.0..1.0f64).prop_map(Step::LogStart),
+        3 => (0.0..1.0f64).prop_map(Step::LogStart),
+        3 => (0usize..30_000).prop_map(|bytes| Step::Other { bytes }),
+        4 => any::<bool>().prop_map(|pressed| Step::Reclaim { pressed }),
         1 => Just(Step::Delete),
         4 => Just(Step::Reopen),
     ]
@@ -50,6 +54,8 @@ struct Model {
     purged: Option<(LogId, i64)>,
     log_start: i64,
     term: u64,
+    /// Entries of another log in the same buckets.
+    others: u64,
 }
 
 impl Model {
@@ -70,6 +76,12 @@ impl Model {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
     fn at(&self, part: f64) -> usize {
         ((self.entries.len() as f64 * part) as usize).min(self.entries.len())
+    }
+
+    /// Bytes of the batches that end behind `offset`.
+    fn bytes_from(&self, offset: i64) -> u64 {
+        let behind = self.entries.iter().filter(|e| e.3 > 0 && e.2 + i64::from(e.3) > offset);
+        behind.map(|e| 61 + u64::try_from(e.4).unwrap()).sum()
     }
 
     fn purge(&mut self, upto: LogId) {
@@ -130,6 +142,47 @@ fn check(log: &PartitionLog, model: &Model) {
     assert!(epochs.ends_with(&terms), "epochs {epochs:?}, terms {terms:?}");
 }
 
+/// Sizes are exact; retention takes as much as it may, but for one row of the sparse index.
+fn check_sizes(engine: &Engine, model: &Model) {
+    // Rows of the index count once they are written.
+    engine.set_node_value("barrier", b"").unwrap();
+    let log = log(engine, 1);
+    const ROW: u64 = (128 << 10) + 2 * 3100;
+    let size = log.size().unwrap();
+    assert_eq!(size.live_bytes, model.bytes_from(model.log_start));
+    assert!(size.stored_bytes >= size.live_bytes);
+    let end = Offset(model.end());
+    let keep = size.live_bytes / 2;
+    let start = log.start_by_size(keep, end).unwrap();
+    assert!(start.is_none_or(|start| start.0 > model.log_start && start <= end));
+    let left = model.bytes_from(start.map_or(model.log_start, |start| start.0));
+    assert!((keep..=keep + ROW).contains(&left), "{left} bytes are left of at least {keep}");
+    let Some(newest) = model.entries.iter().rfind(|e| e.3 > 0) else { return };
+    let timestamp = |e: &(u64, u64, i64, u32, usize)| i64::try_from(e.0).unwrap() * 10;
+    for cutoff in [timestamp(newest) / 2, timestamp(newest) + 1] {
+        let Some(start) = log.start_by_time(cutoff, end).unwrap() else { continue };
+        assert!(start.0 > model.log_start && start <= end);
+        let gone = model.entries.iter().filter(|e| e.3 > 0 && e.2 < start.0);
+        assert!(gone.into_iter().all(|e| timestamp(e) < cutoff), "nothing young goes");
+    }
+}
+
+/// What a node does for its space, and that it never takes an entry.
+fn reclaim(engine: &Engine, model: &mut Model, pressed: bool) {
+    for (id, upto) in engine.forgettable(pressed).unwrap() {
+        if id != log(engine, 1).id() {
+            continue;
+        }
+        let entry = model.entries.iter().find(|e| e.0 == upto.0).expect("an entry that is there");
+        assert!(entry.2 + i64::from(entry.3) <= model.log_start, "only what is below the start");
+        let upto = LogId { term: Term(entry.1), index: upto };
+        log(engine, 1).purge(upto).unwrap();
+        model.purge(upto);
+    }
+    engine.drop_dead_buckets().unwrap();
+    engine.relocate(u64::MAX, pressed).unwrap();
+}
+
 fn apply(
     engine: &mut Engine,
     dir: &std::path::Path,
@@ -184,9 +237,15 @@ fn apply(
                 model.log_start = model.log_start.max(entry.2);
             }
         }
+        Step::Other { bytes } => {
+            let other = fixture::log(engine, 2);
+            append_lazily(&other, vec![batch_entry(model.others, 1, 1, bytes)]);
+            model.others += 1;
+        }
+        Step::Reclaim { pressed } => reclaim(engine, model, pressed),
         Step::Delete => {
             engine.delete(log.id()).unwrap();
-            *model = Model::default();
+            *model = Model { others: model.others, ..Model::default() };
         }
         Step::Reopen => {
             engine.close().unwrap();
@@ -211,6 +270,9 @@ proptest! {
         for step in steps.into_iter().chain([Step::Reopen]) {
             apply(&mut engine, dir.path(), &options, &mut model, step);
             check(&log(&engine, 1), &model);
+            check_sizes(&engine, &model);
+            let others = log(&engine, 2).entries(Index(0), Index(u64::MAX), usize::MAX, PayloadPart::Full);
+            assert_eq!(u64::try_from(others.unwrap().len()).unwrap(), model.others);
         }
     }
 }

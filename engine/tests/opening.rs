@@ -92,14 +92,14 @@ fn a_directory_that_cannot_be_made_is_named() {
 
 #[test]
 fn an_unknown_format_is_refused_and_left_alone() {
-    for text in ["jangbu storage format 2\n", "something else", ""] {
+    for text in ["jangbu storage format 3\n", "something else", ""] {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path(), small()).close().unwrap();
         let file = dir.path().join("jangbu-format");
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "jangbu storage format 1\n");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "jangbu storage format 2\n");
         std::fs::write(&file, text).unwrap();
         let error = refused(dir.path());
-        assert!(matches!(error, Error::UnknownFormat { known: 1, .. }), "{error}");
+        assert!(matches!(error, Error::UnknownFormat { known: 2, .. }), "{error}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         std::fs::remove_file(&file).unwrap();
         assert!(matches!(refused(dir.path()), Error::UnknownFormat { .. }));

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::connection::Admission;
 use crate::controller::{Controller, Topic};
+use crate::disk::Disk;
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
@@ -22,6 +23,7 @@ pub(crate) struct Broker {
     pub(crate) engine: Engine,
     pub(crate) controller: Arc<Controller>,
     pub(crate) replicas: Arc<Replicas>,
+    pub(crate) disk: Disk,
     pub(crate) sessions: FetchSessions,
     /// Room for requests that are taken in and not answered.
     pub(crate) admission: Admission,

@@ -5,9 +5,9 @@
 use kafka_protocol::messages::{
     AlterConfigsResponse, ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse,
     DeleteRecordsResponse, DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse,
-    DescribeTopicPartitionsResponse, FetchResponse, FindCoordinatorResponse,
-    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListOffsetsResponse, MetadataResponse,
-    OffsetForLeaderEpochResponse, ProduceResponse,
+    DescribeLogDirsResponse, DescribeTopicPartitionsResponse, FetchResponse,
+    FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetForLeaderEpochResponse, ProduceResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -44,6 +44,7 @@ codes!(DeleteRecordsResponse: [topics.partitions]);
 codes!(DeleteTopicsResponse: [responses]);
 codes!(DescribeClusterResponse: []);
 codes!(DescribeConfigsResponse: [results]);
+codes!(DescribeLogDirsResponse: [] [results]);
 codes!(DescribeTopicPartitionsResponse: [topics] [topics.partitions]);
 codes!(FetchResponse: [] [responses.partitions]);
 codes!(FindCoordinatorResponse: [] [coordinators]);

@@ -44,6 +44,11 @@ pub struct Config {
     pub auto_create_topics: bool,
     /// Memory for recently written batches, in bytes. Default: an eighth of `memory`.
     pub cache_bytes: Option<usize>,
+    /// How often retention is applied and space given back, in ms. Default 30,000.
+    pub retention_check_ms: u64,
+    /// Bytes of the file system that stay free: below it new records are refused until room comes back.
+    /// Default: 5 %, at most 5 GiB, and at least what the engine may still have to write.
+    pub disk_reserve_bytes: Option<u64>,
 }
 
 impl Default for Config {
@@ -63,6 +68,8 @@ impl Default for Config {
             num_partitions: 1,
             auto_create_topics: true,
             cache_bytes: None,
+            retention_check_ms: 30_000,
+            disk_reserve_bytes: None,
         }
     }
 }
@@ -82,6 +89,8 @@ const KEYS: &[&str] = &[
     "num_partitions",
     "auto_create_topics",
     "cache_bytes",
+    "retention_check_ms",
+    "disk_reserve_bytes",
 ];
 
 /// Why a configuration is refused.
@@ -177,6 +186,12 @@ impl Config {
             &self.num_partitions,
             "between 1 and 100,000",
         )?;
+        check(
+            (1..=86_400_000).contains(&self.retention_check_ms),
+            "retention_check_ms",
+            &self.retention_check_ms,
+            "between 1 ms and 1 d",
+        )?;
         match self.advertise.as_deref().map(parse_host_port) {
             Some(None) => Err(Error::OutOfBounds {
                 key: "advertise",
@@ -240,7 +255,8 @@ mod tests {
         let text = "data='d'\nlisten='127.0.0.1:1'\nadvertise='h:1'\nhttp='127.0.0.1:2'\nnode=2\n\
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
             request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
-            num_partitions=1\nauto_create_topics=false\ncache_bytes=1";
+            num_partitions=1\nauto_create_topics=false\ncache_bytes=1\n\
+            retention_check_ms=1\ndisk_reserve_bytes=1";
         assert_eq!(text.lines().count(), KEYS.len());
         assert!(Config::from_toml(text).unwrap().validate().is_ok());
     }

@@ -77,6 +77,7 @@ pub(crate) static APIS: &[Api] = &[
     api!(OffsetForLeaderEpoch, 2..=4, handlers::offset_for_leader_epoch::handle),
     api!(DescribeConfigs, 1..=4, handlers::describe_configs::handle),
     api!(AlterConfigs, 0..=2, handlers::alter_configs::handle),
+    api!(DescribeLogDirs, 1..=5, raw handlers::describe_log_dirs::handle),
     api!(CreatePartitions, 0..=3, handlers::create_partitions::handle),
     api!(IncrementalAlterConfigs, 0..=1, handlers::incremental_alter_configs::handle),
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jangbu_engine::batch::Header;
-use jangbu_engine::{EngineStats, Histogram, StoreStats};
+use jangbu_engine::{EngineSpace, EngineStats, Histogram, StoreStats};
 use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
 
@@ -189,6 +189,7 @@ struct Sources<'a> {
     engine: EngineStats,
     /// Nothing once the engine is closed.
     store: Option<StoreStats>,
+    space: EngineSpace,
     process: Process,
 }
 
@@ -199,6 +200,7 @@ pub(crate) fn render(broker: &Broker) -> String {
         metrics: &broker.metrics,
         engine: broker.engine.stats(),
         store: broker.engine.store_stats().ok(),
+        space: broker.engine.space().unwrap_or_default(),
         process: Process::read(),
     };
     let mut page = Page::default();

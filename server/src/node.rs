@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jangbu_engine::{Engine, RetentionClass};
+use jangbu_engine::{Engine, Options, RetentionClass};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,12 +19,13 @@ use crate::config::{Config, parse_host_port};
 use crate::configs::BrokerValues;
 use crate::connection::Admission;
 use crate::controller::{Broker as Address, Controller, Holder};
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
 use crate::memory::Sizes;
 use crate::metrics::Metrics;
 use crate::replicas::{METADATA, Replicas, replica_id};
-use crate::{http, idle, listener};
+use crate::{disk, housekeeping, http, idle, listener};
 
 /// How long the metadata group may take to elect its leader.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,7 +57,9 @@ impl Node {
         let (kafka_addr, http_addr) = (local(&kafka)?, local(&http)?);
         let sizes = Sizes::of(&config);
         sizes.log();
-        let engine = open_engine(&config, &sizes, failed.clone()).await?;
+        let options = engine_options(&config, &sizes)?;
+        let engine = open_engine(&config, options.clone(), failed.clone()).await?;
+        let disk = open_disk(&config, &options)?;
         check_owner(&engine, config.node)?;
         let address = address(&config, kafka_addr);
         let started = broker_values(&config, kafka_addr, &address);
@@ -76,6 +79,7 @@ impl Node {
             engine,
             controller,
             replicas,
+            disk,
             sessions: FetchSessions::new(Limits::default()),
             draining: CancellationToken::new(),
         });
@@ -91,6 +95,9 @@ impl Node {
         self.tasks.spawn(listener::run(Arc::clone(broker), kafka, self.tasks.clone()));
         self.tasks.spawn(http::run(Arc::clone(broker), Arc::clone(&ready), http));
         self.tasks.spawn(idle::run(Arc::clone(broker)));
+        self.tasks.spawn(housekeeping::run(Arc::clone(broker)));
+        let watching = Arc::clone(broker);
+        self.tasks.spawn(async move { watching.disk.watch(&watching.draining).await });
         self.tasks.spawn(keep_level(Arc::clone(broker), self.failed.clone()));
         let broker = Arc::clone(broker);
         self.tasks.spawn(async move {
@@ -165,13 +172,32 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(|e| Error::Start(e.to_string()))
 }
 
+/// The engine's sizes, smaller on a small volume.
+fn engine_options(config: &Config, sizes: &Sizes) -> Result<Options, Error> {
+    let unusable = |error: std::io::Error| {
+        let text = format!("the data directory {} cannot be used: {error}", config.data.display());
+        Error::Start(text)
+    };
+    std::fs::create_dir_all(&config.data).map_err(unusable)?;
+    let (total_bytes, _) = disk::volume(&config.data).map_err(unusable)?;
+    let options = sizes.engine().fit(total_bytes);
+    options.validate().map_err(Error::Start)?;
+    Ok(options)
+}
+
+fn open_disk(config: &Config, options: &Options) -> Result<Disk, Error> {
+    let (total_bytes, _) =
+        disk::volume(&config.data).map_err(|error| Error::Start(error.to_string()))?;
+    let reserve = config.disk_reserve_bytes;
+    let reserve = reserve.unwrap_or_else(|| disk::default_reserve(total_bytes, options));
+    Ok(Disk::new(config.data.clone(), reserve))
+}
+
 async fn open_engine(
     config: &Config,
-    sizes: &Sizes,
+    options: Options,
     failed: CancellationToken,
 ) -> Result<Engine, Error> {
-    let options = sizes.engine();
-    options.validate().map_err(Error::Start)?;
     let dir = config.data.clone();
     let on_failure = Arc::new(move |error: &jangbu_engine::Error| {
         tracing::error!(%error, "the disk has failed; the node ends");
@@ -254,6 +280,7 @@ fn broker_values(config: &Config, listening: SocketAddr, address: &Address) -> B
         ("advertised.listeners", advertised),
         ("log.dirs", config.data.display().to_string()),
         ("num.partitions", config.num_partitions.to_string()),
+        ("log.retention.check.interval.ms", config.retention_check_ms.to_string()),
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
         ("default.replication.factor", "1".to_owned()),
         ("socket.request.max.bytes", config.request_bytes_max.to_string()),

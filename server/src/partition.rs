@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jangbu_engine::{
-    Entry, EntryKind, Epoch, Error as EngineError, LogId, Offset, PartitionId, PartitionLog, Term,
-    batch::Header,
+    Entry, EntryKind, Epoch, Error as EngineError, Index, LogId, LogSize, Offset, PartitionId,
+    PartitionLog, RetentionClass, Term, batch::Header,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -25,6 +25,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::consensus::{self, Group, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::Refused;
+use crate::retention::Limits;
 use machine::{Judgement, PartitionMachine, Progress};
 pub(crate) use waiters::Waiting;
 
@@ -274,9 +275,53 @@ impl Partition {
         }
         if offset > log_start {
             let command = machine::set_log_start(offset);
-            self.group.propose(EntryKind::Command, command).await?.await?;
+            let proposal = {
+                let _order = self.order.lock().await;
+                self.group.propose(EntryKind::Command, command).await?
+            };
+            proposal.await?;
         }
         Ok(self.bounds().log_start)
+    }
+
+    /// Where the log would begin by these limits, if that is behind where it begins. May read the disk.
+    ///
+    /// # Errors
+    /// [`Error::Log`].
+    pub(crate) async fn expired(&self, limits: Limits) -> Result<Option<Offset>, Error> {
+        let Bounds { log_start, high_watermark: until } = self.bounds();
+        if log_start == until {
+            return Ok(None);
+        }
+        self.on_disk(move |log| {
+            let by_time = limits.expired_before_ms.map(|before| log.start_by_time(before, until));
+            let by_size = limits.kept_bytes.map(|kept| log.start_by_size(kept, until));
+            Ok(by_time.transpose()?.flatten().max(by_size.transpose()?.flatten()))
+        })
+        .await
+    }
+
+    /// Lets new batches go to the buckets of `class`.
+    pub(crate) fn set_class(&self, class: RetentionClass) {
+        if let Err(error) = self.log.set_class(class) {
+            tracing::debug!(%error, "the retention class did not change");
+        }
+    }
+
+    /// Forgets entries up to `upto`, which lie below the log start, so that their bucket can go.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub(crate) async fn forget(&self, upto: Index) -> Result<(), Error> {
+        Ok(self.group.purge(upto).await?)
+    }
+
+    /// The bytes the log holds. May read the disk.
+    ///
+    /// # Errors
+    /// [`Error::Log`].
+    pub(crate) async fn size(&self) -> Result<LogSize, Error> {
+        self.on_disk(|log| log.size()).await
     }
 
     /// Notifies `notify` whenever the high watermark moves, until the result is dropped.

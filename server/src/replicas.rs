@@ -18,6 +18,7 @@ use crate::consensus::ReplicaId;
 use crate::controller::{Controller, TopicPartition};
 use crate::metrics::Metrics;
 use crate::partition::Partition;
+use crate::retention;
 
 /// The metadata group's log.
 pub(crate) const METADATA: PartitionId = PartitionId(0);
@@ -123,7 +124,7 @@ impl Replicas {
         let image = self.controller.image();
         let mut wanted = HashMap::new();
         for topic in image.topics() {
-            let class = RetentionClass::from_retention_ms(topic.settings.retention_ms);
+            let class = retention::class(&topic.settings);
             for partition in &topic.partitions {
                 if partition.brokers.contains(&self.broker) {
                     let partition = partition.clone();

@@ -80,6 +80,9 @@ pub(crate) struct ServeArgs {
     /// machine's, at least 256 MiB]
     #[arg(long, env = "JANGBU_MEMORY", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
     pub memory: Option<usize>,
+    /// Bytes of the disk that stay free; below it new records are refused [default: 5 %, see docs/operations.md]
+    #[arg(long, env = "JANGBU_DISK_RESERVE", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
+    pub disk_reserve: Option<usize>,
     /// Settings in TOML
     #[arg(long, env = "JANGBU_CONFIG", value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -133,6 +136,9 @@ Examples:
     /// Show a topic's partitions, offsets and settings that are not the default.
     #[command(after_help = "Examples:\n  jangbu topic describe flights")]
     Describe(NamedTopic),
+    /// Show how much space every topic takes, and how much of it waits to be freed.
+    #[command(after_help = "Examples:\n  jangbu topic sizes\n  jangbu topic sizes --json")]
+    Sizes(Brokers),
     /// Delete a topic and all its records.
     #[command(after_help = "Examples:\n  jangbu topic delete flights")]
     Delete(NamedTopic),

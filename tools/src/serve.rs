@@ -89,6 +89,9 @@ fn configure(args: &ServeArgs) -> anyhow::Result<Config> {
     if let Some(node) = args.node {
         config.node = node;
     }
+    if args.disk_reserve.is_some() {
+        config.disk_reserve_bytes = args.disk_reserve.and_then(|bytes| u64::try_from(bytes).ok());
+    }
     Ok(config)
 }
 

@@ -11,6 +11,7 @@ pub(crate) async fn run(command: &TopicCommand, json: bool) -> anyhow::Result<()
     match command {
         TopicCommand::Create(args) => create(args, json).await,
         TopicCommand::List(brokers) => list(brokers, json).await,
+        TopicCommand::Sizes(brokers) => sizes(brokers, json).await,
         TopicCommand::Describe(args) => {
             describe(&connect(&args.brokers).await?, &args.name, json).await
         }
@@ -73,6 +74,30 @@ async fn list(brokers: &Brokers, json: bool) -> anyhow::Result<()> {
     };
     let rows: Vec<_> = topics.iter().map(|topic| row(topic)).collect();
     output::table(&["TOPIC", "PARTITIONS", "REPLICAS"], &rows)?;
+    Ok(())
+}
+
+async fn sizes(brokers: &Brokers, json: bool) -> anyhow::Result<()> {
+    let sizes = connect(brokers).await?.topic_sizes().await?;
+    if json {
+        for (topic, size) in sizes {
+            output::json_line(&json!({
+                "topic": topic,
+                "partitions": size.partitions,
+                "logical_bytes": size.live_bytes,
+                "disk_bytes": size.stored_bytes,
+                "waiting_bytes": size.stored_bytes.saturating_sub(size.live_bytes),
+            }))?;
+        }
+        return Ok(());
+    }
+    let row = |(topic, size): (&String, &jangbu_client::TopicSize)| {
+        let waiting = size.stored_bytes.saturating_sub(size.live_bytes);
+        let bytes = [size.live_bytes, size.stored_bytes, waiting].map(output::human_bytes);
+        [vec![topic.clone(), size.partitions.to_string()], bytes.to_vec()].concat()
+    };
+    let rows: Vec<_> = sizes.iter().map(row).collect();
+    output::table(&["TOPIC", "PARTITIONS", "LOGICAL", "ON DISK", "TO BE FREED"], &rows)?;
     Ok(())
 }
 

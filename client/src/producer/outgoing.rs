@@ -27,6 +27,8 @@ pub(super) struct Batch {
     pub(super) attempts: u32,
     /// Whether an attempt ended without an answer.
     pub(super) in_doubt: bool,
+    /// Why the last attempt that was answered failed.
+    pub(super) refused: Option<String>,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Batch {
             sequence: None,
             attempts: 0,
             in_doubt: false,
+            refused: None,
         }
     }
 

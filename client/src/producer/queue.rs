@@ -239,6 +239,8 @@ impl Queue {
             self.give_up(batch, &error, outcome);
             return;
         }
+        let mut batch = batch;
+        batch.refused = Some(error.to_string());
         self.failures += 1;
         self.retry_at = Some(limits.now + (limits.backoff)(self.failures));
         self.failed.push(batch);
@@ -276,7 +278,7 @@ impl Queue {
             partition: self.partition,
             after,
             in_doubt: batch.in_doubt,
-            last: last.to_string(),
+            last: batch.refused.clone().unwrap_or_else(|| last.to_string()),
         }
     }
 

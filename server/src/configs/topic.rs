@@ -116,8 +116,8 @@ static POLICIES: &[Policy] = policies! {
     "remote.log.copy.disable" Stored Accept::Only(&["false"]), "remote storage does not exist yet";
     "remote.log.delete.on.disable" Stored Accept::Only(&["false"]), "remote storage does not exist yet";
     "remote.storage.enable" Stored Accept::Only(&["false"]), "remote storage does not exist yet";
-    "retention.bytes" Stored Accept::Any, "nothing is deleted by size yet";
-    "retention.ms" Stored Accept::Any, "nothing is deleted by age yet";
+    "retention.bytes" Acts Accept::Any, "the oldest records of a partition go while at least so many bytes stay";
+    "retention.ms" Acts Accept::Any, "records go when they are older, and all before them are";
     "segment.bytes" NoMeaning Accept::Any, "there are no segments: all partitions share the storage engine's buckets";
     "segment.index.bytes" NoMeaning Accept::Any, "there are no segments: all partitions share the storage engine's buckets";
     "segment.jitter.ms" NoMeaning Accept::Any, "there are no segments: all partitions share the storage engine's buckets";

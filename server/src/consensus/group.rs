@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, PartitionLog, Term};
+use jangbu_engine::{EntryKind, Index, PartitionLog, Term};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
@@ -26,13 +26,15 @@ use parking_lot::RwLock;
 use super::log_store::LogStore;
 use super::network::NoPeers;
 use super::state_machine::Applier;
-use super::types::{Payload, Types};
+use super::types::{LogId, Payload, Types};
 use super::{Applied, Error, Leadership, ReplicaId, StateMachine};
 
 /// Leaders send heartbeats this often.
 const HEARTBEAT_MS: u64 = 500;
 /// A follower that hears nothing for a time in this range stands for election.
 const ELECTION_TIMEOUT_MS: std::ops::Range<u64> = 1500..3000;
+/// How long a purge may take, its snapshot included.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Proposals waiting for one group's core.
 const PROPOSALS_MAX: u64 = 4096;
 /// How long a group may take to lead again when it wakes; it waits for no disk.
@@ -89,7 +91,9 @@ fn config(name: String, same_leader: bool) -> openraft::Config {
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(same_leader),
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        // The entries are the partition's records: a snapshot of what they came to must not take them away.
+        // Only `Group::purge` does.
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: 200,
         max_payload_entries: 1024,
         api_channel_size: Some(PROPOSALS_MAX),
@@ -304,6 +308,34 @@ impl<M: StateMachine> Group<M> {
             Err(error) if error.fatal().is_some() => Err(Error::Stopped),
             Err(_) => Err(Error::NotLeader),
         }
+    }
+
+    /// Forgets the entries up to and including `upto`, as far as they are applied, after a snapshot of what
+    /// they came to.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], also when it takes longer than [`PURGE_TIMEOUT`].
+    pub(crate) async fn purge(&self, upto: Index) -> Result<(), Error> {
+        let purging = async {
+            let stopped = |_| Error::Stopped;
+            let raft = self.awake().await?;
+            let mut data = raft.data_metrics();
+            let applied = data.borrow_watched().last_applied.map_or(0, |id| id.index);
+            let upto = upto.0.min(applied);
+            let is_behind = |id: Option<LogId>| id.is_none_or(|id| id.index < upto);
+            if is_behind(data.borrow_watched().snapshot) {
+                raft.trigger().snapshot().await.map_err(stopped)?;
+            }
+            while is_behind(data.borrow_watched().snapshot) {
+                data.changed().await.map_err(|_| Error::Stopped)?;
+            }
+            raft.trigger().purge_log(upto).await.map_err(stopped)?;
+            while is_behind(data.borrow_watched().purged) {
+                data.changed().await.map_err(|_| Error::Stopped)?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(PURGE_TIMEOUT, purging).await.map_err(|_| Error::Stopped)?
     }
 
     /// Stops the replica after storing a checkpoint, so that a restart has nothing to apply again.

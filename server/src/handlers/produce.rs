@@ -130,6 +130,8 @@ async fn begin_partition(
     }
     let header = check::check(&records, version, &topic.settings, now_ms())?;
     broker.metrics.produced(&header, records.len());
+    let full = |text| Refusal::new(ResponseError::KafkaStorageError, text);
+    broker.disk.admit(records.len()).map_err(full)?;
     let appending = partition.append(records, &header).await;
     let appending = appending.map_err(|e| Refusal::new(partition_code(&e), e.to_string()))?;
     Ok((partition, appending))

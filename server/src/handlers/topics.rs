@@ -91,6 +91,8 @@ pub(crate) async fn create(
     partitions: Vec<Vec<i32>>,
     configs: BTreeMap<String, String>,
 ) -> Result<Uuid, Refusal> {
+    let full = |text| Refusal::new(ResponseError::KafkaStorageError, text);
+    broker.disk.admit(0).map_err(full)?;
     let id = broker.controller.create_topic(NewTopic { name, partitions, configs }).await?;
     wait_until_ready(broker, id).await;
     Ok(id)

@@ -195,6 +195,32 @@ pub(super) static FAMILIES: &[Family] = &[
         "The bound of jangbu_engine_cache_bytes.",
         |from, page| page.value(from.engine.cache_bytes_max as u64),
     ),
+    gauge(
+        "jangbu_log_bytes",
+        "Bytes of batches that can be read, over all partitions here.",
+        |from, page| page.value(from.space.live_bytes),
+    ),
+    gauge(
+        "jangbu_log_stored_bytes",
+        "Bytes of all buckets; what is above jangbu_log_bytes waits to be freed or is overhead.",
+        |from, page| page.value(from.space.stored_bytes),
+    ),
+    gauge("jangbu_disk_bytes", "Bytes of the data directory's file system.", |from, page| {
+        page.value(from.broker.disk.total_bytes());
+    }),
+    gauge("jangbu_disk_free_bytes", "Bytes of it that are free.", |from, page| {
+        page.value(from.broker.disk.free_bytes());
+    }),
+    gauge(
+        "jangbu_disk_reserve_bytes",
+        "Below so many free bytes new records are refused.",
+        |from, page| page.value(from.broker.disk.reserve_bytes()),
+    ),
+    gauge(
+        "jangbu_disk_short",
+        "1 while new records are refused because the disk is nearly full.",
+        |from, page| page.value(u64::from(from.broker.disk.is_short())),
+    ),
     gauge("jangbu_engine_buckets", "Buckets that exist.", |from, page| {
         page.value(from.engine.buckets as u64);
     }),

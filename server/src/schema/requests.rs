@@ -175,6 +175,12 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
     Request {
+        key: ApiKey::DescribeLogDirs,
+        versions: 1..=5,
+        flexible: 2,
+        body: layout(&[field("topics", Kind::NullableArray(&Kind::Struct(&LOG_DIR_TOPIC)))]),
+    },
+    Request {
         key: ApiKey::CreatePartitions,
         versions: 0..=3,
         flexible: 2,
@@ -318,6 +324,9 @@ static EDITED_CONFIG: Layout = layout(&[
     field("config_operation", INT8),
     field("value", Kind::NullableString),
 ]);
+
+static LOG_DIR_TOPIC: Layout =
+    layout(&[field("topic", Kind::String), field("partitions", Kind::Array(&INT32))]);
 
 static GROWING_TOPIC: Layout = layout(&[
     field("name", Kind::String),

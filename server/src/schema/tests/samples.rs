@@ -7,16 +7,17 @@ use kafka_protocol::{
     messages::{
         AlterConfigsRequest, ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
         CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-        DescribeConfigsRequest, DescribeTopicPartitionsRequest, FetchRequest,
-        FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-        ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-        RequestHeader, TopicName,
+        DescribeConfigsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
+        FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
+        InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+        ProduceRequest, RequestHeader, TopicName,
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
         create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
         delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
         delete_topics_request::DeleteTopicState,
         describe_configs_request::DescribeConfigsResource,
+        describe_log_dirs_request::DescribableLogDirTopic,
         describe_topic_partitions_request::{Cursor, TopicRequest},
         fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState},
         incremental_alter_configs_request::{
@@ -51,6 +52,7 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::DescribeConfigs => sample.describe_configs(),
         ApiKey::AlterConfigs => sample.alter_configs(),
         ApiKey::IncrementalAlterConfigs => sample.incremental_alter_configs(),
+        ApiKey::DescribeLogDirs => sample.describe_log_dirs(),
         ApiKey::CreatePartitions => sample.create_partitions(),
         ApiKey::DescribeCluster => sample.describe_cluster(),
         ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
@@ -91,6 +93,7 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         ApiKey::IncrementalAlterConfigs => {
             decode_as::<IncrementalAlterConfigsRequest>(version, body)
         }
+        ApiKey::DescribeLogDirs => decode_as::<DescribeLogDirsRequest>(version.min(4), body),
         ApiKey::CreatePartitions => decode_as::<CreatePartitionsRequest>(version, body),
         ApiKey::DescribeCluster => decode_as::<DescribeClusterRequest>(version, body),
         ApiKey::DescribeTopicPartitions => {
@@ -462,6 +465,20 @@ impl Sample {
             .with_timeout_ms(5)
             .with_unknown_tagged_fields(self.tags(2));
         vec![encode(&full, self.version), encode(&DeleteRecordsRequest::default(), self.version)]
+    }
+
+    fn describe_log_dirs(&self) -> Vec<Bytes> {
+        // kafka-protocol has no version 5, whose request is that of 4.
+        let version = self.version.min(4);
+        let named = DescribableLogDirTopic::default()
+            .with_topic(topic("eins"))
+            .with_partitions(vec![0, 3])
+            .with_unknown_tagged_fields(self.tags(2));
+        let full = DescribeLogDirsRequest::default()
+            .with_topics(Some(vec![named, DescribableLogDirTopic::default()]))
+            .with_unknown_tagged_fields(self.tags(2));
+        let null = DescribeLogDirsRequest::default().with_topics(None);
+        vec![encode(&full, version), encode(&null, version)]
     }
 
     fn describe_cluster(&self) -> Vec<Bytes> {

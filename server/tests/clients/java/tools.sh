@@ -76,6 +76,8 @@ check configs-broker-refused "Cannot update these configs dynamically" bash -c "
   KAFKA_JARS='$KAFKA_JARS' BROKER=$BROKER; alter --entity-type brokers --entity-name 1 --add-config node.id=9; true"
 check configs-broker-delete "^Completed" alter --entity-type brokers --entity-name 1 --delete-config log.retention.bytes
 check configs-default-delete "^Completed" alter --entity-type brokers --entity-default --delete-config log.retention.bytes
+log_dirs() { tool org.apache.kafka.tools.LogDirsCommand --describe --topic-list "$TOPIC"; }
+check log-dirs "\"partition\":\"$TOPIC-0\",\"size\":[1-9][0-9]*,\"offsetLag\":0,\"isFuture\":false" log_dirs
 check producer-perf-test "^20000 records sent" perf
 check topics-alter "^\$|." topics --alter --topic "$TOPIC" --partitions 3
 check topics-describe-altered "PartitionCount: 3" topics --describe --topic "$TOPIC"
