@@ -28,6 +28,8 @@ const META_MEMTABLE_BYTES: usize = 32 << 20;
 pub(crate) struct Db {
     inner: DB,
     bucket_options: rocksdb::Options,
+    /// Whether tables are read and written past the page cache.
+    direct_io: bool,
     /// Counts the memory of all memtables.
     memtables: WriteBufferManager,
 }
@@ -65,9 +67,10 @@ impl Db {
     /// Opens or creates RocksDB in the data directory `dir`; returns the buckets found too.
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Self, Vec<BucketId>)> {
         let store = format::store(dir);
+        let direct_io = options.direct_io && supports_direct_io(dir);
         let bucket_options = bucket_options(options).map_err(failed("reading options"))?;
         let mut database_options =
-            database_options(dir, options).map_err(failed("reading options"))?;
+            database_options(direct_io, options).map_err(failed("reading options"))?;
         let memtables =
             WriteBufferManager::new_write_buffer_manager(options.memtables_bytes_max, false);
         database_options.set_write_buffer_manager(&memtables);
@@ -86,7 +89,12 @@ impl Db {
             );
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
-        Ok((Self { inner, bucket_options, memtables }, buckets))
+        Ok((Self { inner, bucket_options, direct_io, memtables }, buckets))
+    }
+
+    /// Whether tables are read and written past the page cache.
+    pub(crate) fn direct_io(&self) -> bool {
+        self.direct_io
     }
 
     /// RocksDB itself, for iterators.
@@ -226,7 +234,7 @@ fn supports_direct_io(dir: &Path) -> bool {
 }
 
 fn database_options(
-    dir: &Path,
+    direct_io: bool,
     options: &Options,
 ) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
     // Flush and compaction threads are set apart: the sum setting would give flushes one of four.
@@ -250,10 +258,8 @@ fn database_options(
     // As many as can become obsolete at once: a new file costs an allocation for each of its pages.
     out.set_recycle_log_file_num(wal_bytes_max / options.memtable_bytes.max(1) + 2);
     out.set_bytes_per_sync(1 << 20);
-    if options.direct_io && supports_direct_io(dir) {
-        out.set_use_direct_io_for_flush_and_compaction(true);
-        out.set_use_direct_reads(true);
-    }
+    out.set_use_direct_io_for_flush_and_compaction(direct_io);
+    out.set_use_direct_reads(direct_io);
     out.set_max_manifest_file_size(16 << 20);
     out.set_keep_log_file_num(10);
     #[cfg(feature = "failpoints")]
@@ -265,12 +271,14 @@ fn database_options(
 
 fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
     // The first key of every block lies in the index, so that a seek reads one block and not one of
-    // each file. Insertion hints are kept per partition: runs of one partition insert in O(1).
+    // each file. Insertion hints are kept per partition: runs of one partition insert in O(1). With many
+    // partitions a run is shorter than a block, so nothing is read ahead before two blocks in a row.
     let mut out = rocksdb::Options::default().get_options_from_string(format!(
         "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.4;\
          block_based_table_factory={{index_type=kBinarySearchWithFirstKey;\
          index_shortening=kNoShortening;block_size=131072;filter_policy=bloomfilter:10:false;\
-         whole_key_filtering=false;cache_index_and_filter_blocks=true;\
+         whole_key_filtering=false;num_file_reads_for_auto_readahead=2;\
+         initial_auto_readahead_size=262144;max_auto_readahead_size=1048576;cache_index_and_filter_blocks=true;\
          cache_index_and_filter_blocks_with_high_priority=true;block_cache={}}}",
         options.block_cache_bytes
     ))?;

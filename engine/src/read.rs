@@ -17,10 +17,6 @@ use crate::record::{self, Head, RECORD_HEADER_BYTES};
 use crate::rows::{self, Segment, SparseRow};
 use crate::{Entry, EntryKind, Error, Index, Offset, PartitionId, PayloadPart, Result};
 
-/// What a catch-up read asks the disk for at a time. A fetch reads many partitions at once, each in
-/// pieces of this size.
-const READAHEAD_BYTES: usize = 512 << 10;
-
 /// What to do with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Want {
@@ -160,8 +156,9 @@ impl Walk<'_> {
         options.set_iterate_upper_bound(keys::data(id, range.end));
         options.set_prefix_same_as_start(true);
         options.set_verify_checksums(true);
-        options.fill_cache(false);
-        options.set_readahead_size(READAHEAD_BYTES);
+        // A block holds runs of several partitions, and whoever reads one soon reads the next. Through the
+        // page cache the kernel keeps it; past it the block cache must.
+        options.fill_cache(db.direct_io());
         options.set_background_purge_on_iterator_cleanup(true);
         let mut iterator = db.raw().raw_iterator_cf_opt(&family, options);
         iterator.seek(start);

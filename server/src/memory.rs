@@ -1,8 +1,8 @@
 //! How a node's memory is shared out: from `--memory`, or from what the machine has.
 //!
 //! Every part is a bound that is kept under overload; beside them stand what a connection and a
-//! partition cost (`docs/operations.md`). The kernel's page cache is not counted: it holds what is read
-//! again, and so most of a machine's memory is left to it.
+//! partition cost (`docs/operations.md`). Tables bypass the kernel's page cache, which holds little more
+//! than the write-ahead log.
 
 use std::fs;
 
@@ -45,19 +45,20 @@ impl Sizes {
         sizes
     }
 
-    /// Half for memtables, an eighth each for queue, newest batches and requests, an eighth for blocks.
+    /// Half for memtables, a sixteenth for the queue, an eighth each for newest batches and requests, the
+    /// rest for blocks.
     fn share_out(memory: usize) -> Self {
         let memtables = (memory / 2).max(4 * MIB);
-        let memtable = (memtables / 4).clamp(MIB, 64 * MIB);
+        let memtable = (memtables / 2).clamp(MIB, 128 * MIB);
         Self {
             memory,
             memtables,
             memtable,
-            queue: (memory / 8).max(4 * MIB),
+            queue: (memory / 16).max(4 * MIB),
             cache: memory / 8,
             requests: (memory / 8).max(4 * MIB),
-            block_cache: (memory / 16).max(MIB),
-            bucket: (128 * memtable as u64).min(4 << 30),
+            block_cache: (memory * 3 / 32).max(MIB),
+            bucket: (64 * memtable as u64).min(4 << 30),
         }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`).
 
+mod ahead;
 mod machine;
 mod waiters;
 
@@ -26,6 +27,7 @@ use crate::consensus::{self, Group, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::Refused;
 use crate::retention::Limits;
+pub(crate) use ahead::ReadAhead;
 use machine::{Judgement, PartitionMachine, Progress};
 pub(crate) use waiters::Waiting;
 
@@ -105,6 +107,15 @@ impl Appending {
     }
 }
 
+/// What bounds reads of the disk, over all partitions.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    /// Reads at a time.
+    pub(crate) reads: Arc<Semaphore>,
+    /// What is read before it is asked for.
+    pub(crate) ahead: Arc<ReadAhead>,
+}
+
 /// One replica of one partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -114,21 +125,21 @@ pub(crate) struct Partition {
     progress: Arc<Progress>,
     /// Held from judging a batch to proposing it, so that sequence order is log order.
     order: tokio::sync::Mutex<()>,
-    disk_reads: Arc<Semaphore>,
+    disk: Disk,
     metrics: Arc<Metrics>,
     /// The end of the log and when it was first seen there, by [`Partition::rest`].
     quiet: Mutex<(Option<LogId>, Instant)>,
 }
 
 impl Partition {
-    /// Starts the replica on its log. `disk_reads` bounds catch-up reads over all partitions.
+    /// Starts the replica on its log. `disk` bounds catch-up reads over all partitions.
     ///
     /// # Errors
     /// When the stored state does not decode; the text says which.
     pub(crate) async fn start(
         replica: ReplicaId,
         log: PartitionLog,
-        disk_reads: Arc<Semaphore>,
+        disk: Disk,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());
@@ -136,7 +147,7 @@ impl Partition {
         let group = Group::start(replica, log.clone(), machine).await?;
         let order = tokio::sync::Mutex::new(());
         let quiet = Mutex::new((None, Instant::now()));
-        Ok(Self { id: log.id(), log, group, progress, order, disk_reads, metrics, quiet })
+        Ok(Self { id: log.id(), log, group, progress, order, disk, metrics, quiet })
     }
 
     /// Gives a new partition its replicas; does nothing when it has some.
@@ -330,18 +341,41 @@ impl Partition {
     }
 
     /// Whole batches from the one that holds `from`, below the high watermark; from memory when they are
-    /// there, else on a bounded number of threads for blocking work.
+    /// there, else on a bounded number of threads for blocking work. `ahead` says that the caller is
+    /// likely to ask for what follows next.
     ///
     /// # Errors
     /// [`Error::Log`].
-    pub(crate) async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<Entry>, Error> {
+    pub(crate) async fn read(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        ahead: bool,
+    ) -> Result<Vec<Entry>, Error> {
         let until = self.bounds().high_watermark;
         if from == until || self.log.is_cached(from) {
             self.metrics.cached_reads.add(1);
             return Ok(self.log.read(from, until, bytes_max)?);
         }
         self.metrics.disk_reads.add(1);
-        self.on_disk(move |log| log.read(from, until, bytes_max)).await
+        let found = match self.disk.ahead.take(self.id, from, bytes_max) {
+            Some(reading) => reading.await.map_err(|_| Error::Stopped)??,
+            None => self.on_disk(move |log| log.read(from, until, bytes_max)).await?,
+        };
+        if ahead && let Some(last) = found.last() {
+            self.read_on(last.next_offset(), until, bytes_max);
+        }
+        Ok(found)
+    }
+
+    /// Begins to read what follows a piece that came from the disk.
+    fn read_on(&self, from: Offset, until: Offset, bytes_max: usize) {
+        if from >= until || self.log.is_cached(from) {
+            return;
+        }
+        let read = move |log: PartitionLog| log.read(from, until, bytes_max);
+        let reading = tokio::spawn(on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read));
+        self.disk.ahead.keep(self.id, from, bytes_max, reading);
     }
 
     /// The first committed batch with a record at `timestamp` or later.
@@ -366,15 +400,7 @@ impl Partition {
         &self,
         read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.disk_reads).acquire_owned().await;
-        let permit = permit.map_err(|_| Error::Stopped)?;
-        let log = self.log.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let result = read(log);
-            drop(permit);
-            result
-        });
-        Ok(reading.await.map_err(|_| Error::Stopped)??)
+        on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read).await
     }
 
     /// Where the largest epoch that is not above `epoch` ends, if there is one.
@@ -402,6 +428,20 @@ impl Partition {
         self.group.shutdown().await;
         tracing::debug!(partition = %self.id, "stopped");
     }
+}
+
+async fn on_disk<T: Send + 'static>(
+    log: PartitionLog,
+    reads: Arc<Semaphore>,
+    read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let permit = reads.acquire_owned().await.map_err(|_| Error::Stopped)?;
+    let reading = tokio::task::spawn_blocking(move || {
+        let result = read(log);
+        drop(permit);
+        result
+    });
+    Ok(reading.await.map_err(|_| Error::Stopped)??)
 }
 
 /// Kafka carries 31 bits of the term. More elections than that cannot happen: at one a second they

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::consensus::ReplicaId;
 use crate::controller::{Controller, TopicPartition};
 use crate::metrics::Metrics;
-use crate::partition::Partition;
+use crate::partition::{Disk, Partition, ReadAhead};
 use crate::retention;
 
 /// The metadata group's log.
@@ -39,10 +39,13 @@ pub(crate) struct Replicas {
     engine: Engine,
     controller: Arc<Controller>,
     running: RwLock<HashMap<PartitionId, Arc<Partition>>>,
-    disk_reads: Arc<Semaphore>,
+    disk: Disk,
     metrics: Arc<Metrics>,
     version: watch::Sender<u64>,
 }
+
+/// Bytes read from the disk before they are asked for, over all partitions.
+const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
 
 /// The replica id of a partition's first assignment to a broker.
 pub(crate) fn replica_id(broker: i32) -> ReplicaId {
@@ -59,13 +62,14 @@ impl Replicas {
         metrics: Arc<Metrics>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let disk_reads = Arc::new(Semaphore::new(2 * cores));
+        let reads = Arc::new(Semaphore::new(4 * cores));
+        let disk = Disk { reads, ahead: Arc::new(ReadAhead::new(READ_AHEAD_BYTES_MAX)) };
         Self {
             broker,
             engine,
             controller,
             running: RwLock::default(),
-            disk_reads,
+            disk,
             metrics,
             version: watch::Sender::new(0),
         }
@@ -140,7 +144,7 @@ impl Replicas {
         let failed = |why: String| format!("partition {id} could not be started: {why}");
         let log = self.engine.log(id, wanted.class).map_err(|e| failed(e.to_string()))?;
         let replica = replica_id(self.broker);
-        let reads = (Arc::clone(&self.disk_reads), Arc::clone(&self.metrics));
+        let reads = (self.disk.clone(), Arc::clone(&self.metrics));
         let partition = Partition::start(replica, log, reads.0, reads.1).await;
         let partition = partition.map_err(failed)?;
         let voters: Vec<_> = wanted.partition.brokers.iter().map(|b| replica_id(*b)).collect();

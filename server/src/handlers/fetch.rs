@@ -31,6 +31,8 @@ use crate::partition::{Error, Partition};
 const RESPONSE_BYTES_MAX: usize = 55 << 20;
 /// Partitions read at the same time for one request.
 const WINDOW_MAX: usize = 64;
+/// Requests for no more partitions than this are read ahead of.
+const AHEAD_PARTITIONS_MAX: usize = 8;
 const READ_COMMITTED: i8 = 1;
 
 /// Decodes, reads, waits if need be, and answers.
@@ -139,13 +141,15 @@ async fn read_or_wait(
 async fn read_all(request: &FetchRequest, wanted: &[PartitionFetch], sources: &[Source]) -> Read {
     let mut read = Read::default();
     let response_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
+    // With many partitions the next request asks for others first.
+    let ahead = wanted.len() <= AHEAD_PARTITIONS_MAX;
     let (mut wanted, mut sources) = (wanted, sources);
     while !wanted.is_empty() {
         let left = response_max.saturating_sub(read.bytes);
         let (now, later) = wanted.split_at(window(wanted, left));
         let (here, elsewhere) = sources.split_at(now.len());
-        let begun = read.bytes > 0;
-        let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, left, begun));
+        let plan = Plan { left, begun: read.bytes > 0, ahead };
+        let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, plan));
         for (fetch, found) in now.iter().zip(join_all(reading).await) {
             let left = response_max.saturating_sub(read.bytes);
             read.take(request, fetch, found, left);
@@ -217,11 +221,21 @@ impl Read {
     }
 }
 
-/// Reads one partition for at most `left` bytes; `begun` when the response holds records already.
-async fn find(source: &Source, fetch: &PartitionFetch, left: usize, begun: bool) -> Found {
+/// How a partition is read.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// Bytes left in the response.
+    left: usize,
+    /// Whether the response holds records already.
+    begun: bool,
+    /// Whether the next request is likely to ask for what follows.
+    ahead: bool,
+}
+
+async fn find(source: &Source, fetch: &PartitionFetch, plan: Plan) -> Found {
     match source {
         Source::Error(code) => failed(fetch, *code).into(),
-        Source::Here(partition) => match read_partition(partition, fetch, left, begun).await {
+        Source::Here(partition) => match read_partition(partition, fetch, plan).await {
             Ok(found) => found,
             Err(error) => failed_here(fetch, partition, &error).into(),
         },
@@ -231,8 +245,7 @@ async fn find(source: &Source, fetch: &PartitionFetch, left: usize, begun: bool)
 async fn read_partition(
     partition: &Partition,
     fetch: &PartitionFetch,
-    left: usize,
-    begun: bool,
+    plan: Plan,
 ) -> Result<Found, Error> {
     partition.check_leader(fetch.current_leader_epoch)?;
     let bounds = partition.bounds();
@@ -252,11 +265,11 @@ async fn read_partition(
         let partition = partition.id();
         return Err(LogError::OffsetOutOfRange { partition, requested: from, start, end }.into());
     }
-    let bytes_max = partition_bytes_max(fetch).min(left);
-    if from == bounds.high_watermark || (bytes_max == 0 && begun) {
+    let bytes_max = partition_bytes_max(fetch).min(plan.left);
+    if from == bounds.high_watermark || (bytes_max == 0 && plan.begun) {
         return Ok(data.into());
     }
-    let entries = partition.read(from, bytes_max).await?;
+    let entries = partition.read(from, bytes_max, plan.ahead).await?;
     Ok(Found { data, batches: entries.into_iter().map(|entry| entry.payload).collect() })
 }
 
