@@ -16,6 +16,7 @@ use rocksdb::{
 };
 
 use crate::keys::BucketId;
+use crate::watermark::{self, Stated, Watermark};
 use crate::{Error, Index, Options, PartitionId, Result, format};
 
 const META: &str = "meta";
@@ -32,6 +33,8 @@ pub(crate) struct Db {
     direct_io: bool,
     /// Counts the memory of all memtables.
     memtables: WriteBufferManager,
+    watermark: Watermark,
+    lost_changes: u64,
 }
 
 /// A column family of an open RocksDB.
@@ -89,7 +92,14 @@ impl Db {
             );
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
-        Ok((Self { inner, bucket_options, direct_io, memtables }, buckets))
+        let (watermark, lost_changes) = keep_watermark(dir, &inner, options.accept_loss)?;
+        let db = Self { inner, bucket_options, direct_io, memtables, watermark, lost_changes };
+        Ok((db, buckets))
+    }
+
+    /// Changes that were acknowledged and are not there, as far as the watermark knew when the store was opened.
+    pub(crate) fn lost_changes(&self) -> u64 {
+        self.lost_changes
     }
 
     /// Whether tables are read and written past the page cache.
@@ -187,6 +197,7 @@ impl Db {
     /// Writes a batch, without a sync.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<()> {
         fail::fail_point!("engine-write-before", |_| Err(injected("writing")));
+        self.watermark.written(batch.size_in_bytes());
         self.inner.write_opt(batch, &WriteOptions::default()).map_err(failed("writing"))?;
         fail::fail_point!("engine-write-after", |_| Err(injected("writing")));
         Ok(())
@@ -195,10 +206,47 @@ impl Db {
     /// Makes everything written durable.
     pub(crate) fn sync(&self) -> Result<()> {
         fail::fail_point!("engine-sync-before", |_| Err(injected("syncing the log")));
+        let sequence = self.inner.latest_sequence_number();
         self.inner.flush_wal(true).map_err(failed("syncing the log"))?;
+        self.watermark.synced(sequence);
         fail::fail_point!("engine-sync-after", |_| Err(injected("syncing the log")));
         Ok(())
     }
+}
+
+/// Checks that the store holds what the watermark says it held, and keeps the watermark from now on. Returns
+/// how many changes are missing, if that is accepted.
+fn keep_watermark(dir: &Path, db: &DB, accept_loss: bool) -> Result<(Watermark, u64)> {
+    let unusable = |error: std::io::Error| Error::Directory {
+        dir: dir.to_owned(),
+        reason: format!("{}: {error}", watermark::path(dir).display()),
+    };
+    let identity = db.get_db_identity().map_err(failed("reading the store's identity"))?;
+    let (store, latest) = (watermark::store_id(&identity), db.latest_sequence_number());
+    let mut lost = 0;
+    match watermark::read(dir).map_err(unusable)? {
+        Stated::Mark(mark) => {
+            if let Some(reason) = watermark::loss(&mark, store, latest) {
+                tracing::error!(dir = %dir.display(), reason, accept_loss, "acknowledged records are missing");
+                if !accept_loss {
+                    return Err(Error::Lost { dir: dir.to_owned(), reason });
+                }
+                lost = mark.sequence.saturating_sub(latest).max(1);
+            }
+        }
+        Stated::Unreadable => tracing::error!(
+            dir = %dir.display(),
+            "the watermark does not decode; whether the write-ahead log came back whole cannot be told"
+        ),
+        Stated::Nothing if latest > 0 => tracing::warn!(
+            dir = %dir.display(),
+            "there is no watermark; whether the write-ahead log came back whole cannot be told"
+        ),
+        Stated::Nothing => {}
+    }
+    // What recovery found in the log RocksDB has written to tables by now, and synced them.
+    let watermark = Watermark::start(dir, store, latest).map_err(unusable)?;
+    Ok((watermark, lost))
 }
 
 /// An error as RocksDB gives it, for fault points: opening what is not there.

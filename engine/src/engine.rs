@@ -62,7 +62,7 @@ impl Engine {
     /// waiters have been told; the server ends the process there.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::Directory`], [`Error::UnknownFormat`], [`Error::Storage`].
+    /// [`Error::Locked`], [`Error::Directory`], [`Error::UnknownFormat`], [`Error::Lost`], [`Error::Storage`].
     pub fn open(
         dir: &Path,
         options: Options,
@@ -180,6 +180,7 @@ impl Engine {
             queue_full_nanos: core.room.waited_nanos(),
             memtables_bytes_max: core.memtables_bytes_max,
             buckets: core.buckets.lock().count(),
+            lost_changes: core.read().map_or(0, |db| db.lost_changes()),
             ..EngineStats::default()
         };
         core.counters.fill(&mut stats);

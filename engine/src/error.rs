@@ -64,6 +64,14 @@ pub enum Error {
         /// The format this version reads.
         known: u32,
     },
+    /// The store does not hold what it had acknowledged; [`crate::Options::accept_loss`] opens it all the same.
+    #[error("acknowledged records are missing from {dir}: {reason}. Find out why (the disk, the file system, a copy that was put back), and look at what is left with `jangbu inspect verify {dir}`; `jangbu serve --accept-loss` goes on without what is missing", dir = dir.display())]
+    Lost {
+        /// The data directory.
+        dir: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
     /// The disk refused. After a failed write or sync the engine stays closed.
     #[error("{operation} failed: {source}")]
     Storage {

@@ -33,6 +33,7 @@ mod state;
 mod stats;
 mod sync;
 mod tail;
+mod watermark;
 mod writer;
 
 pub use engine::Engine;

@@ -55,6 +55,8 @@ pub struct Options {
     pub block_cache_bytes: usize,
     /// Writes tables past the page cache, where the file system can. Default true.
     pub direct_io: bool,
+    /// Open a store that lost what was acknowledged, instead of refusing it. Default false.
+    pub accept_loss: bool,
 }
 
 impl Default for Options {
@@ -68,6 +70,7 @@ impl Default for Options {
             memtables_bytes_max: 128 << 20,
             block_cache_bytes: 16 << 20,
             direct_io: true,
+            accept_loss: false,
         }
     }
 }

@@ -99,6 +99,9 @@ pub struct EngineStats {
     pub appended_bytes: u64,
     /// Buckets that exist.
     pub buckets: usize,
+    /// Changes that had been acknowledged and were not there when the store was opened, as far as is known;
+    /// not 0 only with [`crate::Options::accept_loss`].
+    pub lost_changes: u64,
 }
 
 impl Counters {

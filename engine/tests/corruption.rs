@@ -8,9 +8,10 @@
 mod fixture;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fixture::{append, batch_entry, indexes, log, open, small};
-use jangbu_engine::{Error, Offset, PartitionId, RetentionClass};
+use jangbu_engine::{Engine, Error, Offset, Options, PartitionId, RetentionClass};
 
 fn tables(dir: &Path) -> Vec<PathBuf> {
     let mut tables: Vec<_> = std::fs::read_dir(dir.join("store"))
@@ -24,9 +25,13 @@ fn tables(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn flip(file: &Path) {
+    let length = file.metadata().unwrap().len();
+    flip_at(file, usize::try_from(length).unwrap() / 2);
+}
+
+fn flip_at(file: &Path, at: usize) {
     let mut bytes = std::fs::read(file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    bytes[at] ^= 1;
     std::fs::write(file, bytes).unwrap();
 }
 
@@ -69,4 +74,95 @@ fn a_flipped_byte_in_a_table_is_corruption_and_the_rest_stays_readable() {
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     append(&log, vec![batch_entry(300, 1, 1, 1000)]);
     assert_eq!(indexes(&log.read(Offset(300), Offset(301), 1).unwrap()), [300]);
+}
+
+/// Appends 100 entries that lie in the write-ahead log alone, and stops cleanly. Returns that log's file.
+fn fill_wal(dir: &Path) -> PathBuf {
+    let engine = open(dir, Options::default());
+    let log = log(&engine, 1);
+    for index in 0..100 {
+        append(&log, vec![batch_entry(index, 1, 1, 1000)]);
+    }
+    engine.close().unwrap();
+    let holds_entries = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "log")
+            && path.metadata().unwrap().len() > 100_000
+    };
+    let entries = std::fs::read_dir(dir.join("store")).unwrap();
+    let mut logs: Vec<_> =
+        entries.map(|entry| entry.unwrap().path()).filter(holds_entries).collect();
+    assert_eq!(logs.len(), 1, "one log holds everything: {logs:?}");
+    logs.remove(0)
+}
+
+fn reopen(dir: &Path, accept_loss: bool) -> Result<Engine, Error> {
+    let options = Options { accept_loss, ..small() };
+    Engine::open(dir, options, Arc::new(|error: &Error| panic!("the engine failed: {error}")))
+}
+
+/// The store is refused, again and again, until the loss is accepted; then it goes on with what is there.
+fn refused_until_accepted(dir: &Path) {
+    for _ in 0..2 {
+        let error = reopen(dir, false).unwrap_err();
+        assert!(matches!(&error, Error::Lost { dir: named, .. } if named == dir), "{error}");
+        assert!(error.to_string().contains("came back shorter"), "{error}");
+    }
+    let engine = reopen(dir, true).unwrap();
+    assert!(engine.stats().lost_changes > 0);
+    let first = log(&engine, 1);
+    let end = u64::try_from(first.state().end_offset.0).unwrap();
+    assert!(0 < end && end < 100, "{end} of 100 are left");
+    let kept = first.read(Offset(0), Offset(100), usize::MAX).unwrap();
+    assert_eq!(indexes(&kept), (0..end).collect::<Vec<_>>());
+    append(&first, vec![batch_entry(end, 2, 1, 10)]);
+    engine.close().unwrap();
+    drop(first);
+    let engine = reopen(dir, false).unwrap();
+    assert_eq!(engine.stats().lost_changes, 0);
+    assert_eq!(log(&engine, 1).state().end_offset, Offset(i64::try_from(end).unwrap() + 1));
+}
+
+#[test]
+fn a_flipped_bit_in_the_synced_middle_of_the_log_is_a_loss_that_must_be_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = fill_wal(dir.path());
+    flip_at(&file, 50_000);
+    refused_until_accepted(dir.path());
+}
+
+#[test]
+fn a_log_cut_short_is_a_loss_that_must_be_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = fill_wal(dir.path());
+    std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(50_000).unwrap();
+    refused_until_accepted(dir.path());
+}
+
+#[test]
+fn a_store_that_was_replaced_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fill_wal(dir.path());
+    std::fs::remove_dir_all(dir.path().join("store")).unwrap();
+    let error = reopen(dir.path(), false).unwrap_err();
+    assert!(error.to_string().contains("another one"), "{error}");
+}
+
+#[test]
+fn stops_rolls_and_deletions_are_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut index = 0;
+    for round in 0..6 {
+        let engine = reopen(dir.path(), false).unwrap();
+        let first = log(&engine, 1);
+        for _ in 0..40 {
+            append(&first, vec![batch_entry(index, 1, 1, 5000)]);
+            index += 1;
+        }
+        append(&log(&engine, 10 + round), vec![batch_entry(0, 1, 1, 10)]);
+        if round % 2 == 1 {
+            engine.delete(PartitionId(10 + round)).unwrap();
+        }
+        engine.close().unwrap();
+    }
+    assert_eq!(reopen(dir.path(), false).unwrap().stats().lost_changes, 0);
 }

@@ -49,6 +49,10 @@ pub struct Config {
     /// Bytes of the file system that stay free: below it new records are refused until room comes back.
     /// Default: 5 %, at most 5 GiB, and at least what the engine may still have to write.
     pub disk_reserve_bytes: Option<u64>,
+    /// Start although acknowledged records are missing from the data directory. Not a key of the file: it is
+    /// for one start.
+    #[serde(skip)]
+    pub accept_loss: bool,
 }
 
 impl Default for Config {
@@ -70,6 +74,7 @@ impl Default for Config {
             cache_bytes: None,
             retention_check_ms: 30_000,
             disk_reserve_bytes: None,
+            accept_loss: false,
         }
     }
 }

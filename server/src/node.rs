@@ -180,7 +180,7 @@ fn engine_options(config: &Config, sizes: &Sizes) -> Result<Options, Error> {
     };
     std::fs::create_dir_all(&config.data).map_err(unusable)?;
     let (total_bytes, _) = disk::volume(&config.data).map_err(unusable)?;
-    let options = sizes.engine().fit(total_bytes);
+    let options = Options { accept_loss: config.accept_loss, ..sizes.engine().fit(total_bytes) };
     options.validate().map_err(Error::Start)?;
     Ok(options)
 }

@@ -83,6 +83,9 @@ pub(crate) struct ServeArgs {
     /// Bytes of the disk that stay free; below it new records are refused [default: 5 %, see docs/operations.md]
     #[arg(long, env = "JANGBU_DISK_RESERVE", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
     pub disk_reserve: Option<usize>,
+    /// Start although acknowledged records are missing from the data directory, without them
+    #[arg(long)]
+    pub accept_loss: bool,
     /// Settings in TOML
     #[arg(long, env = "JANGBU_CONFIG", value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

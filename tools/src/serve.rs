@@ -92,6 +92,7 @@ fn configure(args: &ServeArgs) -> anyhow::Result<Config> {
     if args.disk_reserve.is_some() {
         config.disk_reserve_bytes = args.disk_reserve.and_then(|bytes| u64::try_from(bytes).ok());
     }
+    config.accept_loss = args.accept_loss;
     Ok(config)
 }
 

@@ -256,6 +256,11 @@ pub(super) static FAMILIES: &[Family] = &[
         |from, page| page.value(from.store.as_ref().map_or(0, |store| store.block_cache_bytes)),
     ),
     gauge(
+        "jangbu_engine_lost_changes",
+        "Changes that were acknowledged and missing at the start; other than 0 only with --accept-loss.",
+        |from, page| page.value(from.engine.lost_changes),
+    ),
+    gauge(
         "jangbu_engine_rocksdb_errors",
         "Errors of RocksDB's flushes and compactions since the start; other than 0 is an alarm.",
         |from, page| page.value(from.store.as_ref().map_or(0, |store| store.background_errors)),
