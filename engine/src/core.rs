@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::bucket::Buckets;
 use crate::command::{Command, Done, Op};
+use crate::corrupt::CorruptReads;
 use crate::db::Db;
 use crate::partition::Partition;
 use crate::queue::{Queue, Room};
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) room: Room,
     pub(crate) buckets: Mutex<Buckets>,
     pub(crate) counters: Counters,
+    pub(crate) corrupt_reads: CorruptReads,
     failure: Mutex<Option<Error>>,
     closed: AtomicBool,
     cache_bytes: AtomicUsize,
@@ -72,6 +74,7 @@ impl Core {
             room: Room::new(options.queue_bytes_max),
             buckets: Mutex::new(buckets),
             counters: Counters::default(),
+            corrupt_reads: CorruptReads::default(),
             failure: Mutex::new(None),
             closed: AtomicBool::new(false),
             cache_bytes: AtomicUsize::new(0),

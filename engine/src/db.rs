@@ -61,8 +61,7 @@ pub(crate) fn unreadable(
         if source.kind() != ErrorKind::Corruption {
             return Error::Storage { operation: "reading entries", source };
         }
-        tracing::error!(%partition, %index, error = %source, "a block of a table is corrupt");
-        Error::Corrupt { partition, index, what: "block" }
+        Error::Corrupt { partition, index, what: format!("block ({source})").into() }
     }
 }
 

@@ -131,7 +131,7 @@ impl Engine {
     /// [`Error::Storage`], [`Error::Closed`].
     pub fn delete(&self, id: PartitionId) -> Result<()> {
         let opening = self.handle.opening.lock();
-        let Some(partition) = self.handle.existing(id)? else { return Ok(()) };
+        let Some(partition) = self.handle.deletable(id)? else { return Ok(()) };
         let core = &self.handle.core;
         log::wait(|done| {
             core.submit(&partition, 0, Some(done), |state| Ok(Some(state.delete())))?;
@@ -180,6 +180,7 @@ impl Engine {
             queue_full_nanos: core.room.waited_nanos(),
             memtables_bytes_max: core.memtables_bytes_max,
             buckets: core.buckets.lock().count(),
+            corrupt_reads: core.corrupt_reads.count(),
             lost_changes: core.read().map_or(0, |db| db.lost_changes()),
             ..EngineStats::default()
         };
@@ -230,11 +231,25 @@ impl Handle {
             }
             Some(Known { class, .. }) => *class,
         };
-        let mut found = recovery::find(&*self.core.read()?, id)?;
+        let mut found = recovery::find(&*self.core.read()?, id)
+            .inspect_err(|error| self.core.corrupt_reads.note(error))?;
         let segments = std::mem::take(&mut found.segments);
         let partition = Arc::new(Partition::new(id, class, State::recovered(found), segments));
         self.remember(&partition);
         Ok(Some(partition))
+    }
+
+    /// As [`Handle::existing`], but damage is no reason to keep a log: what is known of its place is deleted.
+    fn deletable(&self, id: PartitionId) -> Result<Option<Arc<Partition>>> {
+        match self.existing(id) {
+            Err(Error::Corrupt { .. }) => {}
+            other => return other,
+        }
+        let Some(class) = self.logs.lock().get(&id).map(|known| known.class) else {
+            return Ok(None);
+        };
+        let segments = recovery::segments(&*self.core.read()?, id).unwrap_or_default();
+        Ok(Some(Arc::new(Partition::new(id, class, State::new(), segments))))
     }
 
     fn create(&self, id: PartitionId, class: RetentionClass) -> Result<Arc<Partition>> {

@@ -1,5 +1,6 @@
 //! What can go wrong in the engine, one variant per reaction of the caller.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::{Index, Offset, PartitionId};
@@ -37,8 +38,8 @@ pub enum Error {
         partition: PartitionId,
         /// Where.
         index: Index,
-        /// What did not decode.
-        what: &'static str,
+        /// What did not decode, and in which file or bucket, if that is known.
+        what: Cow<'static, str>,
     },
     /// Another process has the data directory open.
     #[error("{dir} is in use by another process; stop it, or give this node another data directory", dir = dir.display())]

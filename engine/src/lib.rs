@@ -10,6 +10,7 @@ pub mod batch;
 mod bucket;
 mod command;
 mod core;
+mod corrupt;
 mod db;
 mod engine;
 mod entry;

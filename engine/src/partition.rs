@@ -7,6 +7,7 @@
 //!   without a segment holds no live entry of the partition and never gets a stale one back.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::borrow::Cow;
 
 use parking_lot::Mutex;
 
@@ -65,8 +66,8 @@ impl Partition {
     }
 
     /// The error for stored bytes at `index` that do not decode.
-    pub(crate) fn corrupt(&self, index: Index, what: &'static str) -> Error {
-        Error::Corrupt { partition: self.id, index, what }
+    pub(crate) fn corrupt(&self, index: Index, what: impl Into<Cow<'static, str>>) -> Error {
+        Error::Corrupt { partition: self.id, index, what: what.into() }
     }
 
     /// Locks the state of a log that is not deleted.

@@ -78,8 +78,15 @@ impl Walk<'_> {
             if self.partition.live()?.generation != self.generation {
                 return Ok(None);
             }
-            if next? == Next::Enough {
-                return Ok(Some(taken));
+            match next {
+                Ok(Next::More) => {}
+                Ok(Next::Enough) => return Ok(Some(taken)),
+                Err(error @ Error::Corrupt { .. }) => {
+                    self.core.corrupt_reads.note(&error);
+                    // What lies before the damage is whole; the next read begins at it.
+                    return if taken.is_empty() { Err(error) } else { Ok(Some(taken)) };
+                }
+                Err(error) => return Err(error),
             }
             at = disk_end;
         }
@@ -125,8 +132,10 @@ impl Walk<'_> {
             if keys::data_index(id, key) != Some(index) {
                 return Err(self.partition.corrupt(index, "entry (missing)"));
             }
-            let head = record::decode(id, index, value)
-                .map_err(|what| self.partition.corrupt(index, what))?;
+            let head = record::decode(id, index, value).map_err(|what| {
+                let what = format!("{what} in {}", segment.bucket.family());
+                self.partition.corrupt(index, what)
+            })?;
             match want(&head) {
                 Want::Skip => {}
                 Want::Take(part) => {
@@ -229,7 +238,7 @@ impl<'db> SparseIndex<'db> {
         row.map(Some).ok_or(Error::Corrupt {
             partition: self.id,
             index: Index(0),
-            what: "offset index row",
+            what: "offset index row".into(),
         })
     }
 

@@ -61,15 +61,20 @@ pub(crate) fn find(db: &Db, id: PartitionId) -> Result<Found> {
     let epochs = rows_of(db, id, Tag::Epoch, "epoch row", |term, value| {
         rows::decode_epoch(Term(term), value)
     })?;
-    let segments = rows_of(db, id, Tag::Directory, "directory row", |first, value| {
-        rows::decode_segment(Index(first), value)
-    })?;
+    let segments = segments(db, id)?;
     let first_kept = purged.map_or(Index(0), |row| Index(row.purged.index.0.saturating_add(1)));
     let last = last_entry(db, id, &segments, first_kept)?;
     let first = segments.first().map(|segment| segment.first);
     let vote = opaque(db, id, Tag::Vote)?;
     let committed = opaque(db, id, Tag::Committed)?;
     Ok(Found { purged, log_start, epochs, vote, committed, first, last, segments })
+}
+
+/// The directory rows of a log.
+pub(crate) fn segments(db: &Db, id: PartitionId) -> Result<Vec<Segment>> {
+    rows_of(db, id, Tag::Directory, "directory row", |first, value| {
+        rows::decode_segment(Index(first), value)
+    })
 }
 
 /// A row of the caller's bytes.
@@ -140,5 +145,5 @@ fn check_last(id: PartitionId, index: Index, value: &[u8]) -> Result<Head> {
 }
 
 fn corrupt(partition: PartitionId, index: Index, what: &'static str) -> Error {
-    Error::Corrupt { partition, index, what }
+    Error::Corrupt { partition, index, what: what.into() }
 }

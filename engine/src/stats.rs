@@ -102,6 +102,8 @@ pub struct EngineStats {
     /// Changes that had been acknowledged and were not there when the store was opened, as far as is known;
     /// not 0 only with [`crate::Options::accept_loss`].
     pub lost_changes: u64,
+    /// Reads since the start that met damaged bytes.
+    pub corrupt_reads: u64,
 }
 
 impl Counters {

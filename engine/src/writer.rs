@@ -366,8 +366,11 @@ impl<'db> Writer<'db> {
 
     fn delete(&mut self, partition: &Partition, batch: &mut WriteBatch) -> Result<()> {
         self.clear(partition, batch)?;
-        let (start, end) = keys::all(Tag::Epoch, partition.id);
-        batch.delete_range_cf(&self.meta, start, end);
+        // The directory too: rows that did not decode are in no list.
+        for tag in [Tag::Epoch, Tag::Directory] {
+            let (start, end) = keys::all(tag, partition.id);
+            batch.delete_range_cf(&self.meta, start, end);
+        }
         for tag in
             [Tag::Partition, Tag::Vote, Tag::Committed, Tag::Checkpoint, Tag::Purged, Tag::LogStart]
         {

@@ -53,9 +53,11 @@ impl Broker {
         let found = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
         match found {
             None => Lookup::Unknown,
-            Some(partition) => {
-                self.replicas.get(partition.group).map_or(Lookup::Elsewhere, Lookup::Here)
-            }
+            Some(partition) => match self.replicas.get(partition.group) {
+                Some(running) => Lookup::Here(running),
+                None if self.replicas.is_fenced(partition.group) => Lookup::Fenced,
+                None => Lookup::Elsewhere,
+            },
         }
     }
 }
@@ -65,6 +67,8 @@ impl Broker {
 pub(crate) enum Lookup {
     /// It runs here.
     Here(Arc<Partition>),
+    /// It belongs here, but what is stored of it is damaged, so that it cannot run.
+    Fenced,
     /// The topic has it, but it does not run here (yet).
     Elsewhere,
     /// The topic has no such partition.

@@ -46,6 +46,7 @@ pub(crate) fn partition_code(error: &partition::Error) -> ResponseError {
         partition::Error::NotLeader | partition::Error::Stopped => {
             ResponseError::NotLeaderOrFollower
         }
+        partition::Error::Broken => ResponseError::KafkaStorageError,
         partition::Error::FencedEpoch { .. } => ResponseError::FencedLeaderEpoch,
         partition::Error::UnknownEpoch { .. } => ResponseError::UnknownLeaderEpoch,
         partition::Error::Refused(refused) => refused_code(refused),

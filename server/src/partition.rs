@@ -34,6 +34,9 @@ pub(crate) use waiters::Waiting;
 /// Why a partition did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// What is stored of the partition is damaged where its group needs it.
+    #[error("what is stored of the partition is damaged")]
+    Broken,
     /// Another replica leads, or none does.
     #[error("this broker does not lead the partition")]
     NotLeader,
@@ -223,7 +226,11 @@ impl Partition {
             given if given > current => return Err(Error::UnknownEpoch { given, current }),
             _ => {}
         }
-        if leadership.local { Ok(()) } else { Err(Error::NotLeader) }
+        if leadership.local { Ok(()) } else { Err(self.not_leading()) }
+    }
+
+    fn not_leading(&self) -> Error {
+        if self.group.broken() { Error::Broken } else { Error::NotLeader }
     }
 
     /// Hands a batch to the log. `header` is its parsed header; the caller has checked the CRC.
@@ -238,7 +245,7 @@ impl Partition {
         let _order = self.order.lock().await;
         let leadership = self.group.leadership();
         if !leadership.local {
-            return Err(Error::NotLeader);
+            return Err(self.not_leading());
         }
         let step = match self.progress.judge(header, leadership.term)? {
             Judgement::Append => Step::Proposed(self.group.propose(EntryKind::Batch, batch).await?),

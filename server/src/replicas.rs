@@ -5,7 +5,7 @@
 //! - A log is deleted only after the metadata group has confirmed, through a majority, that no topic
 //!   owns it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct Replicas {
     engine: Engine,
     controller: Arc<Controller>,
     running: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    /// What belongs here and cannot run, because what is stored of it is damaged.
+    fenced: RwLock<HashSet<PartitionId>>,
     disk: Disk,
     metrics: Arc<Metrics>,
     version: watch::Sender<u64>,
@@ -69,6 +71,7 @@ impl Replicas {
             engine,
             controller,
             running: RwLock::default(),
+            fenced: RwLock::default(),
             disk,
             metrics,
             version: watch::Sender::new(0),
@@ -95,10 +98,21 @@ impl Replicas {
         self.running.read().len()
     }
 
-    /// Starts what the image wants here and is not running, stops and deletes what it does not want.
+    /// Whether the partition belongs here and cannot run.
+    pub(crate) fn is_fenced(&self, id: PartitionId) -> bool {
+        self.fenced.read().contains(&id)
+    }
+
+    /// How many partitions are fenced.
+    pub(crate) fn fenced_count(&self) -> usize {
+        self.fenced.read().len()
+    }
+
+    /// Starts what the image wants here and is not running, stops and deletes what it does not want. A partition
+    /// that cannot be started is fenced until the next start of the node; the others go on.
     ///
     /// # Errors
-    /// The first partition that could not be started or deleted, with the reason. The node cannot go on.
+    /// The first partition that could not be deleted, with the reason. The node cannot go on.
     pub(crate) async fn reconcile(self: &Arc<Self>) -> Result<(), String> {
         if !self.unwanted(&self.wanted()).is_empty() {
             self.controller.linearize().await.map_err(|e| e.to_string())?;
@@ -106,8 +120,9 @@ impl Replicas {
         let wanted = self.wanted();
         self.stop_unwanted(&wanted).await?;
         let missing: Vec<Wanted> = {
-            let running = self.running.read();
-            wanted.into_values().filter(|w| !running.contains_key(&w.partition.group)).collect()
+            let (running, fenced) = (self.running.read(), self.fenced.read());
+            let runs = |id: PartitionId| running.contains_key(&id) || fenced.contains(&id);
+            wanted.into_values().filter(|w| !runs(w.partition.group)).collect()
         };
         let mut tasks = JoinSet::new();
         for wanted in missing {
@@ -115,7 +130,7 @@ impl Replicas {
                 joined(tasks.join_next().await)?;
             }
             let replicas = Arc::clone(self);
-            tasks.spawn(async move { replicas.start(wanted).await });
+            tasks.spawn(async move { replicas.start_or_fence(wanted).await });
         }
         while !tasks.is_empty() {
             joined(tasks.join_next().await)?;
@@ -139,6 +154,18 @@ impl Replicas {
         wanted
     }
 
+    async fn start_or_fence(&self, wanted: Wanted) -> Result<(), String> {
+        let id = wanted.partition.group;
+        if let Err(error) = self.start(wanted).await {
+            tracing::error!(
+                %error, partition = %id,
+                "the partition answers KAFKA_STORAGE_ERROR until the node is started again; the others go on"
+            );
+            self.fenced.write().insert(id);
+        }
+        Ok(())
+    }
+
     async fn start(&self, wanted: Wanted) -> Result<(), String> {
         let id = wanted.partition.group;
         let failed = |why: String| format!("partition {id} could not be started: {why}");
@@ -160,6 +187,7 @@ impl Replicas {
 
     async fn stop_unwanted(&self, wanted: &HashMap<PartitionId, Wanted>) -> Result<(), String> {
         for id in self.unwanted(wanted) {
+            self.fenced.write().remove(&id);
             let stopped = self.running.write().remove(&id);
             if let Some(partition) = stopped {
                 partition.shutdown().await;

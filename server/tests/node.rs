@@ -7,6 +7,8 @@
 
 #[path = "node/configs.rs"]
 mod configs;
+#[path = "node/damage.rs"]
+mod damage;
 #[path = "node/fetch.rs"]
 mod fetch;
 #[path = "node/harness.rs"]

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index, PartitionLog, Term};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
@@ -265,6 +266,14 @@ impl<M: StateMachine> Group<M> {
             leader: metrics.current_leader.map(ReplicaId),
             local: leads && self.applier.applied_term() == Some(Term(term)),
         }
+    }
+
+    /// Whether the group has ended because what is stored of it is damaged.
+    pub(crate) fn broken(&self) -> bool {
+        let Some(raft) = self.running() else { return false };
+        let metrics = raft.metrics();
+        let ended = &metrics.borrow_watched().running_state;
+        matches!(ended, Err(Fatal::StorageError(_) | Fatal::Panicked))
     }
 
     /// Waits until some replica leads and, if it is this one, may answer. False after `timeout`.

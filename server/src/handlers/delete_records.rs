@@ -62,6 +62,7 @@ async fn delete(
     }
     let partition = match broker.partition(topic, asked.partition_index) {
         Lookup::Here(partition) => partition,
+        Lookup::Fenced => return Err(ResponseError::KafkaStorageError),
         Lookup::Elsewhere => return Err(ResponseError::NotLeaderOrFollower),
         Lookup::Unknown => return Err(ResponseError::UnknownTopicOrPartition),
     };

@@ -82,6 +82,7 @@ impl Source {
         let Some(topic) = topic else { return Self::Error(missing) };
         match broker.partition(&topic, wanted.partition) {
             Lookup::Here(partition) => Self::Here(partition),
+            Lookup::Fenced => Self::Error(ResponseError::KafkaStorageError),
             Lookup::Elsewhere => Self::Error(ResponseError::NotLeaderOrFollower),
             Lookup::Unknown => Self::Error(ResponseError::UnknownTopicOrPartition),
         }
@@ -303,11 +304,12 @@ fn failed_here(fetch: &PartitionFetch, partition: &Partition, error: &Error) -> 
             let leader = LeaderIdAndEpoch::default().with_leader_epoch(partition.epoch());
             data.with_current_leader(leader)
         }
-        Error::Log(LogError::OffsetOutOfRange { .. }) => data,
+        // The engine logs damage, once for each place: a consumer asks again and again.
+        Error::Log(LogError::OffsetOutOfRange { .. } | LogError::Corrupt { .. }) => data,
         Error::Log(error) => {
             tracing::error!(%error, partition = %partition.id(), "a fetch failed");
             data
         }
-        Error::Refused(_) | Error::Stopped => data,
+        Error::Refused(_) | Error::Stopped | Error::Broken => data,
     }
 }

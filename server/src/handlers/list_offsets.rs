@@ -93,6 +93,7 @@ fn find(
 ) -> Result<Arc<Partition>, ResponseError> {
     match topic.map(|topic| broker.partition(topic, index)) {
         Some(Lookup::Here(partition)) => Ok(partition),
+        Some(Lookup::Fenced) => Err(ResponseError::KafkaStorageError),
         Some(Lookup::Elsewhere) => Err(ResponseError::NotLeaderOrFollower),
         Some(Lookup::Unknown) | None => Err(ResponseError::UnknownTopicOrPartition),
     }

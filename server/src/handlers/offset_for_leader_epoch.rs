@@ -40,6 +40,9 @@ fn answer(
     let found = topic.map(|topic| broker.partition(topic, asked.partition));
     let partition = match found {
         Some(Lookup::Here(partition)) => partition,
+        Some(Lookup::Fenced) => {
+            return result.with_error_code(ResponseError::KafkaStorageError.code());
+        }
         Some(Lookup::Elsewhere) => {
             return result.with_error_code(ResponseError::NotLeaderOrFollower.code());
         }

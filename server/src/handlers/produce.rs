@@ -118,6 +118,7 @@ async fn begin_partition(
 ) -> Result<(Arc<Partition>, Appending), Refusal> {
     let partition = match broker.partition(topic, index) {
         Lookup::Here(partition) => partition,
+        Lookup::Fenced => return Err(Refusal::new(ResponseError::KafkaStorageError, "")),
         Lookup::Elsewhere => return Err(Refusal::new(ResponseError::NotLeaderOrFollower, "")),
         Lookup::Unknown => return Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "")),
     };

@@ -132,6 +132,7 @@ pub(crate) async fn wait_until_ready(broker: &Broker, id: Uuid) {
                     Lookup::Here(partition) => {
                         partition.wait_for_leader(READY_TIMEOUT).await;
                     }
+                    Lookup::Fenced => {}
                     Lookup::Elsewhere | Lookup::Unknown => all_here = false,
                 }
             }

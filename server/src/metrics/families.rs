@@ -255,6 +255,16 @@ pub(super) static FAMILIES: &[Family] = &[
         "Bytes of RocksDB's index blocks and meta rows in memory.",
         |from, page| page.value(from.store.as_ref().map_or(0, |store| store.block_cache_bytes)),
     ),
+    counter(
+        "jangbu_engine_corrupt_reads_total",
+        "Reads that met damaged bytes; other than 0 is an alarm.",
+        |from, page| page.value(from.engine.corrupt_reads),
+    ),
+    gauge(
+        "jangbu_partitions_fenced",
+        "Partitions that cannot run because what is stored of them is damaged.",
+        |from, page| page.value(from.broker.replicas.fenced_count() as u64),
+    ),
     gauge(
         "jangbu_engine_lost_changes",
         "Changes that were acknowledged and missing at the start; other than 0 only with --accept-loss.",
