@@ -33,7 +33,8 @@ pub(crate) struct Db {
     direct_io: bool,
     /// Counts the memory of all memtables.
     memtables: WriteBufferManager,
-    watermark: Watermark,
+    /// None when open read only.
+    watermark: Option<Watermark>,
     lost_changes: u64,
 }
 
@@ -91,7 +92,39 @@ impl Db {
             );
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
+        fail::fail_point!("engine-open-after-store", |_| Err(Error::Closed));
         let (watermark, lost_changes) = keep_watermark(dir, &inner, options.accept_loss)?;
+        let watermark = Some(watermark);
+        let db = Self { inner, bucket_options, direct_io, memtables, watermark, lost_changes };
+        Ok((db, buckets))
+    }
+
+    /// Opens RocksDB in `dir` to look at it: nothing is written, and a damaged file is no reason not to open.
+    pub(crate) fn open_read_only(dir: &Path) -> Result<(Self, Vec<BucketId>)> {
+        let (store, options) = (format::store(dir), Options::default());
+        let bucket_options = bucket_options(&options).map_err(failed("reading options"))?;
+        let bytes = options.memtables_bytes_max;
+        let memtables = WriteBufferManager::new_write_buffer_manager(bytes, false);
+        let list = || DB::list_cf(&rocksdb::Options::default(), &store);
+        let existing = list().map_err(|error| refused(dir, error))?;
+        let buckets = existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
+        let family = |name: &String| {
+            let bucket = BucketId::from_family(name).is_some();
+            let of_family = if bucket { bucket_options.clone() } else { meta_options(&options) };
+            ColumnFamilyDescriptor::new(name, of_family)
+        };
+        let open = |paranoid| {
+            let mut options = rocksdb::Options::default();
+            options.set_paranoid_checks(paranoid);
+            options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+            options.set_max_open_files(-1);
+            let families: Vec<_> = existing.iter().map(family).collect();
+            DB::open_cf_descriptors_read_only(&options, &store, families, false)
+        };
+        // As a node would, which stops at the first bad record of the log; if not even that goes, whatever can be read.
+        let opened = open(true).or_else(|_| open(false));
+        let inner = opened.map_err(|error| refused(dir, error))?;
+        let (watermark, lost_changes, direct_io) = (None, 0, false);
         let db = Self { inner, bucket_options, direct_io, memtables, watermark, lost_changes };
         Ok((db, buckets))
     }
@@ -128,16 +161,19 @@ impl Db {
 
     /// Creates a bucket's family.
     pub(crate) fn create_bucket(&self, id: BucketId) -> Result<()> {
+        fail::fail_point!("engine-roll-before-create", |_| Err(Error::Closed));
         self.inner.create_cf(id.family(), &self.bucket_options).map_err(failed("creating a bucket"))
     }
 
     /// Drops a bucket's family.
     pub(crate) fn drop_bucket(&self, id: BucketId) -> Result<()> {
+        fail::fail_point!("engine-drop-before", |_| Err(injected("dropping a bucket")));
         self.inner.drop_cf(&id.family()).map_err(failed("dropping a bucket"))
     }
 
     /// Starts writing a closed bucket's memtable to disk.
     pub(crate) fn flush_bucket(&self, id: BucketId) -> Result<()> {
+        fail::fail_point!("engine-flush-before", |_| Err(injected("flushing a bucket")));
         let Some(family) = self.bucket(id) else { return Ok(()) };
         let mut options = FlushOptions::default();
         options.set_wait(false);
@@ -196,7 +232,9 @@ impl Db {
     /// Writes a batch, without a sync.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<()> {
         fail::fail_point!("engine-write-before", |_| Err(injected("writing")));
-        self.watermark.written(batch.size_in_bytes());
+        if let Some(watermark) = &self.watermark {
+            watermark.written(batch.size_in_bytes());
+        }
         self.inner.write_opt(batch, &WriteOptions::default()).map_err(failed("writing"))?;
         fail::fail_point!("engine-write-after", |_| Err(injected("writing")));
         Ok(())
@@ -207,7 +245,9 @@ impl Db {
         fail::fail_point!("engine-sync-before", |_| Err(injected("syncing the log")));
         let sequence = self.inner.latest_sequence_number();
         self.inner.flush_wal(true).map_err(failed("syncing the log"))?;
-        self.watermark.synced(sequence);
+        if let Some(watermark) = &self.watermark {
+            watermark.synced(sequence);
+        }
         fail::fail_point!("engine-sync-after", |_| Err(injected("syncing the log")));
         Ok(())
     }

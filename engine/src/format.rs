@@ -35,6 +35,18 @@ pub(crate) fn prepare(dir: &Path) -> Result<()> {
     }
 }
 
+/// Checks the format of a directory that must exist, and changes nothing.
+pub(crate) fn check_existing(dir: &Path) -> Result<()> {
+    match fs::read_to_string(dir.join(FILE)) {
+        Ok(text) => check(dir, &text),
+        Err(_) if store(dir).exists() => check(dir, "none"),
+        Err(error) => {
+            let reason = format!("{FILE}: {error}");
+            Err(Error::Directory { dir: dir.to_owned(), reason })
+        }
+    }
+}
+
 fn check(dir: &Path, text: &str) -> Result<()> {
     let stated = text.trim_end().strip_prefix(PREFIX).unwrap_or("unreadable");
     if stated.parse() == Ok(FORMAT) {
@@ -49,7 +61,9 @@ fn write(dir: &Path) -> io::Result<()> {
     let mut file = File::create(&path)?;
     writeln!(file, "{PREFIX}{FORMAT}")?;
     file.sync_all()?;
+    fail::fail_point!("engine-format-before-rename", |_| Err(io::Error::other("injected")));
     fs::rename(&path, dir.join(FILE))?;
+    fail::fail_point!("engine-format-after-rename", |_| Err(io::Error::other("injected")));
     File::open(dir)?.sync_all()?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         File::open(parent)?.sync_all()?;

@@ -38,6 +38,26 @@ pub(crate) enum Tag {
     Vote = b'v',
 }
 
+impl Tag {
+    /// The tag with this byte.
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        let tags = [
+            Self::Bucket,
+            Self::Committed,
+            Self::Directory,
+            Self::Epoch,
+            Self::Sparse,
+            Self::Checkpoint,
+            Self::Node,
+            Self::Partition,
+            Self::LogStart,
+            Self::Purged,
+            Self::Vote,
+        ];
+        tags.into_iter().find(|tag| *tag as u8 == byte)
+    }
+}
+
 /// A bucket: a column family that partitions of one class share for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BucketId {

@@ -18,6 +18,7 @@ mod error;
 mod format;
 mod histogram;
 mod ids;
+pub mod inspect;
 mod keys;
 mod log;
 mod options;

@@ -6,8 +6,8 @@
 //! - Every entry in RocksDB that is not purged lies in the bucket its segment names; a bucket
 //!   without a segment holds no live entry of the partition and never gets a stale one back.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex;
 

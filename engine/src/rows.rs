@@ -192,3 +192,67 @@ fn words<const N: usize>(value: &[u8]) -> Option<[u64; N]> {
     }
     Some(words)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::keys;
+
+    /// Every decoder of a row; how many took the bytes.
+    fn decode_all(position: u64, value: &[u8]) -> usize {
+        [
+            decode_opaque(value).is_some(),
+            decode_partition(value).is_some(),
+            decode_offset(value).is_some(),
+            decode_purged(value).is_some(),
+            decode_epoch(Term(position), value).is_some(),
+            decode_segment(Index(position), value).is_some(),
+            decode_sparse(position, value).is_some(),
+            decode_bucket(value).is_some(),
+        ]
+        .iter()
+        .filter(|decoded| **decoded)
+        .count()
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_rows_never_panic(
+            position: u64,
+            value in proptest::collection::vec(any::<u8>(), 0..40),
+            versioned: bool,
+        ) {
+            let mut value = value;
+            if let (true, Some(first)) = (versioned, value.first_mut()) {
+                *first = VERSION;
+            }
+            let taken = decode_all(position, &value);
+            prop_assert!(taken == 0 || value.first() == Some(&VERSION), "another version was taken");
+        }
+
+        #[test]
+        fn arbitrary_keys_never_panic(key in proptest::collection::vec(any::<u8>(), 0..30)) {
+            let id = keys::partition(&key).unwrap_or_default();
+            let _ = (keys::position(&key), keys::bucket_id(&key), keys::data_index(id, &key));
+            let _ = keys::BucketId::from_family(&String::from_utf8_lossy(&key));
+        }
+
+        #[test]
+        fn rows_come_back(first: u64, seq: u64, class: u8, offset: i64, time: i64, term: u64) {
+            let bucket_id = BucketId { seq, class: RetentionClass(class) };
+            let row = Segment { first: Index(first), bucket: bucket_id, first_offset: Offset(offset) };
+            prop_assert_eq!(decode_segment(Index(first), &segment(&row)), Some(row));
+            let row = SparseRow { offset: Offset(offset), index: Index(first), max_timestamp_before: time };
+            prop_assert_eq!(decode_sparse(offset.cast_unsigned(), &sparse(&row)), Some(row));
+            let id = LogId { term: Term(term), index: Index(first) };
+            let row = PurgedRow { purged: id, next_offset: Offset(offset) };
+            prop_assert_eq!(decode_purged(&purged(&row)), Some(row));
+            let row = Epoch { term: Term(term), first_index: Index(first), start_offset: Offset(offset) };
+            prop_assert_eq!(decode_epoch(Term(term), &epoch(&row)), Some(row));
+            let row = BucketRow { state: BucketState::Closed, created_ms: seq, bytes: first };
+            prop_assert_eq!(decode_bucket(&bucket(&row)), Some(row));
+        }
+    }
+}

@@ -180,7 +180,7 @@ impl Watermark {
 
     /// Notes that everything up to `sequence` is on stable storage.
     pub(crate) fn synced(&self, sequence: u64) {
-        self.shared.synced.store(sequence, Ordering::Release);
+        self.shared.synced.fetch_max(sequence, Ordering::AcqRel);
         if self.shared.unmarked_bytes.load(Ordering::Relaxed) >= BYTES_MAX {
             self.wake();
         }
@@ -248,6 +248,7 @@ fn create(dir: &Path, mark: &Mark) -> io::Result<File> {
     bytes[..SLOT_BYTES].copy_from_slice(&mark.encode());
     file.write_all(&bytes)?;
     file.sync_all()?;
+    fail::fail_point!("engine-watermark-before-rename", |_| Err(io::Error::other("injected")));
     fs::rename(&path, dir.join(FILE))?;
     File::open(dir)?.sync_all()?;
     Ok(file)

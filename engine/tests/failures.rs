@@ -13,7 +13,10 @@ use std::sync::{Arc, mpsc};
 
 use fail::FailScenario;
 use fixture::{append, batch_entry, log, open, small};
-use jangbu_engine::{Engine, Error, Offset, Options};
+use jangbu_engine::inspect::Store;
+use jangbu_engine::{
+    Engine, Error, Index, Offset, Options, PartitionId, PayloadPart, RetentionClass,
+};
 
 fn open_reporting(dir: &Path) -> (Engine, mpsc::Receiver<Error>) {
     let (sender, receiver) = mpsc::channel();
@@ -224,6 +227,104 @@ fn a_crash_at_any_step_of_giving_space_back_loses_nothing_and_is_finished_later(
         append(&first, vec![batch_entry(20, 1, 1, 100)]);
         append(&other, vec![batch_entry(1, 1, 1, 100)]);
         drop((engine, first, other));
+    }
+    scenario.teardown();
+}
+
+/// Durable steps of a running engine. The last one only warns.
+const STEPS: [&str; 8] = [
+    "engine-write-before",
+    "engine-write-after",
+    "engine-sync-before",
+    "engine-sync-after",
+    "engine-roll-before-create",
+    "engine-roll-after-create",
+    "engine-flush-before",
+    "engine-watermark-before",
+];
+
+/// Durable steps of opening a new store.
+const OPENING: [&str; 4] = [
+    "engine-format-before-rename",
+    "engine-format-after-rename",
+    "engine-open-after-store",
+    "engine-watermark-before-rename",
+];
+
+/// Rounds of a workload; `Err` ends it. Each round appends to three logs, over bucket rolls, votes, and rewrites
+/// the end of one of them. Notes how many entries of each log were acknowledged.
+fn work(engine: &Engine, acked: &mut [u64; 3]) -> Result<(), Error> {
+    let class = RetentionClass::from_retention_ms(-1);
+    let logs = (0..3).map(|id| engine.log(PartitionId(id), class));
+    let logs = logs.collect::<Result<Vec<_>, Error>>()?;
+    for round in 0..30_u64 {
+        for (log, acked) in logs.iter().zip(acked.iter_mut()) {
+            let entries = (0..2).map(|at| batch_entry(round * 2 + at, 1 + round / 10, 1, 4000));
+            fixture::durable(|done| log.append(entries.collect(), done))?;
+            *acked = round * 2 + 2;
+        }
+        fixture::durable(|done| logs[0].save_vote(bytes::Bytes::from_static(b"vote"), done))?;
+        // The last entry of one log gives way to the same one: what is there must not change.
+        logs[1].truncate_after(Some(Index(round * 2)))?;
+        acked[1] = round * 2 + 1;
+        let again = vec![batch_entry(round * 2 + 1, 1 + round / 10, 1, 4000)];
+        fixture::durable(|done| logs[1].append(again, done))?;
+        acked[1] = round * 2 + 2;
+    }
+    Ok(())
+}
+
+/// What was acknowledged is there, what is there was asked for, and every row agrees.
+fn check_after(dir: &Path, acked: [u64; 3], what: &str) {
+    let engine = open(dir, small());
+    for (id, acked) in (0..3).zip(acked) {
+        let log = log(&engine, id);
+        let entries =
+            log.entries(Index(0), Index(u64::MAX), usize::MAX, PayloadPart::Full).unwrap();
+        let count = entries.len() as u64;
+        assert!(count >= acked, "{what}: log {id} has {count} entries, {acked} were acknowledged");
+        assert_eq!(fixture::indexes(&entries), (0..count).collect::<Vec<_>>(), "{what}: log {id}");
+        for entry in &entries {
+            let asked = batch_entry(entry.index.0, entry.term.0, 1, 4000);
+            assert_eq!(entry.term.0, 1 + entry.index.0 / 20, "{what}: log {id}");
+            assert_eq!(entry.payload[16..], asked.payload[16..], "{what}: log {id}");
+        }
+        append(&log, vec![batch_entry(count, 9, 1, 10)]);
+    }
+    engine.close().unwrap();
+    let report = Store::open(dir).unwrap().verify(|_, _| ()).unwrap();
+    assert_eq!(report.problems, [], "{what}");
+}
+
+#[test]
+fn whichever_durable_step_fails_nothing_acknowledged_is_lost_and_nothing_invented() {
+    let scenario = FailScenario::setup();
+    for point in STEPS {
+        let mut failed = 0;
+        for passes in [0, 1, 2, 3, 7, 20, 55] {
+            let dir = tempfile::tempdir().unwrap();
+            let (engine, _reports) = open_reporting(dir.path());
+            let mut acked = [0; 3];
+            fail::cfg(point, &format!("{passes}*off->return")).unwrap();
+            failed += u32::from(work(&engine, &mut acked).is_err());
+            fail::remove(point);
+            drop(engine);
+            check_after(dir.path(), acked, &format!("{point} after {passes}"));
+        }
+        assert!(failed > 0 || point == "engine-watermark-before", "{point} was never met");
+    }
+    scenario.teardown();
+}
+
+#[test]
+fn a_new_store_whose_opening_fails_anywhere_opens_the_next_time() {
+    let scenario = FailScenario::setup();
+    for point in OPENING {
+        let dir = tempfile::tempdir().unwrap();
+        fail::cfg(point, "return").unwrap();
+        assert!(Engine::open(dir.path(), small(), Arc::new(|_| ())).is_err(), "{point}");
+        fail::remove(point);
+        check_after(dir.path(), [0; 3], point);
     }
     scenario.teardown();
 }

@@ -45,6 +45,8 @@ fn a_directory_in_use_by_another_process_is_locked() {
     assert!(lines.any(|line| line.unwrap() == "locked"));
     let error = refused(dir.path());
     assert!(matches!(&error, Error::Locked { dir: named } if named == dir.path()), "{error}");
+    let looking = jangbu_engine::inspect::Store::open(dir.path());
+    assert!(matches!(looking, Err(Error::Locked { .. })), "a running store is not looked into");
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     open(dir.path(), small()).close().unwrap();

@@ -20,9 +20,17 @@ mod suite;
 mod types;
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, Offset, Term};
+use jangbu_engine::{EntryKind, Index, Offset, Term};
 
 pub(crate) use group::{Group, Proposal};
+
+/// What a stored checkpoint holds: the index of the last entry in it, the offset behind that, and the state
+/// machine's own bytes; `None` when it does not decode.
+pub(crate) fn stored_checkpoint(bytes: &[u8]) -> Option<(Option<Index>, Offset, Bytes)> {
+    let stored = codec::Checkpoint::decode(bytes).ok()?;
+    let index = stored.applied.map(|applied| Index(applied.index));
+    Some((index, Offset(stored.next_offset), stored.machine))
+}
 
 /// One replica of one group: the broker in the upper half, a number that the controller never
 /// reuses in the lower half, so that a broker that returns to a partition is a new Raft node.

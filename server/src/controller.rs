@@ -7,6 +7,7 @@
 
 mod image;
 mod machine;
+mod names;
 mod placement;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
 use uuid::Uuid;
+
+pub use names::topic_names;
 
 pub(crate) use image::{Broker, Holder, Image, SharedImage, Topic, TopicPartition};
 pub(crate) use placement::place;

@@ -32,5 +32,6 @@ mod retention;
 mod schema;
 
 pub use config::Config;
+pub use controller::topic_names;
 pub use error::Error;
 pub use node::Node;

@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Produce(ProduceArgs),
     /// Read records to standard output.
     Consume(ConsumeArgs),
+    /// Look into the data directory of a node that is stopped.
+    #[command(subcommand)]
+    Inspect(InspectCommand),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -100,6 +103,57 @@ pub(crate) struct ServeArgs {
         value_name = "FILTER"
     )]
     pub log_filter: String,
+}
+
+/// Look into the data directory of a node that is stopped; nothing in it is changed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InspectCommand {
+    /// Check every checksum, chain, index and row; exit code 1 when something does not agree.
+    #[command(
+        after_help = "Examples:\n  jangbu inspect verify /var/lib/jangbu\n  jangbu inspect verify ./jangbu-data --json"
+    )]
+    Verify(DirArg),
+    /// List the partitions.
+    Partitions(DirArg),
+    /// List the buckets.
+    Buckets(DirArg),
+    /// Show a partition's entries, a line each: indexes, offsets, the headers of batches.
+    #[command(after_help = "\
+Examples:
+  jangbu inspect dump ./jangbu-data --topic flights --partition 0 --from 5000 --count 10
+  jangbu inspect dump ./jangbu-data --id 0      (the metadata group)")]
+    Dump(DumpArgs),
+}
+
+/// The data directory.
+#[derive(Debug, Args)]
+pub(crate) struct DirArg {
+    /// The data directory of a stopped node
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Which entries to show.
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// The data directory of a stopped node
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The topic
+    #[arg(long, value_name = "NAME")]
+    pub topic: Option<String>,
+    /// The number of its partition
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub partition: usize,
+    /// The id of a partition, as `jangbu inspect partitions` shows it, instead of topic and number
+    #[arg(long, value_name = "ID", conflicts_with = "topic")]
+    pub id: Option<u32>,
+    /// Begin with the entry that holds this offset
+    #[arg(long, default_value_t = 0, value_name = "OFFSET")]
+    pub from: i64,
+    /// Stop after this many entries
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
 }
 
 /// How the log looks.

@@ -5,6 +5,7 @@
 mod cli;
 mod consume;
 mod explain;
+mod inspect;
 mod output;
 mod produce;
 mod progress;
@@ -40,5 +41,6 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Topic(command) => topic::run(command, cli.json).await,
         Command::Produce(args) => produce::run(args, cli.json).await,
         Command::Consume(args) => consume::run(args, cli.json).await,
+        Command::Inspect(command) => inspect::run(command, cli.json),
     }
 }

@@ -117,3 +117,48 @@ impl Checkpoint {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, proptest};
+
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let nodes = BTreeMap::from([(1, ()), (2, ()), (3, ())]);
+        let membership = Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap();
+        let id = LogId::new_term_index(4, 5);
+        Checkpoint {
+            applied: Some(id),
+            membership: StoredMembership::new(Some(id), membership),
+            next_offset: 77,
+            machine: Bytes::from_static(b"machine"),
+        }
+    }
+
+    fn decode_all(bytes: &[u8]) {
+        let _ = decode_vote(bytes);
+        let _ = decode_log_id(bytes);
+        let _ = decode_membership(bytes);
+        let _ = Checkpoint::decode(bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            decode_all(&bytes);
+        }
+
+        #[test]
+        fn a_changed_checkpoint_decodes_or_fails(
+            at in any::<proptest::sample::Index>(), byte: u8, cut in any::<proptest::sample::Index>(),
+        ) {
+            let mut bytes = checkpoint().encode().to_vec();
+            prop_assert!(Checkpoint::decode(&bytes).is_ok());
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            decode_all(&bytes);
+            decode_all(&bytes[..cut.index(bytes.len())]);
+        }
+    }
+}
