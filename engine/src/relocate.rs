@@ -105,12 +105,14 @@ impl PartitionLog {
         let (mut records, mut bytes, mut rest) = (Vec::new(), 0, None);
         for index in range.start.0..range.end.0 {
             let index = Index(index);
-            let missing = || Error::Corrupt { partition: id, index, what: "entry (missing)" };
+            let missing =
+                || Error::Corrupt { partition: id, index, what: "entry (missing)".into() };
             let (key, value) = iterator.item().ok_or_else(missing)?;
             if keys::data_index(id, key) != Some(index) {
                 return Err(missing());
             }
-            let corrupt = |what| Error::Corrupt { partition: id, index, what };
+            let corrupt =
+                |what: &'static str| Error::Corrupt { partition: id, index, what: what.into() };
             let head = record::decode(id, index, value).map_err(corrupt)?;
             let payload = value.get(RECORD_HEADER_BYTES..).unwrap_or_default();
             if bytes >= PIECE_BYTES {

@@ -242,12 +242,14 @@ mod tests {
         #[test]
         fn rows_come_back(first: u64, seq: u64, class: u8, offset: i64, time: i64, term: u64) {
             let bucket_id = BucketId { seq, class: RetentionClass(class) };
-            let row = Segment { first: Index(first), bucket: bucket_id, first_offset: Offset(offset) };
+            let first_offset = Offset(offset);
+            let row = Segment { first: Index(first), bucket: bucket_id, first_offset, position: term };
             prop_assert_eq!(decode_segment(Index(first), &segment(&row)), Some(row));
-            let row = SparseRow { offset: Offset(offset), index: Index(first), max_timestamp_before: time };
+            let (index, position) = (Index(first), seq);
+            let row = SparseRow { offset: first_offset, index, max_timestamp_before: time, position };
             prop_assert_eq!(decode_sparse(offset.cast_unsigned(), &sparse(&row)), Some(row));
             let id = LogId { term: Term(term), index: Index(first) };
-            let row = PurgedRow { purged: id, next_offset: Offset(offset) };
+            let row = PurgedRow { purged: id, next_offset: first_offset, position };
             prop_assert_eq!(decode_purged(&purged(&row)), Some(row));
             let row = Epoch { term: Term(term), first_index: Index(first), start_offset: Offset(offset) };
             prop_assert_eq!(decode_epoch(Term(term), &epoch(&row)), Some(row));

@@ -253,7 +253,8 @@ fn named_buckets(db: &Db) -> Result<HashSet<BucketId>> {
     for item in db.raw().iterator_cf_opt(&db.meta(), options, mode) {
         let (key, value) = item.map_err(failed("reading the directory"))?;
         let id = keys::partition(&key).unwrap_or_default();
-        let corrupt = Error::Corrupt { partition: id, index: Index(0), what: "directory row" };
+        let corrupt =
+            Error::Corrupt { partition: id, index: Index(0), what: "directory row".into() };
         let segment = rows::decode_segment(Index(0), &value).ok_or(corrupt)?;
         named.insert(segment.bucket);
     }

@@ -50,14 +50,17 @@ impl Sizes {
     fn share_out(memory: usize) -> Self {
         let memtables = (memory / 2).max(4 * MIB);
         let memtable = (memtables / 2).clamp(MIB, 128 * MIB);
+        let queue = (memory / 16).max(4 * MIB);
+        let (cache, requests) = (memory / 8, (memory / 8).max(4 * MIB));
+        let blocks = memory.saturating_sub(memtables + queue + cache + requests);
         Self {
             memory,
             memtables,
             memtable,
-            queue: (memory / 16).max(4 * MIB),
-            cache: memory / 8,
-            requests: (memory / 8).max(4 * MIB),
-            block_cache: (memory * 3 / 32).max(MIB),
+            queue,
+            cache,
+            requests,
+            block_cache: (blocks / 2).max(MIB),
             bucket: (64 * memtable as u64).min(4 << 30),
         }
     }
@@ -149,7 +152,7 @@ mod tests {
             ..Config::default()
         };
         let sizes = Sizes::of(&config);
-        assert_eq!((sizes.cache, sizes.requests, sizes.queue), (0, 3 * MIB, 8 * MIB));
+        assert_eq!((sizes.cache, sizes.requests, sizes.queue), (0, 3 * MIB, 4 * MIB));
     }
 
     #[test]

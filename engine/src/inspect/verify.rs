@@ -316,10 +316,9 @@ impl<P: FnMut(u64, u64)> Verify<'_, P> {
         }
         let run = Run { first: head, last: head, broken: false };
         let run = self.runs.entry((id, segment)).or_insert(run);
-        if run.last.index != head.index && !std::mem::take(&mut run.broken) {
-            if let Some(what) = broken_chain(&run.last, &head) {
-                self.report.add(place, what);
-            }
+        let follows = run.last.index != head.index && !std::mem::take(&mut run.broken);
+        if follows && let Some(what) = broken_chain(&run.last, &head) {
+            self.report.add(place, what);
         }
         run.last = head;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jangbu_engine::inspect::Store;
 use jangbu_engine::{EntryKind, PartitionId};
 
-use super::image::SharedImage;
+use super::image::{Holder, SharedImage};
 use super::machine::MetadataMachine;
 use crate::consensus::{Committed, StateMachine, stored_checkpoint};
 use crate::replicas::METADATA;
@@ -15,8 +15,10 @@ use crate::replicas::METADATA;
 /// decode is left out: the partitions then have no name but their id.
 #[must_use]
 pub fn topic_names(store: &Store) -> BTreeMap<PartitionId, (String, usize)> {
-    let image = Arc::new(SharedImage::default());
-    let mut machine = MetadataMachine::new(Arc::clone(&image));
+    // Names do not depend on who looks.
+    let holder = Holder::default();
+    let image = Arc::new(SharedImage::new(&holder));
+    let mut machine = MetadataMachine::new(Arc::clone(&image), holder);
     let mut applied = None;
     if let Ok(Some(stored)) = store.checkpoint(METADATA)
         && let Some((index, next_offset, state)) = stored_checkpoint(&stored)
