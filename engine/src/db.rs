@@ -359,11 +359,11 @@ fn database_options(
 fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
     // The first key of every block lies in the index, so that a seek reads one block and not one of
     // each file. Insertion hints are kept per partition: runs of one partition insert in O(1). With many
-    // partitions a run is shorter than a block, so nothing is read ahead before two blocks in a row.
+    // partitions a run is a block or two, so nothing is read ahead before two blocks in a row.
     let mut out = rocksdb::Options::default().get_options_from_string(format!(
         "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.4;\
          block_based_table_factory={{index_type=kBinarySearchWithFirstKey;\
-         index_shortening=kNoShortening;block_size=131072;filter_policy=bloomfilter:10:false;\
+         index_shortening=kNoShortening;block_size=32768;filter_policy=bloomfilter:10:false;\
          whole_key_filtering=false;num_file_reads_for_auto_readahead=2;\
          initial_auto_readahead_size=262144;max_auto_readahead_size=1048576;cache_index_and_filter_blocks=true;\
          cache_index_and_filter_blocks_with_high_priority=true;block_cache={}}}",

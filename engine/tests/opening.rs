@@ -134,7 +134,7 @@ fn options_reach_rocksdb() {
         (bucket, "compression=kNoCompression"),
         (bucket, "index_type=kBinarySearchWithFirstKey"),
         (bucket, "index_shortening=kNoShortening"),
-        (bucket, "block_size=131072"),
+        (bucket, "block_size=32768"),
         (bucket, "whole_key_filtering=false"),
     ] {
         assert!(part.lines().any(|l| l.trim() == line), "{line} is not in effect");

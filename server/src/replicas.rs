@@ -119,11 +119,13 @@ impl Replicas {
         }
         let wanted = self.wanted();
         self.stop_unwanted(&wanted).await?;
-        let missing: Vec<Wanted> = {
+        let mut missing: Vec<Wanted> = {
             let (running, fenced) = (self.running.read(), self.fenced.read());
             let runs = |id: PartitionId| running.contains_key(&id) || fenced.contains(&id);
             wanted.into_values().filter(|w| !runs(w.partition.group)).collect()
         };
+        // Neighbours share blocks on disk, so that what one start reads serves the next.
+        missing.sort_unstable_by_key(|wanted| wanted.partition.group);
         let mut tasks = JoinSet::new();
         for wanted in missing {
             if tasks.len() >= PARALLEL_MAX {
