@@ -15,11 +15,13 @@ use rocksdb::{
     ErrorKind, FlushOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
-use crate::keys::BucketId;
+use crate::keys::{self, BucketId};
 use crate::watermark::{self, Stated, Watermark};
-use crate::{Error, Index, Options, PartitionId, Result, format};
+use crate::{Error, Index, Options, PartitionId, Result, format, rows};
 
 const META: &str = "meta";
+/// The node value that every opening writes: the number of the last change it found.
+const OPENED: &str = "opened";
 /// More level 0 files and memtables than there will ever be: no stall comes from their number.
 const NEVER: i32 = 1 << 29;
 /// Rows of `meta` in a memtable, at most.
@@ -283,8 +285,11 @@ fn keep_watermark(dir: &Path, db: &DB, accept_loss: bool) -> Result<(Watermark, 
         ),
         Stated::Nothing => {}
     }
-    // What recovery found in the log RocksDB has written to tables by now, and synced them.
-    let watermark = Watermark::start(dir, store, latest).map_err(unusable)?;
+    // What recovery found in the log RocksDB has written to tables by now, and synced them; but a number whose change
+    // left nothing behind (a family that was dropped since) is remembered nowhere. A row that stays makes it last.
+    db.put(keys::node(OPENED), rows::opaque(&latest.to_be_bytes())).map_err(failed("writing"))?;
+    db.flush_wal(true).map_err(failed("syncing the log"))?;
+    let watermark = Watermark::start(dir, store, db.latest_sequence_number()).map_err(unusable)?;
     Ok((watermark, lost))
 }
 
