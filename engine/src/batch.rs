@@ -220,6 +220,34 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, leader_epoch: i32) {
     batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
+/// The attributes with another codec's number.
+#[must_use]
+pub fn with_codec(attributes: i16, codec: u8) -> i16 {
+    (attributes & !CODEC_MASK) | (i16::from(codec) & CODEC_MASK)
+}
+
+/// The attributes with the timestamp type set: the broker's (true) or the producer's.
+#[must_use]
+pub fn with_log_append_time(attributes: i16, set: bool) -> i16 {
+    if set { attributes | LOG_APPEND_TIME } else { attributes & !LOG_APPEND_TIME }
+}
+
+/// Writes attributes and largest timestamp into a batch, and the length and CRC that it then has; the CRC
+/// is returned too.
+///
+/// # Panics
+/// When `batch` is shorter than a header, or longer than a length can say: the caller has parsed it.
+pub fn rewrite(batch: &mut [u8], attributes: i16, max_timestamp: i64) -> u32 {
+    assert!(batch.len() >= HEADER_BYTES, "only a parsed batch is rewritten");
+    let length = i32::try_from(batch.len() - LENGTH_OVERHEAD).expect("a batch has a 32-bit length");
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    batch[CRC_START..CRC_START + 2].copy_from_slice(&attributes.to_be_bytes());
+    batch[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[CRC_START..]);
+    batch[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
+    crc
+}
+
 fn field<const N: usize>(fields: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&fields[at..at + N]);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::keys::BucketId;
 use crate::partition::Partition;
+use crate::record;
 use crate::relocate::Piece;
 use crate::rows::{BucketState, PurgedRow, SparseRow};
 use crate::state::SparseCut;
@@ -75,6 +76,14 @@ pub(crate) struct Command {
     pub(crate) done: Option<Done>,
     /// When it was accepted.
     pub(crate) accepted: Instant,
+}
+
+impl Command {
+    /// Whether it appends nothing but batches.
+    pub(crate) fn appends_batches(&self) -> bool {
+        let Op::Append { records, .. } = &self.op else { return false };
+        records.iter().all(|stored| record::is_batch(&stored.value))
+    }
 }
 
 impl std::fmt::Debug for Command {

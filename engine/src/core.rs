@@ -16,6 +16,7 @@ use crate::command::{Command, Done, Op};
 use crate::corrupt::CorruptReads;
 use crate::db::Db;
 use crate::partition::Partition;
+use crate::relaxed::Unsynced;
 use crate::queue::{Queue, Room};
 use crate::state::{Change, State};
 use crate::stats::Counters;
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) commands: Queue<Command>,
     /// Held while syncing and completing, so that completions keep the order of the writes.
     pub(crate) syncing: Mutex<()>,
+    pub(crate) unsynced: Unsynced,
     /// Log threads that have not ended.
     pub(crate) running: AtomicUsize,
     pub(crate) room: Room,
@@ -70,6 +72,7 @@ impl Core {
             db: RwLock::new(Some(db)),
             commands: Queue::default(),
             syncing: Mutex::new(()),
+            unsynced: Unsynced::default(),
             running: AtomicUsize::new(0),
             room: Room::new(options.queue_bytes_max),
             buckets: Mutex::new(buckets),
@@ -102,6 +105,8 @@ impl Core {
     pub(crate) fn stop_taking(&self) {
         self.closed.store(true, Ordering::Release);
         self.commands.close();
+        // What is still answered before its sync is covered by the last sync of the log threads.
+        self.unsynced.close();
         self.room.close();
     }
 

@@ -19,12 +19,12 @@ use crate::command::{Command, Op};
 use crate::core::Core;
 use crate::db::{Db, failed};
 use crate::keys::{self, Tag};
-use crate::partition::Partition;
+use crate::partition::{Answers, Partition};
 use crate::state::State;
 use crate::stats::{self, EngineStats, StoreStats};
 use crate::{
-    Error, Options, PartitionId, PartitionLog, Result, RetentionClass, format, log, recovery, rows,
-    writer,
+    Error, Options, PartitionId, PartitionLog, Result, RetentionClass, format, log, recovery, relaxed,
+    rows, writer,
 };
 
 /// One syncs while the other writes.
@@ -299,5 +299,9 @@ fn start_threads(
             .name(format!("engine-log-{number}"))
             .spawn(move || writer::run(&core, &db, &*on_failure))
     };
-    (1..=LOG_THREADS).map(spawn).collect()
+    let mut threads: Vec<_> = (1..=LOG_THREADS).map(spawn).collect::<std::io::Result<_>>()?;
+    let (core, db) = (Arc::clone(core), Arc::clone(db));
+    let relaxed = thread::Builder::new().name("engine-relaxed".to_owned());
+    threads.push(relaxed.spawn(move || relaxed::run(&core, &db))?);
+    Ok(threads)
 }

@@ -26,6 +26,7 @@ mod partition;
 mod queue;
 mod read;
 mod record;
+mod relaxed;
 mod recovery;
 mod relocate;
 mod rows;

@@ -7,6 +7,7 @@
 //! Not here: reading the disk (`read.rs`), sizes and retention (`size.rs`), the state itself (`state.rs`), writing (`writer.rs`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -98,7 +99,7 @@ impl PartitionLog {
 
     /// Appends `entries`: assigns offsets, stamps base offset and leader epoch, and hands them to the
     /// writer. They are readable when this returns; `done` is called from an engine thread once they
-    /// are durable, in order of appends. Blocks while the engine's queue is full, so `done` itself must
+    /// are durable (see [`PartitionLog::set_relaxed`]), in order of appends. Blocks while the engine's queue is full, so `done` itself must
     /// neither append nor block.
     ///
     /// # Errors
@@ -121,6 +122,13 @@ impl PartitionLog {
         self.handle.core.submit(&self.partition, bytes, Some(done), |state| {
             state.append(self.id(), prepared).map(Some).map_err(invalid)
         })
+    }
+
+    /// Whether appends of batches are answered once they are written, and synced within 50 ms, instead of
+    /// once they are synced. Takes effect for what is appended after the call. Everything else always waits
+    /// for its sync, and completions keep the order of their calls.
+    pub fn set_relaxed(&self, relaxed: bool) {
+        self.partition.answers.relaxed.store(relaxed, Ordering::Release);
     }
 
     /// Removes every entry after `last` (all of them for `None`); the end offset moves back with

@@ -7,7 +7,7 @@
 //!   without a segment holds no live entry of the partition and never gets a stale one back.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -23,6 +23,36 @@ pub(crate) struct Partition {
     pub(crate) state: Mutex<State>,
     /// Which bucket holds which entries, oldest first.
     pub(crate) segments: Mutex<Vec<Segment>>,
+    pub(crate) answers: Answers,
+}
+
+/// When the partition's appends are answered.
+///
+/// `waiting` grows only within a log thread's turn, and shrinks only after a completion has been called: as long as one waits for a sync, everything behind it waits too, so that completions keep
+/// the order of the commands also while the mode changes.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    /// Batches are answered once they are written; otherwise, and for everything else, once synced.
+    pub(crate) relaxed: AtomicBool,
+    /// Completions that wait for a sync.
+    waiting: AtomicUsize,
+}
+
+impl Answers {
+    /// Whether a completion may be called now, before the sync. Otherwise it is counted as waiting.
+    pub(crate) fn now_or_wait(&self, batches_only: bool) -> bool {
+        let relaxed = batches_only && self.relaxed.load(Ordering::Acquire);
+        if relaxed && self.waiting.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        false
+    }
+
+    /// Notes that a completion that waited has been called.
+    pub(crate) fn called(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Partition {
@@ -34,7 +64,8 @@ impl Partition {
         segments: Vec<Segment>,
     ) -> Self {
         let (state, segments) = (Mutex::new(state), Mutex::new(segments));
-        Self { id, class: AtomicU8::new(class.0), state, segments }
+        let answers = Answers::default();
+        Self { id, class: AtomicU8::new(class.0), state, segments, answers }
     }
 
     /// The class whose buckets take its entries from now on.

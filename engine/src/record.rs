@@ -118,6 +118,11 @@ pub(crate) fn decode(id: PartitionId, index: Index, value: &[u8]) -> Result<Head
     Ok(head)
 }
 
+/// Whether a value that [`seal`] has filled in holds a batch.
+pub(crate) fn is_batch(value: &[u8]) -> bool {
+    value.get(1) == Some(&kind_byte(EntryKind::Batch))
+}
+
 /// Whether the batch in `payload` has the length and the base offset that were written.
 fn batch_agrees(head: &Head, payload: &[u8]) -> bool {
     let Some(fields) = payload.first_chunk::<HEADER_BYTES>() else { return false };

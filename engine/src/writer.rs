@@ -44,7 +44,7 @@ pub(crate) fn run(core: &Core, db: &Db, on_failure: &(dyn Fn(&Error) + Send + Sy
     let end = End { core, db, on_failure };
     let mut writer =
         Writer { core, db, meta: db.meta(), bucket: None, errors: db.background_errors() };
-    while let Some((commands, turn)) = next_group(core) {
+    while let Some((mut commands, turn)) = next_group(core) {
         if !core.is_failed() {
             if let Err(error) = writer.write(&commands) {
                 core.fail(&error);
@@ -52,14 +52,21 @@ pub(crate) fn run(core: &Core, db: &Db, on_failure: &(dyn Fn(&Error) + Send + Sy
                 publish(core, &commands);
             }
         }
+        let bytes = commands.iter().map(|command| command.bytes).sum();
+        let answered = answer_relaxed(core, &mut commands);
         if commands.iter().all(|command| command.done.is_none()) {
-            core.room.give_back(commands.iter().map(|command| command.bytes).sum());
+            match answered {
+                true => core.unsynced.hold(bytes),
+                false => core.room.give_back(bytes),
+            }
             continue;
         }
         // Taken before the turn is given back: whoever writes next syncs next.
         let syncing = core.syncing.lock();
         drop(turn);
+        let held = core.unsynced.take();
         let result = sync::sync(core, db);
+        core.room.give_back(held);
         sync::complete(core, commands, &result);
         drop(syncing);
     }
@@ -81,11 +88,14 @@ impl Drop for End<'_> {
         if self.core.running.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        while let Some((commands, _turn)) = next_group(self.core) {
+        while let Some((mut commands, _turn)) = next_group(self.core) {
+            answer_relaxed(self.core, &mut commands);
             sync::complete(self.core, commands, &Err(Error::Closed));
         }
         // Lazy commands behind the last group are not durable yet; a failure has latched already.
+        let held = self.core.unsynced.take();
         let _ = sync::sync(self.core, self.db);
+        self.core.room.give_back(held);
         if let Some(error) = self.core.failure() {
             (self.on_failure)(&error);
         }
@@ -108,6 +118,26 @@ fn next_group(core: &Core) -> Option<(Vec<Command>, Turn<'_, Command>)> {
         core.counters.queue_wait.observe_duration(now.duration_since(command.accepted));
     }
     commands
+}
+
+/// Answers the appends that need not wait for the sync; whether there were any. The others are counted,
+/// which holds back what comes behind them. Called within the turn, so in the order of commands.
+fn answer_relaxed(core: &Core, commands: &mut [Command]) -> bool {
+    let mut any = false;
+    for command in commands {
+        let Some(partition) = command.partition.as_ref().filter(|_| command.done.is_some()) else {
+            continue;
+        };
+        let early = !core.is_failed() && command.is_relaxed();
+        if partition.answers.now_or_wait(early)
+            && let Some(done) = command.done.take()
+        {
+            core.counters.append.observe_duration(command.accepted.elapsed());
+            sync::call(done, &Ok(()));
+            any = true;
+        }
+    }
+    any
 }
 
 /// Lets readers find the group's entries on disk and the tail cache drop them.

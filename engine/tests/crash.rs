@@ -27,6 +27,8 @@ fn child_appends_until_killed() {
     let engine = open(Path::new(&dir), small());
     let out = Arc::new(Mutex::new(std::io::stderr()));
     let logs: Vec<_> = (0..LOGS).map(|id| log(&engine, id)).collect();
+    // A killed process loses nothing of a relaxed log either: the kernel has what was written.
+    logs.iter().step_by(2).for_each(|log| log.set_relaxed(true));
     let mut next: Vec<u64> =
         logs.iter().map(|log| log.state().last.map_or(0, |last| last.index.0 + 1)).collect();
     loop {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jangbu_engine::Engine;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,6 +29,8 @@ pub(crate) struct Broker {
     /// Room for requests that are taken in and not answered.
     pub(crate) admission: Admission,
     pub(crate) metrics: Arc<Metrics>,
+    /// Bounds how many batches are decompressed at a time.
+    pub(crate) recoding: Semaphore,
     /// Cancelled when the node begins to drain.
     pub(crate) draining: CancellationToken,
 }

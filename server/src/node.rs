@@ -6,10 +6,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use jangbu_engine::{Engine, Options, RetentionClass};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -81,6 +83,7 @@ impl Node {
             replicas,
             disk,
             sessions: FetchSessions::new(Limits::default()),
+            recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
             draining: CancellationToken::new(),
         });
         broker.replicas.reconcile().await.map_err(Error::Start)?;

@@ -23,9 +23,10 @@ use jangbu_engine::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::configs::Durability;
 use crate::consensus::{self, Group, Proposal, ReplicaId};
 use crate::metrics::Metrics;
-use crate::producers::Refused;
+use crate::producers::{Refused, Seen};
 use crate::retention::Limits;
 pub(crate) use ahead::ReadAhead;
 use machine::{Judgement, PartitionMachine, Progress};
@@ -81,6 +82,15 @@ pub(crate) struct EpochEnd {
     pub(crate) end_offset: Offset,
 }
 
+/// A batch in the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    /// Offset of its first record.
+    pub(crate) offset: Offset,
+    /// Its largest timestamp, when an earlier request has appended it.
+    pub(crate) known_timestamp: Option<i64>,
+}
+
 /// A batch on its way into the log.
 #[derive(Debug)]
 pub(crate) struct Appending {
@@ -91,22 +101,26 @@ pub(crate) struct Appending {
 #[derive(Debug)]
 enum Step {
     Proposed(Proposal),
-    Known(Offset),
+    Known(Seen),
     /// The same batch was proposed by an earlier request and is not committed yet.
     InFlight(Header),
 }
 
 impl Appending {
-    /// Waits until the batch is durable on a majority; its first record's offset.
+    /// Waits until the batch is durable on a majority; where it is.
     ///
     /// # Errors
     /// [`Error::NotLeader`] when leadership was lost on the way: the batch may or may not survive.
-    pub(crate) async fn appended(self) -> Result<Offset, Error> {
-        match self.step {
-            Step::Proposed(proposal) => Ok(proposal.await?.base_offset),
-            Step::Known(offset) => Ok(offset),
-            Step::InFlight(header) => self.partition.wait_for_twin(&header).await,
-        }
+    pub(crate) async fn appended(self) -> Result<Appended, Error> {
+        let seen = match self.step {
+            Step::Proposed(proposal) => {
+                let offset = proposal.await?.base_offset;
+                return Ok(Appended { offset, known_timestamp: None });
+            }
+            Step::Known(seen) => seen,
+            Step::InFlight(header) => self.partition.wait_for_twin(&header).await?,
+        };
+        Ok(Appended { offset: seen.offset, known_timestamp: Some(seen.timestamp) })
     }
 }
 
@@ -198,6 +212,11 @@ impl Partition {
         self.group.wait_for_leader(timeout).await
     }
 
+    /// Says when batches that are appended from now on are acknowledged.
+    pub(crate) fn set_durability(&self, durability: Durability) {
+        self.log.set_relaxed(durability == Durability::Relaxed);
+    }
+
     /// The partition's log and group.
     pub(crate) fn id(&self) -> PartitionId {
         self.id
@@ -249,19 +268,19 @@ impl Partition {
         }
         let step = match self.progress.judge(header, leadership.term)? {
             Judgement::Append => Step::Proposed(self.group.propose(EntryKind::Batch, batch).await?),
-            Judgement::Duplicate(offset) => Step::Known(offset),
+            Judgement::Duplicate(seen) => Step::Known(seen),
             Judgement::InFlight => Step::InFlight(*header),
         };
         Ok(Appending { partition: Arc::clone(self), step })
     }
 
-    async fn wait_for_twin(self: &Arc<Self>, header: &Header) -> Result<Offset, Error> {
+    async fn wait_for_twin(self: &Arc<Self>, header: &Header) -> Result<Seen, Error> {
         let notify = Arc::new(Notify::new());
         let _waiting = self.watch(&notify);
         loop {
             let committed = notify.notified();
-            if let Some(offset) = self.progress.committed_offset(header) {
-                return Ok(offset);
+            if let Some(seen) = self.progress.committed(header) {
+                return Ok(seen);
             }
             if !self.leads() {
                 return Err(Error::NotLeader);

@@ -17,13 +17,22 @@ use crate::proto::partition as proto;
 /// Batches remembered per producer, which is also what clients may have in flight.
 const BATCHES_MAX: usize = 5;
 
+/// Where a batch is that was sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Offset of its first record.
+    pub(crate) offset: Offset,
+    /// Its largest timestamp.
+    pub(crate) timestamp: i64,
+}
+
 /// What to do with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is the next one.
     Append,
-    /// It was appended before, at this offset.
-    Duplicate(Offset),
+    /// It was appended before.
+    Duplicate(Seen),
 }
 
 /// Why a batch is refused.
@@ -83,7 +92,9 @@ impl Producer {
             .iter()
             .find(|b| b.first_sequence == sequence && b.last_sequence == last_sequence);
         match (seen, last) {
-            (Some(seen), _) => Ok(Verdict::Duplicate(seen.base_offset)),
+            (Some(seen), _) => {
+                Ok(Verdict::Duplicate(Seen { offset: seen.base_offset, timestamp: seen.timestamp }))
+            }
             (None, Some(last)) if sequence_after(last, 1) != sequence => Err(out_of_order),
             (None, _) => Ok(Verdict::Append),
         }
@@ -134,7 +145,7 @@ impl Producers {
     /// Whether exactly this batch is remembered.
     pub(crate) fn check_duplicate(&self, batch: &Header) -> Verdict {
         match self.get(batch.producer_id).map(|producer| producer.check(batch)) {
-            Some(Ok(Verdict::Duplicate(offset))) => Verdict::Duplicate(offset),
+            Some(Ok(Verdict::Duplicate(seen))) => Verdict::Duplicate(seen),
             _ => Verdict::Append,
         }
     }

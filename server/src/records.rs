@@ -1,20 +1,12 @@
-//! Looks into a stored batch for the first record at or after a timestamp.
+//! Looks into the records of a batch: at each when it is checked, for the first at or after a timestamp.
 //!
-//! Only ListOffsets by timestamp asks for this; producing and fetching never look at a record. The bytes
-//! came from a client and only their frame was checked, so every length is doubted and what a batch may
-//! decompress to is bounded.
+//! The bytes come from a client and stored ones only had their frame checked, so every length is doubted and
+//! what a batch may decompress to is bounded.
 
-use std::borrow::Cow;
-use std::io::Read;
+pub(crate) mod codec;
 
 use jangbu_engine::Offset;
 use jangbu_engine::batch::{HEADER_BYTES, Header};
-
-/// A batch that decompresses to more than this is not looked into.
-const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
-/// snappy-java's stream: a magic and two version numbers, then blocks with 4-byte lengths.
-pub(crate) const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-pub(crate) const XERIAL_HEADER_BYTES: usize = 16;
 
 /// Offset and timestamp of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +19,18 @@ pub(crate) struct RecordAt {
 /// records cannot be read.
 pub(crate) fn first_at(batch: &[u8], timestamp: i64) -> Option<RecordAt> {
     let header = Header::parse(batch).ok()?;
-    let body = decompress(header.codec(), batch.get(HEADER_BYTES..)?)?;
+    if header.is_log_append_time() {
+        // Every record of the batch has the time at which it was appended.
+        let at = header.max_timestamp;
+        return (at >= timestamp).then_some(RecordAt { offset: header.base_offset, timestamp: at });
+    }
+    let body = codec::decompress(header.codec(), batch.get(HEADER_BYTES..)?).ok()?;
     let mut rest: &[u8] = &body;
     for _ in 0..header.record_count {
         let (length, after) = varint(rest)?;
         let (record, next) = after.split_at_checked(usize::try_from(length).ok()?)?;
         rest = next;
-        let (timestamp_delta, deltas) = varint(record.get(1..)?)?;
-        let (offset_delta, _) = varint(deltas)?;
+        let Head { timestamp_delta, offset_delta } = head(record)?;
         let at = header.base_timestamp.checked_add(timestamp_delta)?;
         if at >= timestamp {
             let offset = Offset(header.base_offset.0.checked_add(offset_delta)?);
@@ -44,46 +40,48 @@ pub(crate) fn first_at(batch: &[u8], timestamp: i64) -> Option<RecordAt> {
     None
 }
 
-fn decompress(codec: u8, body: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let read = |reader: &mut dyn Read| {
-        let mut bytes = Vec::new();
-        let count = reader.take(DECOMPRESSED_BYTES_MAX).read_to_end(&mut bytes).ok()? as u64;
-        (count < DECOMPRESSED_BYTES_MAX).then_some(Cow::Owned(bytes))
-    };
-    match codec {
-        0 => Some(Cow::Borrowed(body)),
-        1 => read(&mut flate2::read::MultiGzDecoder::new(body)),
-        2 => snappy(body).map(Cow::Owned),
-        3 => read(&mut lz4::Decoder::new(body).ok()?),
-        4 => read(&mut zstd::stream::read::Decoder::with_buffer(body).ok()?),
-        _ => None,
+/// What a record begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Milliseconds after the batch's base timestamp.
+    pub(crate) timestamp_delta: i64,
+    /// The record's number in the batch.
+    pub(crate) offset_delta: i64,
+}
+
+/// Walks the plain records of a batch by their lengths and shows the head of each with its number: `count`
+/// of them, and no byte over.
+///
+/// # Errors
+/// What does not fit, as a sentence for the client.
+pub(crate) fn walk(
+    mut body: &[u8],
+    count: i32,
+    mut show: impl FnMut(i32, Head),
+) -> Result<(), String> {
+    for index in 0..count {
+        // Record lengths are 32 bits wide.
+        let (length, rest) = zigzag_varint(body, 5)
+            .ok_or_else(|| format!("record {index} has no readable length"))?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (record, rest) = rest.split_at_checked(length).ok_or_else(|| {
+            format!("record {index} states {length} bytes, {} are left", rest.len())
+        })?;
+        let head = head(record).ok_or_else(|| format!("record {index} is torn"))?;
+        show(index, head);
+        body = rest;
+    }
+    if body.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} bytes follow the last record", body.len()))
     }
 }
 
-fn snappy(body: &[u8]) -> Option<Vec<u8>> {
-    if !body.starts_with(XERIAL_MAGIC) {
-        return snappy_block(body);
-    }
-    let mut blocks = body.get(XERIAL_HEADER_BYTES..)?;
-    let mut bytes = Vec::new();
-    while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let (block, rest) = rest.split_at_checked(length)?;
-        bytes.extend(snappy_block(block)?);
-        if bytes.len() as u64 >= DECOMPRESSED_BYTES_MAX {
-            return None;
-        }
-        blocks = rest;
-    }
-    Some(bytes)
-}
-
-fn snappy_block(block: &[u8]) -> Option<Vec<u8>> {
-    let stated = snap::raw::decompress_len(block).ok()? as u64;
-    if stated >= DECOMPRESSED_BYTES_MAX {
-        return None;
-    }
-    snap::raw::Decoder::new().decompress_vec(block).ok()
+fn head(record: &[u8]) -> Option<Head> {
+    let (timestamp_delta, rest) = varint(record.get(1..)?)?;
+    let (offset_delta, _) = varint(rest)?;
+    Some(Head { timestamp_delta, offset_delta })
 }
 
 /// A varint of at most `bytes_max` bytes, 10 or less, and what follows it.
@@ -157,6 +155,39 @@ mod tests {
             assert_eq!(first_at(&batch, 0).map(|r| r.offset.0), Some(0));
             assert_eq!(first_at(&batch, 2_000_000), None);
         }
+    }
+
+    #[test]
+    fn records_of_a_batch_stamped_by_the_broker_have_its_time() {
+        let mut batch = batch(Compression::Gzip);
+        let attributes = jangbu_engine::batch::with_log_append_time(1, true);
+        jangbu_engine::batch::rewrite(&mut batch, attributes, 5_000_000);
+        let found = first_at(&batch, 4_000_000).expect("a record");
+        assert_eq!((found.offset.0, found.timestamp), (0, 5_000_000));
+        assert_eq!(first_at(&batch, 5_000_001), None);
+    }
+
+    #[test]
+    fn lengths_are_zigzag_varints() {
+        assert_eq!(zigzag_varint(&[0x02, 9], 5), Some((1, &[9][..])));
+        assert_eq!(zigzag_varint(&[0x01], 5), Some((-1, &[][..])));
+        assert_eq!(zigzag_varint(&[0xac, 0x02], 5), Some((150, &[][..])));
+        assert_eq!(zigzag_varint(&[0x80, 0x80], 5), None);
+        assert_eq!(zigzag_varint(&[0xff; 6], 5), None);
+    }
+
+    #[test]
+    fn records_must_fill_the_batch_exactly() {
+        let two = [0x06, 0, 0x02, 0x00, 0x08, 0, 0x04, 0x02, 9];
+        let mut heads = Vec::new();
+        walk(&two, 2, |index, head| heads.push((index, head.timestamp_delta, head.offset_delta)))
+            .unwrap();
+        assert_eq!(heads, [(0, 1, 0), (1, 2, 1)]);
+        assert!(walk(&two, 1, |_, _| ()).is_err(), "bytes over");
+        assert!(walk(&two, 3, |_, _| ()).is_err(), "a record missing");
+        assert!(walk(&[0x06, 7], 1, |_, _| ()).is_err(), "a length beyond the end");
+        assert!(walk(&[0x01, 7], 1, |_, _| ()).is_err(), "a negative length");
+        assert!(walk(&[0x02, 7], 1, |_, _| ()).is_err(), "no room for a head");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::configs::Durability;
 use crate::consensus::ReplicaId;
 use crate::controller::{Controller, TopicPartition};
 use crate::metrics::Metrics;
@@ -30,6 +31,7 @@ const PARALLEL_MAX: usize = 64;
 struct Wanted {
     partition: TopicPartition,
     class: RetentionClass,
+    durability: Durability,
 }
 
 /// The partitions of this node.
@@ -121,6 +123,11 @@ impl Replicas {
         self.stop_unwanted(&wanted).await?;
         let mut missing: Vec<Wanted> = {
             let (running, fenced) = (self.running.read(), self.fenced.read());
+            for (id, wanted) in &wanted {
+                if let Some(partition) = running.get(id) {
+                    partition.set_durability(wanted.durability);
+                }
+            }
             let runs = |id: PartitionId| running.contains_key(&id) || fenced.contains(&id);
             wanted.into_values().filter(|w| !runs(w.partition.group)).collect()
         };
@@ -146,10 +153,11 @@ impl Replicas {
         let mut wanted = HashMap::new();
         for topic in image.topics() {
             let class = retention::class(&topic.settings);
+            let durability = topic.settings.durability;
             for partition in &topic.partitions {
                 if partition.brokers.contains(&self.broker) {
                     let partition = partition.clone();
-                    wanted.insert(partition.group, Wanted { partition, class });
+                    wanted.insert(partition.group, Wanted { partition, class, durability });
                 }
             }
         }
@@ -176,6 +184,7 @@ impl Replicas {
         let reads = (self.disk.clone(), Arc::clone(&self.metrics));
         let partition = Partition::start(replica, log, reads.0, reads.1).await;
         let partition = partition.map_err(failed)?;
+        partition.set_durability(wanted.durability);
         let voters: Vec<_> = wanted.partition.brokers.iter().map(|b| replica_id(*b)).collect();
         partition.initialize(&voters).await.map_err(|e| failed(e.to_string()))?;
         self.running.write().insert(id, Arc::new(partition));

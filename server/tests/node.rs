@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+#[path = "node/compression.rs"]
+mod compression;
 #[path = "node/configs.rs"]
 mod configs;
 #[path = "node/damage.rs"]
@@ -27,3 +29,5 @@ mod produce;
 mod restart;
 #[path = "node/retention.rs"]
 mod retention;
+#[path = "node/time.rs"]
+mod time;

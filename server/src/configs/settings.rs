@@ -15,8 +15,43 @@ use super::value::{ConfigDef, Invalid, elements};
 pub enum TimestampType {
     /// The producer's.
     CreateTime,
-    /// The broker's. Refused when set until the broker can stamp batches.
+    /// The broker's.
     LogAppendTime,
+}
+
+/// When a batch is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Once a majority of the replicas has synced it.
+    Strict,
+    /// Once a majority of the replicas has written it; the sync begins at most 50 ms later.
+    Relaxed,
+}
+
+/// How a topic's batches are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As the producer compressed them.
+    Producer,
+    /// Not compressed.
+    Uncompressed,
+    /// gzip; level 1 to 9, or -1 for the library's default.
+    Gzip {
+        /// The level.
+        level: i32,
+    },
+    /// Snappy.
+    Snappy,
+    /// LZ4; level 1 to 17.
+    Lz4 {
+        /// The level; the library takes those above 12 as 12.
+        level: i32,
+    },
+    /// Zstandard.
+    Zstd {
+        /// The level, -131072 to 22.
+        level: i32,
+    },
 }
 
 /// The typed settings of one topic. Small and `Copy`: every partition keeps one.
@@ -38,6 +73,10 @@ pub struct TopicSettings {
     pub timestamp_before_max_ms: i64,
     /// How far a record's timestamp may lie in the future, in ms.
     pub timestamp_after_max_ms: i64,
+    /// In which codec batches are stored.
+    pub compression: Compression,
+    /// When batches are acknowledged.
+    pub durability: Durability,
 }
 
 impl TopicSettings {
@@ -55,6 +94,7 @@ impl TopicSettings {
     /// jangbu could have stored.
     pub fn new(topic: &BTreeMap<String, String>, broker: &BrokerConfigs) -> Result<Self, Invalid> {
         let text = |name| text(name, topic, broker);
+        let level = |name| number(name, text(name)?);
         Ok(Self {
             deletes_old_records: elements(text("cleanup.policy")?).any(|word| word == "delete"),
             retention_ms: number("retention.ms", text("retention.ms")?)?,
@@ -72,6 +112,18 @@ impl TopicSettings {
             timestamp_after_max_ms: {
                 let name = "message.timestamp.after.max.ms";
                 number(name, text(name)?)?
+            },
+            durability: match text("jangbu.durability")? {
+                "relaxed" => Durability::Relaxed,
+                _ => Durability::Strict,
+            },
+            compression: match text("compression.type")? {
+                "uncompressed" => Compression::Uncompressed,
+                "gzip" => Compression::Gzip { level: level("compression.gzip.level")? },
+                "snappy" => Compression::Snappy,
+                "lz4" => Compression::Lz4 { level: level("compression.lz4.level")? },
+                "zstd" => Compression::Zstd { level: level("compression.zstd.level")? },
+                _ => Compression::Producer,
             },
         })
     }

@@ -9,10 +9,10 @@ use kafka_protocol::messages::describe_configs_response::DescribeConfigsResource
 use kafka_protocol::protocol::StrBytes;
 
 use super::{
-    Accept, Ask, BrokerConfigs, BrokerValues, ConfigDef, Invalid, Kind, Row, Source, Standing,
-    TimestampType, TopicSettings, Valid, broker_config, broker_configs, describe_broker,
-    describe_every_broker, describe_topic, is_dynamic, topic_config, topic_configs, topic_policies,
-    validate_topic_config, validate_topic_configs,
+    Accept, Ask, BrokerConfigs, BrokerValues, Compression, ConfigDef, Durability, Invalid, Kind,
+    Row, Source, Standing, TimestampType, TopicSettings, Valid, broker_config, broker_configs,
+    describe_broker, describe_every_broker, describe_topic, is_dynamic, topic_config,
+    topic_configs, topic_policies, validate_topic_config, validate_topic_configs,
 };
 
 const KAFKA_TOPIC: &str = include_str!("kafka-4.3-topic-defaults.tsv");
@@ -211,8 +211,6 @@ fn what_jangbu_cannot_honour_is_refused_naming_what_it_can() {
     let cases = [
         ("cleanup.policy", "compact", "delete"),
         ("cleanup.policy", "delete, compact", "delete"),
-        ("compression.type", "zstd", "producer"),
-        ("message.timestamp.type", "LogAppendTime", "CreateTime"),
         ("remote.log.copy.disable", "true", "false"),
         ("remote.log.delete.on.disable", "true", "false"),
         ("remote.storage.enable", "true", "false"),
@@ -345,7 +343,7 @@ fn keys_synonyms_and_documentation_come_only_when_asked_for() {
     let rows = describe_topic(&map(&[]), &BrokerConfigs::default(), &ask);
     assert_eq!(rows[0].documentation, topic_config("retention.ms").map(|def| def.doc));
     let all = Ask { keys: Some(&[]), ..Ask::default() };
-    assert_eq!(describe_topic(&map(&[]), &BrokerConfigs::default(), &all).len(), 33);
+    assert_eq!(describe_topic(&map(&[]), &BrokerConfigs::default(), &all).len(), 34);
 }
 
 #[test]
@@ -398,6 +396,8 @@ fn settings_are_kafkas_defaults_until_the_broker_or_the_topic_says_otherwise() {
         timestamp_type: TimestampType::CreateTime,
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
+        compression: Compression::Producer,
+        durability: Durability::Strict,
     };
     assert_eq!(defaults, kafkas);
     let topic = map(&[("max.message.bytes", " 10 "), ("cleanup.policy", "")]);
@@ -410,6 +410,33 @@ fn settings_are_kafkas_defaults_until_the_broker_or_the_topic_says_otherwise() {
         ..kafkas
     };
     assert_eq!(set, expected);
+}
+
+#[test]
+fn only_a_topic_itself_opts_out_of_the_sync() {
+    assert_eq!(topic_config("jangbu.durability").unwrap().broker_synonym, None);
+    let relaxed = map(&[("jangbu.durability", "relaxed")]);
+    let settings = TopicSettings::new(&relaxed, &BrokerConfigs::default()).unwrap();
+    assert_eq!(settings.durability, Durability::Relaxed);
+    let message = refusal("jangbu.durability", "none");
+    assert!(message.ends_with("must be one of: strict, relaxed"), "{message}");
+}
+
+#[test]
+fn a_codec_takes_its_own_level() {
+    let levels = [("gzip", "8"), ("lz4", "4"), ("zstd", "-7")]
+        .map(|(codec, level)| (format!("compression.{codec}.level"), level.to_owned()));
+    let of = |codec: &str| {
+        let mut topic: BTreeMap<String, String> = levels.clone().into();
+        topic.insert("compression.type".to_owned(), codec.to_owned());
+        TopicSettings::new(&topic, &BrokerConfigs::default()).unwrap().compression
+    };
+    assert_eq!(of("gzip"), Compression::Gzip { level: 8 });
+    assert_eq!(of("lz4"), Compression::Lz4 { level: 4 });
+    assert_eq!(of("zstd"), Compression::Zstd { level: -7 });
+    assert_eq!(of("snappy"), Compression::Snappy);
+    assert_eq!(of("uncompressed"), Compression::Uncompressed);
+    assert_eq!(of("producer"), Compression::Producer);
 }
 
 #[test]

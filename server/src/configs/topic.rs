@@ -23,6 +23,7 @@ static CONFIGS: &[ConfigDef] = rows! {
     "flush.ms" Long "9223372036854775807" (min 0) rw "Longest time a message stays unsynced, in ms." => "log.flush.interval.ms";
     "follower.replication.throttled.replicas" List "" (replicas) rw "Follower replicas whose replication is throttled: partition:broker pairs or *.";
     "index.interval.bytes" Int "4096" (min 0) rw "Bytes between two entries of the offset index." => "log.index.interval.bytes";
+    "jangbu.durability" String "strict" (one "strict" "relaxed") rw "When a record is acknowledged: once it is synced on a majority (strict), or once a majority has written it, to be synced within 50 ms (relaxed).";
     "leader.replication.throttled.replicas" List "" (replicas) rw "Leader replicas whose replication is throttled: partition:broker pairs or *.";
     "local.retention.bytes" Long "-2" (min -2) rw "Bytes kept locally when there is remote storage; -2 means as retention.bytes." => "log.local.retention.bytes";
     "local.retention.ms" Long "-2" (min -2) rw "Time kept locally when there is remote storage, in ms; -2 means as retention.ms." => "log.local.retention.ms";
@@ -91,16 +92,17 @@ macro_rules! policies {
 
 static POLICIES: &[Policy] = policies! {
     "cleanup.policy" Acts Accept::Without("compact", "delete"), "compaction does not exist yet, the topic would grow for ever and keep old values";
-    "compression.gzip.level" Stored Accept::Any, "the broker does not compress";
-    "compression.lz4.level" Stored Accept::Any, "the broker does not compress";
-    "compression.type" Acts Accept::Only(&["producer"]), "the broker stores batches as the producer compressed them and cannot recompress";
-    "compression.zstd.level" Stored Accept::Any, "the broker does not compress";
+    "compression.gzip.level" Acts Accept::Any, "used where the broker itself compresses";
+    "compression.lz4.level" Acts Accept::Any, "used where the broker itself compresses";
+    "compression.type" Acts Accept::Any, "batches in another codec are compressed anew";
+    "compression.zstd.level" Acts Accept::Any, "used where the broker itself compresses";
     "delete.retention.ms" Stored Accept::Any, "compaction does not exist yet";
     "file.delete.delay.ms" NoMeaning Accept::Any, "there are no segment files";
     "flush.messages" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
     "flush.ms" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
     "follower.replication.throttled.replicas" Stored Accept::Any, "replication is not throttled yet";
     "index.interval.bytes" NoMeaning Accept::Any, "the index is the storage engine's";
+    "jangbu.durability" Acts Accept::Any, "records are acknowledged before they are synced";
     "leader.replication.throttled.replicas" Stored Accept::Any, "replication is not throttled yet";
     "local.retention.bytes" Stored Accept::Any, "used only with remote storage, which does not exist yet";
     "local.retention.ms" Stored Accept::Any, "used only with remote storage, which does not exist yet";
@@ -108,7 +110,7 @@ static POLICIES: &[Policy] = policies! {
     "max.message.bytes" Acts Accept::Any, "larger batches are refused";
     "message.timestamp.after.max.ms" Acts Accept::Any, "later timestamps are refused";
     "message.timestamp.before.max.ms" Acts Accept::Any, "earlier timestamps are refused";
-    "message.timestamp.type" Acts Accept::Only(&["CreateTime"]), "records keep the producer's time, the broker does not stamp its own";
+    "message.timestamp.type" Acts Accept::Any, "the producer's time is kept, or the broker's is stamped";
     "min.cleanable.dirty.ratio" Stored Accept::Any, "compaction does not exist yet";
     "min.compaction.lag.ms" Stored Accept::Any, "compaction does not exist yet";
     "min.insync.replicas" Acts Accept::Any, "a majority is always needed; a larger number is needed as well";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::topics::{Refusal, is_valid_name};
 use crate::broker::Broker;
@@ -85,10 +86,23 @@ async fn change_topic(
         name => existing_topic(broker, name)?,
     };
     let (scope, seen) = (Scope::Topic, topic.configs.clone());
-    Ok(match wish.changed(scope, &seen, validate_only)? {
-        Some(configs) => broker.controller.set_topic_configs(topic.id, seen, configs).await,
-        None => Ok(()),
-    })
+    let Some(configs) = wish.changed(scope, &seen, validate_only)? else { return Ok(Ok(())) };
+    let changed = broker.controller.set_topic_configs(topic.id, seen, configs).await;
+    if changed.is_ok() {
+        acts_at_once(broker, topic.id);
+    }
+    Ok(changed)
+}
+
+/// Tells the partitions that run here before the change is answered, so that a record sent behind the
+/// answer is treated by it. What is read from the topic's settings with each request needs no telling.
+fn acts_at_once(broker: &Broker, id: Uuid) {
+    let Some(topic) = broker.topic_by_id(id) else { return };
+    for partition in &topic.partitions {
+        if let Some(partition) = broker.replicas.get(partition.group) {
+            partition.set_durability(topic.settings.durability);
+        }
+    }
 }
 
 async fn change_broker(

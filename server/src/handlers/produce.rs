@@ -7,6 +7,7 @@
 //! ApiVersions says 0 as the smallest version, though requests below 3 are refused: librdkafka before
 //! 2.11.1 turns compression off when it sees 3 (KAFKA-18659).
 
+mod admit;
 mod check;
 mod compression;
 
@@ -17,12 +18,15 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::messages::produce_response::{
-    LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::topics::Refusal;
+use admit::Admitted;
+use check::Rejection;
+
 use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller::Topic;
 use crate::dispatch::{Answer, Call, Refused};
@@ -35,7 +39,15 @@ const VERSION_TOPIC_IDS: i16 = 13;
 /// One partition's batch, proposed or refused.
 struct Begun {
     index: i32,
-    outcome: Result<(Arc<Partition>, Appending), Refusal>,
+    outcome: Result<Proposed, Rejection>,
+}
+
+/// A batch on its way into its partition's log.
+struct Proposed {
+    partition: Arc<Partition>,
+    appending: Appending,
+    /// The time stamped on it, in a topic with LogAppendTime.
+    append_time: Option<i64>,
 }
 
 /// One topic of the request with its partitions begun.
@@ -94,8 +106,8 @@ async fn begin_topic(
     let mut partitions = Vec::with_capacity(data.partition_data.len());
     for part in data.partition_data {
         let outcome = match (whole, &topic) {
-            (Some(refusal), _) => Err(refusal.clone()),
-            (None, None) => Err(Refusal::new(missing, "")),
+            (Some(refusal), _) => Err(refusal.clone().into()),
+            (None, None) => Err(Rejection::new(missing, "")),
             (None, Some(topic)) => {
                 let records = part.records.unwrap_or_default();
                 begin_partition(broker, topic, part.index, records, version, acks).await
@@ -115,27 +127,29 @@ async fn begin_partition(
     records: Bytes,
     version: i16,
     acks: i16,
-) -> Result<(Arc<Partition>, Appending), Refusal> {
+) -> Result<Proposed, Rejection> {
     let partition = match broker.partition(topic, index) {
         Lookup::Here(partition) => partition,
-        Lookup::Fenced => return Err(Refusal::new(ResponseError::KafkaStorageError, "")),
-        Lookup::Elsewhere => return Err(Refusal::new(ResponseError::NotLeaderOrFollower, "")),
-        Lookup::Unknown => return Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "")),
+        Lookup::Fenced => return Err(Rejection::new(ResponseError::KafkaStorageError, "")),
+        Lookup::Elsewhere => return Err(Rejection::new(ResponseError::NotLeaderOrFollower, "")),
+        Lookup::Unknown => return Err(Rejection::new(ResponseError::UnknownTopicOrPartition, "")),
     };
     let replicas = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
     let replicas = replicas.map_or(0, |p| p.brokers.len());
     let wanted = usize::try_from(topic.settings.min_insync_replicas).unwrap_or(1);
     if acks == -1 && wanted > replicas {
         let text = format!("min.insync.replicas is {wanted}, but there are {replicas} replica(s)");
-        return Err(Refusal::new(ResponseError::NotEnoughReplicas, text));
+        return Err(Rejection::new(ResponseError::NotEnoughReplicas, text));
     }
-    let header = check::check(&records, version, &topic.settings, now_ms())?;
-    broker.metrics.produced(&header, records.len());
-    let full = |text| Refusal::new(ResponseError::KafkaStorageError, text);
-    broker.disk.admit(records.len()).map_err(full)?;
-    let appending = partition.append(records, &header).await;
-    let appending = appending.map_err(|e| Refusal::new(partition_code(&e), e.to_string()))?;
-    Ok((partition, appending))
+    let admitted =
+        admit::admit(records, version, &topic.settings, now_ms(), &broker.recoding).await?;
+    let Admitted { batch, header, append_time } = admitted;
+    broker.metrics.produced(&header, batch.len());
+    let full = |text| Rejection::new(ResponseError::KafkaStorageError, text);
+    broker.disk.admit(batch.len()).map_err(full)?;
+    let appending = partition.append(batch, &header).await;
+    let appending = appending.map_err(|e| Rejection::new(partition_code(&e), e.to_string()))?;
+    Ok(Proposed { partition, appending, append_time })
 }
 
 async fn finish(topics: Vec<BegunTopic>, timeout: Duration) -> ProduceResponse {
@@ -160,27 +174,40 @@ async fn finish_partition(
         .with_base_offset(-1)
         .with_log_append_time_ms(-1)
         .with_log_start_offset(-1);
-    let (partition, appending) = match begun.outcome {
-        Ok(begun) => begun,
-        Err(refusal) => return refuse(response, refusal),
+    let Proposed { partition, appending, append_time } = match begun.outcome {
+        Ok(proposed) => proposed,
+        Err(rejection) => return refuse(response, rejection),
     };
     match tokio::time::timeout_at(deadline, appending.appended()).await {
-        Ok(Ok(offset)) => response
-            .with_base_offset(offset.0)
+        Ok(Ok(appended)) => response
+            .with_base_offset(appended.offset.0)
+            // A batch sent again has the time it was first stamped with.
+            .with_log_append_time_ms(
+                append_time.map_or(-1, |now| appended.known_timestamp.unwrap_or(now)),
+            )
             .with_log_start_offset(partition.bounds().log_start.0),
         Ok(Err(error)) => {
             let leader = LeaderIdAndEpoch::default().with_leader_epoch(partition.epoch());
-            let refusal = Refusal::new(partition_code(&error), error.to_string());
-            refuse(response.with_current_leader(leader), refusal)
+            let rejection = Rejection::new(partition_code(&error), error.to_string());
+            refuse(response.with_current_leader(leader), rejection)
         }
         Err(_) => {
             let text = "the batch was not durable on a majority in time; it may still become so";
-            refuse(response, Refusal::new(ResponseError::RequestTimedOut, text))
+            refuse(response, Rejection::new(ResponseError::RequestTimedOut, text))
         }
     }
 }
 
-fn refuse(response: PartitionProduceResponse, refusal: Refusal) -> PartitionProduceResponse {
+fn refuse(response: PartitionProduceResponse, rejection: Rejection) -> PartitionProduceResponse {
+    let Rejection { refusal, records } = rejection;
     let message = (!refusal.message.is_empty()).then(|| StrBytes::from_string(refusal.message));
-    response.with_error_code(refusal.code.code()).with_error_message(message)
+    let record = |(index, text): (i32, String)| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(index)
+            .with_batch_index_error_message(Some(StrBytes::from_string(text)))
+    };
+    response
+        .with_error_code(refusal.code.code())
+        .with_error_message(message)
+        .with_record_errors(records.into_iter().map(record).collect())
 }

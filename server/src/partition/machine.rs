@@ -14,14 +14,14 @@ use prost::Message;
 
 use super::waiters::Waiters;
 use crate::consensus::{Committed, StateMachine};
-use crate::producers::{Producers, Refused, Verdict};
+use crate::producers::{Producers, Refused, Seen, Verdict};
 use crate::proto::partition as proto;
 
 /// What to do with a batch, given also what is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judgement {
     Append,
-    Duplicate(Offset),
+    Duplicate(Seen),
     InFlight,
 }
 
@@ -55,8 +55,8 @@ impl Progress {
             tables.tentative.clear();
             tables.tentative_term = term;
         }
-        if let Verdict::Duplicate(offset) = tables.committed.check_duplicate(batch) {
-            return Ok(Judgement::Duplicate(offset));
+        if let Verdict::Duplicate(seen) = tables.committed.check_duplicate(batch) {
+            return Ok(Judgement::Duplicate(seen));
         }
         let id = batch.producer_id;
         if tables.tentative.get(id).is_none()
@@ -83,10 +83,10 @@ impl Progress {
         self.tables.lock().tentative.clear();
     }
 
-    /// The offset of a batch that was sent before, once it is committed.
-    pub(super) fn committed_offset(&self, batch: &Header) -> Option<Offset> {
+    /// Where a batch is that was sent before, once it is committed.
+    pub(super) fn committed(&self, batch: &Header) -> Option<Seen> {
         match self.tables.lock().committed.check_duplicate(batch) {
-            Verdict::Duplicate(offset) => Some(offset),
+            Verdict::Duplicate(seen) => Some(seen),
             Verdict::Append => None,
         }
     }

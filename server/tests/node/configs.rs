@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tempfile::tempdir;
 
-use super::harness::{Client, NO_SEQUENCE, batch, start};
+use super::harness::{Client, NO_SEQUENCE, batch, http_get, start};
 
 pub(crate) const TOPIC: i8 = 2;
 pub(crate) const BROKER: i8 = 4;
@@ -187,5 +187,30 @@ async fn changes_at_the_same_time_all_take_effect() {
     let value = described(&mut client, TOPIC, "t", name).await;
     let list = value.trim_end_matches("/1");
     assert_eq!(list.split(',').count(), CLIENTS, "{list}");
+    node.shutdown().await;
+}
+
+/// How often the write-ahead log has been synced.
+async fn syncs(node: &Node) -> u64 {
+    let (_, metrics) = http_get(node, "/metrics").await;
+    let line =
+        metrics.lines().find_map(|l| l.strip_prefix("jangbu_engine_sync_duration_seconds_count "));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relaxed_topic_does_not_wait_for_syncs_and_a_strict_one_does() {
+    const BATCHES: u64 = 100;
+    let dir = tempdir().unwrap();
+    let (node, mut client) = started(dir.path()).await;
+    for (mode, waits) in [("strict", true), ("relaxed", false), ("strict", true)] {
+        set(&mut client, TOPIC, "t", "jangbu.durability", mode).await;
+        let before = syncs(&node).await;
+        for _ in 0..BATCHES {
+            assert_eq!(client.produce("t", 0, batch(&["x"], NO_SEQUENCE)).await.error_code, 0);
+        }
+        let synced = syncs(&node).await - before;
+        assert_eq!(synced >= BATCHES, waits, "{mode}: {synced} syncs for {BATCHES} batches");
+    }
     node.shutdown().await;
 }

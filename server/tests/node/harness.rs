@@ -204,7 +204,17 @@ pub(crate) const NO_SEQUENCE: Sequence = Sequence { producer_id: -1, first: -1 }
 
 /// One batch of these values.
 pub(crate) fn batch(values: &[&str], sequence: Sequence) -> Bytes {
-    let record = |(i, value): (usize, &&str)| {
+    let timed = values.iter().zip(1_000..).map(|(value, at)| (at, *value));
+    timed_batch(&timed.collect::<Vec<_>>(), sequence, Compression::None)
+}
+
+/// One batch of records with these timestamps and values.
+pub(crate) fn timed_batch(
+    records: &[(i64, &str)],
+    sequence: Sequence,
+    compression: Compression,
+) -> Bytes {
+    let record = |(i, (timestamp, value)): (usize, &(i64, &str))| {
         let i = i32::try_from(i).unwrap();
         Record {
             transactional: false,
@@ -216,14 +226,14 @@ pub(crate) fn batch(values: &[&str], sequence: Sequence) -> Bytes {
             timestamp_type: TimestampType::Creation,
             offset: i64::from(i),
             sequence: sequence.first + i,
-            timestamp: 1_000 + i64::from(i),
-            key: None,
+            timestamp: *timestamp,
+            key: (i % 2 == 1).then(|| Bytes::from_static(b"key")),
             value: Some(Bytes::copy_from_slice(value.as_bytes())),
-            headers: kafka_protocol::indexmap::IndexMap::new(),
+            headers: [(StrBytes::from_static_str("h"), Some(Bytes::from_static(b"v")))].into(),
         }
     };
-    let records: Vec<Record> = values.iter().enumerate().map(record).collect();
-    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    let records: Vec<Record> = records.iter().enumerate().map(record).collect();
+    let options = RecordEncodeOptions { version: 2, compression };
     let mut bytes = BytesMut::new();
     RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
     bytes.freeze()
@@ -231,12 +241,21 @@ pub(crate) fn batch(values: &[&str], sequence: Sequence) -> Bytes {
 
 /// Offsets and values of what a fetch of one partition gave.
 pub(crate) fn records(response: &FetchResponse) -> Vec<(i64, String)> {
+    let value = |r: Record| (r.offset, String::from_utf8(r.value.unwrap().to_vec()).unwrap());
+    decoded(record_bytes(response)).into_iter().map(value).collect()
+}
+
+/// The batches that a fetch of one partition gave.
+pub(crate) fn record_bytes(response: &FetchResponse) -> Bytes {
     let data = &response.responses[0].partitions[0];
     assert_eq!(data.error_code, 0);
-    let mut bytes = data.records.clone().unwrap_or_default();
-    let sets = RecordBatchDecoder::decode_all(&mut bytes).unwrap();
-    let value = |r: Record| (r.offset, String::from_utf8(r.value.unwrap().to_vec()).unwrap());
-    sets.into_iter().flat_map(|set| set.records.into_iter().map(value)).collect()
+    data.records.clone().unwrap_or_default()
+}
+
+/// The records of some batches, in whatever codec they are.
+pub(crate) fn decoded(mut batches: Bytes) -> Vec<Record> {
+    let sets = RecordBatchDecoder::decode_all(&mut batches).unwrap();
+    sets.into_iter().flat_map(|set| set.records).collect()
 }
 
 /// A GET on the node's HTTP port: status line and body.

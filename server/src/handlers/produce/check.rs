@@ -1,113 +1,215 @@
-//! Whether bytes from a client are one sound record batch. Nothing is decompressed and no record is
-//! decoded: the header is read at fixed offsets, the CRC is checked once, an uncompressed batch's record
-//! lengths are walked, a compressed one's frame is looked at (`compression.rs`).
+//! Whether bytes from a client are one sound record batch: the header is read at fixed offsets, the CRC is
+//! checked once, an uncompressed batch's records are walked by their lengths, a compressed one's frame is
+//! looked at (`compression.rs`).
 //!
 //! The codes are those that Kafka 4.3 answers; `server/tests/clients/README.md` lists them by case.
+//!
+//! Not here: looking into compressed records (`admit.rs`), which few topics need.
 
 use jangbu_engine::batch::Header;
 use kafka_protocol::ResponseError;
 
 use super::compression;
-use crate::configs::TopicSettings;
+use crate::configs::{TimestampType, TopicSettings};
 use crate::handlers::topics::Refusal;
-use crate::records::zigzag_varint;
+use crate::records::{self, codec};
 
 /// Zstandard came with this version (KIP-110).
 const VERSION_ZSTD: i16 = 7;
 const CODEC_ZSTD: u8 = 4;
+/// Records that a refusal names; Kafka names all.
+const REJECTED_RECORDS_MAX: usize = 1000;
+const NO_TIMESTAMP: i64 = -1;
+
+/// A batch that is sound as far as its bytes show without decompressing.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) header: Header,
+    /// The largest timestamp of the records, when they were looked at.
+    pub(super) max_timestamp: Option<i64>,
+    /// The records must be decompressed: the topic wants another codec, or their timestamps may be out of
+    /// its bounds.
+    pub(super) look_inside: bool,
+}
+
+/// Why a batch is refused, and because of which of its records.
+#[derive(Debug, Clone)]
+pub(super) struct Rejection {
+    pub(super) refusal: Refusal,
+    /// Numbers of the records in the batch, and what is wrong with each.
+    pub(super) records: Vec<(i32, String)>,
+}
+
+impl Rejection {
+    pub(super) fn new(code: ResponseError, message: impl Into<String>) -> Self {
+        Refusal::new(code, message).into()
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, records: Vec::new() }
+    }
+}
 
 /// Checks a partition's records: exactly one batch that is what its header says.
 ///
 /// # Errors
-/// A [`Refusal`] with the code Kafka gives.
+/// A [`Rejection`] with the code Kafka gives.
 pub(super) fn check(
     records: &[u8],
     version: i16,
     settings: &TopicSettings,
     now_ms: i64,
-) -> Result<Header, Refusal> {
-    let invalid = |text: String| Refusal::new(ResponseError::InvalidRecord, text);
-    let bytes_max = usize::try_from(settings.max_message_bytes).unwrap_or(0);
-    if records.len() > bytes_max {
-        let text = format!(
-            "the batch has {} bytes, max.message.bytes of the topic is {bytes_max}",
-            records.len()
-        );
-        return Err(Refusal::new(ResponseError::MessageTooLarge, text));
-    }
+) -> Result<Checked, Rejection> {
+    let invalid = |text: String| Rejection::new(ResponseError::InvalidRecord, text);
+    check_size(records.len(), settings)?;
     let header = Header::parse_first(records).map_err(|e| invalid(e.to_string()))?;
     let crc = header.verify_crc(records);
-    crc.map_err(|e| Refusal::new(ResponseError::CorruptMessage, e.to_string()))?;
+    crc.map_err(|e| Rejection::new(ResponseError::CorruptMessage, e.to_string()))?;
     if header.batch_bytes != records.len() {
         let text = "a partition's records must be exactly one record batch";
         return Err(invalid(text.to_owned()));
     }
-    check_attributes(&header, version)?;
+    check_attributes(&header, version, settings)?;
     let body = &records[jangbu_engine::batch::HEADER_BYTES..];
-    match header.codec() {
-        0 => walk_records(body, header.record_count).map_err(invalid)?,
-        codec => compression::check(codec, body).map_err(invalid)?,
+    let packed = header.codec() != 0;
+    if packed {
+        compression::check(header.codec(), body).map_err(invalid)?;
     }
-    check_timestamps(&header, settings, now_ms)?;
-    Ok(header)
+    let recode = codec::number(settings.compression).is_some_and(|to| to != header.codec());
+    let look_inside = recode || (packed && Bounds::new(settings, now_ms).may_exclude(&header));
+    let max_timestamp = match packed || look_inside {
+        true => None,
+        false => Some(survey(body, &header, settings, now_ms)?),
+    };
+    Ok(Checked { header, max_timestamp, look_inside })
 }
 
-fn check_attributes(header: &Header, version: i16) -> Result<(), Refusal> {
+/// Refuses a batch that is larger than the topic allows.
+///
+/// # Errors
+/// MESSAGE_TOO_LARGE.
+pub(super) fn check_size(bytes: usize, settings: &TopicSettings) -> Result<(), Rejection> {
+    let bytes_max = usize::try_from(settings.max_message_bytes).unwrap_or(0);
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    let text =
+        format!("the batch has {bytes} bytes, max.message.bytes of the topic is {bytes_max}");
+    Err(Rejection::new(ResponseError::MessageTooLarge, text))
+}
+
+fn check_attributes(
+    header: &Header,
+    version: i16,
+    settings: &TopicSettings,
+) -> Result<(), Rejection> {
     let codec = header.codec();
     if codec > CODEC_ZSTD || (codec == CODEC_ZSTD && version < VERSION_ZSTD) {
         let text = format!("compression codec {codec} is not known in Produce version {version}");
-        return Err(Refusal::new(ResponseError::UnsupportedCompressionType, text));
+        return Err(Rejection::new(ResponseError::UnsupportedCompressionType, text));
     }
     if header.is_control() {
         let text = "clients may not write control batches";
-        return Err(Refusal::new(ResponseError::InvalidRecord, text));
+        return Err(Rejection::new(ResponseError::InvalidRecord, text));
     }
     if header.is_transactional() {
         let text = "transactions are not supported yet";
-        return Err(Refusal::new(ResponseError::InvalidTxnState, text));
+        return Err(Rejection::new(ResponseError::InvalidTxnState, text));
     }
     if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
         let text = "an idempotent batch needs a producer epoch and a sequence";
-        return Err(Refusal::new(ResponseError::InvalidRecord, text));
+        return Err(Rejection::new(ResponseError::InvalidRecord, text));
+    }
+    // In a topic with CreateTime Kafka lets the bit pass, and clears it.
+    if header.is_log_append_time() && settings.timestamp_type == TimestampType::LogAppendTime {
+        let text = "Producer should not set timestamp type to LogAppendTime.";
+        return Err(bad_timestamps(vec![(
+            0,
+            format!("Invalid timestamp type in message. {text}"),
+        )]));
     }
     Ok(())
 }
 
-/// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), against the timestamps of the header:
-/// that of the first record and the largest.
-fn check_timestamps(header: &Header, settings: &TopicSettings, now_ms: i64) -> Result<(), Refusal> {
-    let newest = now_ms.saturating_add(settings.timestamp_after_max_ms);
-    let oldest = now_ms.saturating_sub(settings.timestamp_before_max_ms);
-    let text = if header.max_timestamp > newest {
-        format!("timestamp {} is beyond {newest}", header.max_timestamp)
-    } else if header.base_timestamp >= 0 && header.base_timestamp < oldest {
-        format!("timestamp {} is before {oldest}", header.base_timestamp)
-    } else {
-        return Ok(());
+/// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937) at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    oldest: i64,
+    newest: i64,
+}
+
+impl Bounds {
+    /// What a topic allows now; everything when the broker stamps its own time.
+    fn new(settings: &TopicSettings, now_ms: i64) -> Self {
+        match settings.timestamp_type {
+            TimestampType::LogAppendTime => Self { oldest: i64::MIN, newest: i64::MAX },
+            TimestampType::CreateTime => Self {
+                oldest: now_ms.saturating_sub(settings.timestamp_before_max_ms),
+                newest: now_ms.saturating_add(settings.timestamp_after_max_ms),
+            },
+        }
+    }
+
+    fn contains(self, timestamp: i64) -> bool {
+        timestamp == NO_TIMESTAMP || (self.oldest..=self.newest).contains(&timestamp)
+    }
+
+    /// Whether a record of a compressed batch may be out of bounds: the header tells the first record's
+    /// timestamp and the largest, but not the smallest.
+    fn may_exclude(self, header: &Header) -> bool {
+        let outside = !self.contains(header.max_timestamp) || !self.contains(header.base_timestamp);
+        self.oldest > 0 || outside
+    }
+}
+
+/// Walks a batch's plain records: as many as the header says and no byte over, offsets that count up where
+/// the batch came compressed, timestamps within the topic's bounds. Returns the largest timestamp.
+///
+/// # Errors
+/// INVALID_RECORD, INVALID_TIMESTAMP.
+pub(super) fn survey(
+    body: &[u8],
+    header: &Header,
+    settings: &TopicSettings,
+    now_ms: i64,
+) -> Result<i64, Rejection> {
+    let bounds = Bounds::new(settings, now_ms);
+    let packed = header.codec() != 0;
+    let (mut max, mut late, mut misplaced) = (NO_TIMESTAMP, Vec::new(), None);
+    let walked = records::walk(body, header.record_count, |index, head| {
+        let timestamp = header.base_timestamp.saturating_add(head.timestamp_delta);
+        max = max.max(timestamp);
+        if !bounds.contains(timestamp) && late.len() < REJECTED_RECORDS_MAX {
+            late.push((index, timestamp));
+        }
+        if packed && head.offset_delta != i64::from(index) {
+            misplaced.get_or_insert(index);
+        }
+    });
+    walked.map_err(|text| Rejection::new(ResponseError::InvalidRecord, text))?;
+    if let Some(index) = misplaced {
+        let text = format!("record {index} of a compressed batch does not have the next offset");
+        return Err(Rejection::new(ResponseError::InvalidRecord, text));
+    }
+    if late.is_empty() {
+        return Ok(max);
+    }
+    let Bounds { oldest, newest } = bounds;
+    let tell = |(index, timestamp): (i32, i64)| {
+        let text = format!(
+            "Timestamp {timestamp} of message with offset {index} is out of range. The timestamp \
+             should be within [{oldest}, {newest}]"
+        );
+        (index, text)
     };
-    Err(Refusal::new(ResponseError::InvalidTimestamp, text))
+    Err(bad_timestamps(late.into_iter().map(tell).collect()))
 }
 
-/// Walks an uncompressed batch's records by their lengths: as many as the header says, and no byte over.
-fn walk_records(mut body: &[u8], count: i32) -> Result<(), String> {
-    for index in 0..count {
-        let (length, rest) =
-            zigzag(body).ok_or_else(|| format!("record {index} has no readable length"))?;
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        body = rest.get(length..).ok_or_else(|| {
-            format!("record {index} states {length} bytes, {} are left", rest.len())
-        })?;
-    }
-    if body.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{} bytes follow the last record", body.len()))
-    }
-}
-
-/// Record lengths are 32 bits wide.
-fn zigzag(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    zigzag_varint(bytes, 5)
+fn bad_timestamps(records: Vec<(i32, String)>) -> Rejection {
+    let text = "One or more records have been rejected due to invalid timestamp";
+    Rejection { refusal: Refusal::new(ResponseError::InvalidTimestamp, text), records }
 }
 
 #[cfg(test)]
@@ -116,29 +218,10 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn lengths_are_zigzag_varints() {
-        assert_eq!(zigzag(&[0x02, 9]), Some((1, &[9][..])));
-        assert_eq!(zigzag(&[0x01]), Some((-1, &[][..])));
-        assert_eq!(zigzag(&[0xac, 0x02]), Some((150, &[][..])));
-        assert_eq!(zigzag(&[0x80, 0x80]), None);
-        assert_eq!(zigzag(&[0xff; 6]), None);
-    }
-
-    #[test]
-    fn records_must_fill_the_batch_exactly() {
-        assert!(walk_records(&[0x02, 7, 0x04, 8, 9], 2).is_ok());
-        assert!(walk_records(&[0x02, 7, 0x04, 8, 9], 1).is_err(), "bytes over");
-        assert!(walk_records(&[0x02, 7, 0x04, 8, 9], 3).is_err(), "a record missing");
-        assert!(walk_records(&[0x06, 7], 1).is_err(), "a length beyond the end");
-        assert!(walk_records(&[0x01, 7], 1).is_err(), "a negative length");
-    }
-
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = check(&bytes, 9, &TopicSettings::defaults(), 0);
-            let _ = walk_records(&bytes, i32::from(bytes.first().copied().unwrap_or(0)));
         }
     }
 }
