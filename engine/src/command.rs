@@ -76,13 +76,15 @@ pub(crate) struct Command {
     pub(crate) done: Option<Done>,
     /// When it was accepted.
     pub(crate) accepted: Instant,
+    /// Whether its log was relaxed then.
+    pub(crate) relaxed: bool,
 }
 
 impl Command {
-    /// Whether it appends nothing but batches.
-    pub(crate) fn appends_batches(&self) -> bool {
+    /// Whether it may be answered before its sync: it appends nothing but batches to a relaxed log.
+    pub(crate) fn is_relaxed(&self) -> bool {
         let Op::Append { records, .. } = &self.op else { return false };
-        records.iter().all(|stored| record::is_batch(&stored.value))
+        self.relaxed && records.iter().all(|stored| record::is_batch(&stored.value))
     }
 }
 

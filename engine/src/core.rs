@@ -16,8 +16,8 @@ use crate::command::{Command, Done, Op};
 use crate::corrupt::CorruptReads;
 use crate::db::Db;
 use crate::partition::Partition;
-use crate::relaxed::Unsynced;
 use crate::queue::{Queue, Room};
+use crate::relaxed::Unsynced;
 use crate::state::{Change, State};
 use crate::stats::Counters;
 use crate::{Error, Result};
@@ -171,9 +171,10 @@ impl Core {
             self.cache_bytes.fetch_add(cached + SHARE_BYTES, Ordering::Relaxed);
             self.shares.lock().push_back(Share { partition: Arc::clone(partition), seq });
         }
+        let relaxed = partition.answers.relaxed.load(Ordering::Acquire);
         let partition = Some(Arc::clone(partition));
         self.commands
-            .push(Command { partition, seq, op, bytes, done, accepted: Instant::now() })
+            .push(Command { partition, seq, op, bytes, done, accepted: Instant::now(), relaxed })
             .map_err(|_| Error::Closed)?;
         Ok(true)
     }

@@ -23,8 +23,8 @@ use crate::partition::{Answers, Partition};
 use crate::state::State;
 use crate::stats::{self, EngineStats, StoreStats};
 use crate::{
-    Error, Options, PartitionId, PartitionLog, Result, RetentionClass, format, log, recovery, relaxed,
-    rows, writer,
+    Error, Options, PartitionId, PartitionLog, Result, RetentionClass, format, log, recovery,
+    relaxed, rows, writer,
 };
 
 /// One syncs while the other writes.
@@ -152,7 +152,8 @@ impl Engine {
         log::wait(|done| {
             let bytes = value.len();
             let (done, accepted) = (Some(done), Instant::now());
-            let command = Command { partition: None, seq: 0, op, bytes, done, accepted };
+            let command =
+                Command { partition: None, seq: 0, op, bytes, done, accepted, relaxed: false };
             core.commands.push(command).map_err(|_| Error::Closed)
         })
     }

@@ -32,7 +32,8 @@ pub(crate) struct Partition {
 /// the order of the commands also while the mode changes.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    /// Batches are answered once they are written; otherwise, and for everything else, once synced.
+    /// Batches appended from now on are answered once they are written; otherwise, and for everything else,
+    /// once synced.
     pub(crate) relaxed: AtomicBool,
     /// Completions that wait for a sync.
     waiting: AtomicUsize,
@@ -40,8 +41,7 @@ pub(crate) struct Answers {
 
 impl Answers {
     /// Whether a completion may be called now, before the sync. Otherwise it is counted as waiting.
-    pub(crate) fn now_or_wait(&self, batches_only: bool) -> bool {
-        let relaxed = batches_only && self.relaxed.load(Ordering::Acquire);
+    pub(crate) fn now_or_wait(&self, relaxed: bool) -> bool {
         if relaxed && self.waiting.load(Ordering::Acquire) == 0 {
             return true;
         }

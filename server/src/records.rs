@@ -86,6 +86,12 @@ fn head(record: &[u8]) -> Option<Head> {
 
 /// A varint of at most `bytes_max` bytes, 10 or less, and what follows it.
 pub(crate) fn unsigned_varint(bytes: &[u8], bytes_max: usize) -> Option<(u64, &[u8])> {
+    // Most are one byte long.
+    if let Some((first, rest)) = bytes.split_first()
+        && *first < 0x80
+    {
+        return Some((u64::from(*first), rest));
+    }
     let mut value = 0_u64;
     for (i, byte) in bytes.iter().take(bytes_max).enumerate() {
         value |= u64::from(byte & 0x7f).checked_shl(u32::try_from(7 * i).ok()?)?;

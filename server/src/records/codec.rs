@@ -93,7 +93,7 @@ pub(crate) fn compress(to: Compression, plain: &[u8], out: &mut Vec<u8>) -> io::
         Compression::Producer | Compression::Uncompressed => out.extend_from_slice(plain),
         Compression::Gzip { level } => {
             let level = u32::try_from(level)
-                .map_or(flate2::Compression::default(), |level| flate2::Compression::new(level));
+                .map_or(flate2::Compression::default(), flate2::Compression::new);
             let mut encoder = flate2::write::GzEncoder::new(&mut *out, level);
             encoder.write_all(plain)?;
             encoder.finish()?;
@@ -104,6 +104,7 @@ pub(crate) fn compress(to: Compression, plain: &[u8], out: &mut Vec<u8>) -> io::
                 .level(u32::try_from(level).unwrap_or_default())
                 .block_size(lz4::BlockSize::Max64KB)
                 .block_mode(lz4::BlockMode::Independent)
+                .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
                 .checksum(lz4::ContentChecksum::NoChecksum)
                 .build(&mut *out)?;
             encoder.write_all(plain)?;

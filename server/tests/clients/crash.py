@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """kill -9 in the middle of writing: every acknowledged record is there, once and in order, by two readers.
 
-Usage: crash.py [--kills N] [--minutes M] [--partitions P] [--drop-one] [--port PORT] -- COMMAND...
+Usage: crash.py [--kills N] [--minutes M] [--partitions P] [--config NAME=VALUE] [--drop-one] [--port PORT] -- COMMAND...
 
 COMMAND starts the node in the foreground, e.g. `jangbu serve --data D --listen 127.0.0.1:PORT`; {port} in it is
 replaced by a port that stays the same over all starts, so that clients come back by themselves. Producers are
 librdkafka's (idempotent, acks=all), one thread; the readers are librdkafka's and kafka-python's.
+
+Before each kill a config of the topic is changed; it must be there afterwards. --config sets one for the whole run.
 
 --drop-one takes one record away from what was read: the check must then fail, which shows that it can.
 """
@@ -21,7 +23,7 @@ import threading
 import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from kafka import KafkaConsumer
 from kafka import TopicPartition as PyPartition
 
@@ -178,6 +180,7 @@ def arguments():
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=0, help="go on at least this long")
     parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--config", default="segment.ms=604800000", help="of the topic")
     parser.add_argument("--drop-one", action="store_true")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -188,7 +191,25 @@ def arguments():
     return options
 
 
-def kill_while_writing(node, writer, kills, minutes):
+class Settings:
+    """Changes a config of the topic and looks whether it is what was answered last."""
+
+    def __init__(self, admin, topic):
+        self.admin, self.topic, self.value = admin, topic, None
+
+    def change(self):
+        self.value = str(random.randrange(1 << 20, 1 << 30))
+        entry = ConfigEntry("segment.bytes", self.value, incremental_operation=AlterConfigOpType.SET)
+        change = ConfigResource(ConfigResource.Type.TOPIC, self.topic, incremental_configs=[entry])
+        self.admin.incremental_alter_configs([change])[change].result(60)
+
+    def survived(self):
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.topic)
+        found = self.admin.describe_configs([resource])[resource].result(60)["segment.bytes"].value
+        return None if found == self.value else f"segment.bytes is {found}, it was set to {self.value}"
+
+
+def kill_while_writing(node, writer, settings, kills, minutes):
     """Kills the node after some more acknowledgements each time, at no fixed moment."""
     times, stop = [], time.monotonic() + 60 * minutes
     while len(times) < kills or time.monotonic() < stop:
@@ -197,8 +218,12 @@ def kill_while_writing(node, writer, kills, minutes):
             if time.monotonic() > end:
                 return times, f"only {writer.count()} of {goal} acknowledged within 120 s"
             time.sleep(0.01)
+        settings.change()
         node.kill()
         times.append(node.start())
+        why = settings.survived()
+        if why:
+            return times, why
     return times, None
 
 
@@ -206,11 +231,13 @@ def check(node, options):
     times = [node.start()]
     topic = f"crash-{os.getpid()}-{random.randrange(1 << 30)}"
     admin = AdminClient({"bootstrap.servers": node.address})
-    admin.create_topics([NewTopic(topic, options.partitions, 1)])[topic].result(60)
+    config = dict([options.config.split("=", 1)])
+    admin.create_topics([NewTopic(topic, options.partitions, 1, config=config)])[topic].result(60)
     writer = Writer(node.address, topic, options.partitions)
     writer.start()
-    times, why = kill_while_writing(node, writer, options.kills, options.minutes)
-    bad = report(f"writing-goes-on-after-{len(times)}-kills", why)
+    settings = Settings(admin, topic)
+    times, why = kill_while_writing(node, writer, settings, options.kills, options.minutes)
+    bad = report(f"writing-and-configs-go-on-after-{len(times)}-kills", why)
     writer.stopping.set()
     writer.join()
     bad |= report("no-delivery-failed", "; ".join(writer.failed[:3]))

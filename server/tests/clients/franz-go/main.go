@@ -99,6 +99,7 @@ func main() {
 	offsetTests()
 	adminTests()
 	configTests()
+	storedTests()
 	sessionTests()
 	spaceTests()
 	if failed > 0 {

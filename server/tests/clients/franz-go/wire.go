@@ -131,6 +131,10 @@ func encodeRecords(records []record, firstDelta int) []byte {
 	return out
 }
 
+func checksum(covered []byte) uint32 {
+	return crc32.Checksum(covered, crc32.MakeTable(crc32.Castagnoli))
+}
+
 func (b batch) encode() []byte {
 	n := int32(len(b.records))
 	count, last := n, n-1
@@ -159,7 +163,7 @@ func (b batch) encode() []byte {
 	out = kbin.AppendInt32(out, int32(len(t))+9+b.length)
 	out = kbin.AppendInt32(out, -1)
 	out = kbin.AppendInt8(out, b.magic)
-	out = kbin.AppendUint32(out, crc32.Checksum(t, crc32.MakeTable(crc32.Castagnoli)))
+	out = kbin.AppendUint32(out, checksum(t))
 	out = append(out, t...)
 	if b.damage != nil {
 		out = b.damage(out)

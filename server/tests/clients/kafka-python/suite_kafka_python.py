@@ -99,6 +99,17 @@ for acks in [0, 1, "all"]:
 test("idempotence")(lambda: round_trip(enable_idempotence=True))
 
 
+def stored_in(codec):
+    topic, records = new_topic("stored", **{"compression.type": codec}), odd_records(200)
+    for i, sent in enumerate([None, "gzip", "snappy", "lz4", "zstd"]):
+        produce(topic, records, compression_type=sent)
+        check_records(consume(topic, 200, 200 * i), records, 200 * i)
+
+
+for codec in ["uncompressed", "gzip", "snappy", "lz4", "zstd"]:
+    test(f"stored-in-{codec}")(lambda codec=codec: stored_in(codec))
+
+
 @test("middle-of-batch")
 def middle_of_batch():
     topic, records = new_topic("middle"), odd_records(500)

@@ -9,7 +9,14 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition  # noqa: E402
+from confluent_kafka import (  # noqa: E402
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # noqa: E402
     AdminClient,
     AlterConfigOpType,
@@ -98,6 +105,29 @@ for codec in ["none", "gzip", "snappy", "lz4", "zstd"]:
 for acks in ["0", "1", "all"]:
     test(f"acks-{acks}")(lambda acks=acks: round_trip(acks=acks))
 test("idempotence")(lambda: round_trip(**{"enable.idempotence": True}))
+
+
+def stored_in(codec):
+    topic, records = new_topic("stored", **{"compression.type": codec}), odd_records(300)
+    for i, sent in enumerate(["none", "gzip", "snappy", "lz4", "zstd"]):
+        equal(produce(topic, records, **{"compression.type": sent}), [], "errors")
+        check_records(consume(topic, 300, 300 * i), records, 300 * i)
+
+
+for codec in ["uncompressed", "gzip", "snappy", "lz4", "zstd"]:
+    test(f"stored-in-{codec}")(lambda codec=codec: stored_in(codec))
+
+
+@test("log-append-time")
+def log_append_time():
+    topic, before = new_topic("time", **{"message.timestamp.type": "LogAppendTime"}), time.time()
+    reports = []
+    producer = Producer(BASE)
+    producer.produce(topic, b"x", timestamp=5, on_delivery=lambda e, m: reports.append(m.timestamp()))
+    producer.flush(60)
+    kind, told = reports[0]
+    equal((kind, told >= int(before * 1000)), (TIMESTAMP_LOG_APPEND_TIME, True), "the delivery report")
+    equal(consume(topic, 1)[0].timestamp(), (kind, told), "what is consumed")
 
 
 @test("middle-of-batch")

@@ -43,6 +43,7 @@ import org.apache.kafka.common.errors.TimeoutException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.record.TimestampType;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -429,6 +430,10 @@ public final class Suite {
         test("admin-topic-configs", Suite::topicConfigs);
         test("admin-broker-configs", Suite::brokerConfigs);
         test("admin-alter-configs", Suite::alterConfigs);
+        for (String stored : List.of("uncompressed", "gzip", "snappy", "lz4", "zstd")) {
+            test("stored-in-" + stored, () -> storedIn(stored));
+        }
+        test("log-append-time", Suite::logAppendTime);
         test("admin-list-offsets", Suite::listOffsets);
     }
 
@@ -457,6 +462,42 @@ public final class Suite {
             equal(found.get(key).value(), pair.split("=")[1], key);
             isTrue(found.get(key).isDefault() || !found.get(key).source().name().startsWith("DYNAMIC_TOPIC"),
                 key + " is not the topic's own");
+        }
+    }
+
+    /** The consumer reads what the broker compressed anew, whatever the producer sent. */
+    static void storedIn(String codec) throws Exception {
+        String topic = newTopic("stored", 1, Map.of("compression.type", codec));
+        List<ProducerRecord<byte[], byte[]>> records = new ArrayList<>();
+        for (String sent : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
+            List<ProducerRecord<byte[], byte[]>> some = oddRecords(topic, 500);
+            some.add(new ProducerRecord<>(topic, 0, null, new byte[300_000]));
+            sendAll(some, "compression.type", sent, "linger.ms", 300, "batch.size", 1_000_000);
+            records.addAll(some);
+        }
+        readBack(records, 0);
+        readBack(records, 777);
+    }
+
+    static void logAppendTime() throws Exception {
+        String topic = newTopic("append-time", 1, Map.of("message.timestamp.type", "LogAppendTime"));
+        long before = System.currentTimeMillis();
+        try (KafkaProducer<byte[], byte[]> producer = producer()) {
+            RecordMetadata sent = producer.send(new ProducerRecord<>(topic, 0, 5L, null, bytes("x"))).get();
+            isTrue(sent.timestamp() >= before, "the producer is told the broker's time");
+            try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+                TopicPartition partition = new TopicPartition(topic, 0);
+                consumer.assign(List.of(partition));
+                ConsumerRecord<byte[], byte[]> got = null;
+                for (int i = 0; got == null && i < 100; i++) {
+                    for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(200))) {
+                        got = record;
+                    }
+                }
+                equal(got.timestamp(), sent.timestamp(), "the consumer's timestamp");
+                equal(got.timestampType(), TimestampType.LOG_APPEND_TIME, "its type");
+                equal(consumer.offsetsForTimes(Map.of(partition, sent.timestamp())).get(partition).offset(), 0L, "found");
+            }
         }
     }
 
