@@ -19,7 +19,7 @@ use crate::command::{Command, Op};
 use crate::core::Core;
 use crate::db::{Db, failed};
 use crate::keys::{self, Tag};
-use crate::partition::{Answers, Partition};
+use crate::partition::Partition;
 use crate::state::State;
 use crate::stats::{self, EngineStats, StoreStats};
 use crate::{

@@ -168,7 +168,8 @@ impl Engine {
     fn through_writer(&self, op: Op) -> Result<()> {
         log::wait(|done| {
             let (done, accepted) = (Some(done), Instant::now());
-            let command = Command { partition: None, seq: 0, op, bytes: 0, done, accepted };
+            let command =
+                Command { partition: None, seq: 0, op, bytes: 0, done, accepted, relaxed: false };
             self.handle.core.commands.push(command).map_err(|_| Error::Closed)
         })
     }
