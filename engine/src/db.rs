@@ -31,8 +31,6 @@ const META_MEMTABLE_BYTES: usize = 32 << 20;
 pub(crate) struct Db {
     inner: DB,
     bucket_options: rocksdb::Options,
-    /// Whether tables are read and written past the page cache.
-    direct_io: bool,
     /// Counts the memory of all memtables.
     memtables: WriteBufferManager,
     /// None when open read only.
@@ -97,7 +95,7 @@ impl Db {
         fail::fail_point!("engine-open-after-store", |_| Err(Error::Closed));
         let (watermark, lost_changes) = keep_watermark(dir, &inner, options.accept_loss)?;
         let watermark = Some(watermark);
-        let db = Self { inner, bucket_options, direct_io, memtables, watermark, lost_changes };
+        let db = Self { inner, bucket_options, memtables, watermark, lost_changes };
         Ok((db, buckets))
     }
 
@@ -126,19 +124,14 @@ impl Db {
         // As a node would, which stops at the first bad record of the log; if not even that goes, whatever can be read.
         let opened = open(true).or_else(|_| open(false));
         let inner = opened.map_err(|error| refused(dir, error))?;
-        let (watermark, lost_changes, direct_io) = (None, 0, false);
-        let db = Self { inner, bucket_options, direct_io, memtables, watermark, lost_changes };
+        let (watermark, lost_changes) = (None, 0);
+        let db = Self { inner, bucket_options, memtables, watermark, lost_changes };
         Ok((db, buckets))
     }
 
     /// Changes that were acknowledged and are not there, as far as the watermark knew when the store was opened.
     pub(crate) fn lost_changes(&self) -> u64 {
         self.lost_changes
-    }
-
-    /// Whether tables are read and written past the page cache.
-    pub(crate) fn direct_io(&self) -> bool {
-        self.direct_io
     }
 
     /// RocksDB itself, for iterators.
@@ -351,7 +344,6 @@ fn database_options(
     out.set_recycle_log_file_num(wal_bytes_max / options.memtable_bytes.max(1) + 2);
     out.set_bytes_per_sync(1 << 20);
     out.set_use_direct_io_for_flush_and_compaction(direct_io);
-    out.set_use_direct_reads(direct_io);
     out.set_max_manifest_file_size(16 << 20);
     out.set_keep_log_file_num(10);
     #[cfg(feature = "failpoints")]

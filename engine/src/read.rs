@@ -165,9 +165,8 @@ impl Walk<'_> {
         options.set_iterate_upper_bound(keys::data(id, range.end));
         options.set_prefix_same_as_start(true);
         options.set_verify_checksums(true);
-        // A block holds runs of several partitions, and whoever reads one soon reads the next. Through the
-        // page cache the kernel keeps it; past it the block cache must.
-        options.fill_cache(db.direct_io());
+        // The kernel's page cache keeps what is read: a block holds runs of several partitions.
+        options.fill_cache(false);
         options.set_background_purge_on_iterator_cleanup(true);
         let mut iterator = db.raw().raw_iterator_cf_opt(&family, options);
         iterator.seek(start);

@@ -1,8 +1,8 @@
 //! How a node's memory is shared out: from `--memory`, or from what the machine has.
 //!
 //! Every part is a bound that is kept under overload; beside them stand what a connection and a
-//! partition cost (`docs/operations.md`). Tables bypass the kernel's page cache, which holds little more
-//! than the write-ahead log.
+//! partition cost (`docs/operations.md`). The kernel's page cache is not counted: it holds the
+//! write-ahead log and what has been read of tables.
 
 use std::fs;
 
