@@ -149,12 +149,16 @@ impl Engine {
         let core = &self.handle.core;
         let op = Op::Node { key: keys::node(key), value: rows::opaque(value) };
         core.room.take(value.len())?;
+        self.through_writer(op, value.len())
+    }
+
+    /// Does what belongs to no partition, durable on return; `bytes` of room have been taken for it.
+    pub(crate) fn through_writer(&self, op: Op, bytes: usize) -> Result<()> {
         log::wait(|done| {
-            let bytes = value.len();
             let (done, accepted) = (Some(done), Instant::now());
             let command =
                 Command { partition: None, seq: 0, op, bytes, done, accepted, relaxed: false };
-            core.commands.push(command).map_err(|_| Error::Closed)
+            self.handle.core.commands.push(command).map_err(|_| Error::Closed)
         })
     }
 

@@ -80,8 +80,7 @@ impl PartitionLog {
         let piece = self.read_piece(&segment, from..to, position)?;
         let bytes: usize = piece.records.iter().map(|record| record.value.len()).sum();
         log::wait(|done| {
-            let mut done = Some(done);
-            self.handle.core.submit(&self.partition, bytes, done.take(), |state| {
+            self.handle.core.submit(&self.partition, bytes, Some(done), |state| {
                 if state.generation != generation {
                     return Ok(None);
                 }

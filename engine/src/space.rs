@@ -11,15 +11,14 @@
 //! Not here: moving entries (`relocate.rs`), when the log start moves (`server/src/retention.rs`).
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Instant;
 
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
 use crate::bucket::now_ms;
-use crate::command::{Command, Op};
+use crate::command::Op;
 use crate::db::{Db, failed};
 use crate::keys::{self, BucketId, Tag};
-use crate::log::{self, PartitionLog};
+use crate::log::PartitionLog;
 use crate::rows::{self, BucketRow, BucketState, Segment};
 use crate::{Engine, Error, Index, Offset, PartitionId, Result};
 
@@ -128,7 +127,7 @@ impl Engine {
     /// [`Error::Storage`], [`Error::Closed`].
     pub fn drop_dead_buckets(&self) -> Result<usize> {
         // Purges and deletions asked for before this are on disk behind it.
-        self.through_writer(Op::Barrier)?;
+        self.through_writer(Op::Barrier, 0)?;
         let named = named_buckets(&*self.handle.core.read()?)?;
         let finished: Vec<_> = {
             let buckets = self.handle.core.buckets.lock();
@@ -162,16 +161,7 @@ impl Engine {
 
     /// Changes a bucket's row through the writer, durable on return.
     fn change_bucket(&self, id: BucketId, to: Option<BucketState>) -> Result<()> {
-        self.through_writer(Op::Bucket { id, to })
-    }
-
-    fn through_writer(&self, op: Op) -> Result<()> {
-        log::wait(|done| {
-            let (done, accepted) = (Some(done), Instant::now());
-            let command =
-                Command { partition: None, seq: 0, op, bytes: 0, done, accepted, relaxed: false };
-            self.handle.core.commands.push(command).map_err(|_| Error::Closed)
-        })
+        self.through_writer(Op::Bucket { id, to }, 0)
     }
 
     pub(crate) fn usage(&self, pressed: bool) -> Result<Usage> {

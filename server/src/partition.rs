@@ -126,7 +126,7 @@ impl Appending {
 
 /// What bounds reads of the disk, over all partitions.
 #[derive(Debug, Clone)]
-pub(crate) struct Disk {
+pub(crate) struct DiskReads {
     /// Reads at a time.
     pub(crate) reads: Arc<Semaphore>,
     /// What is read before it is asked for.
@@ -142,7 +142,7 @@ pub(crate) struct Partition {
     progress: Arc<Progress>,
     /// Held from judging a batch to proposing it, so that sequence order is log order.
     order: tokio::sync::Mutex<()>,
-    disk: Disk,
+    disk: DiskReads,
     metrics: Arc<Metrics>,
     /// The end of the log and when it was first seen there, by [`Partition::rest`].
     quiet: Mutex<(Option<LogId>, Instant)>,
@@ -156,7 +156,7 @@ impl Partition {
     pub(crate) async fn start(
         replica: ReplicaId,
         log: PartitionLog,
-        disk: Disk,
+        disk: DiskReads,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());

@@ -18,7 +18,7 @@ use crate::configs::Durability;
 use crate::consensus::ReplicaId;
 use crate::controller::{Controller, TopicPartition};
 use crate::metrics::Metrics;
-use crate::partition::{Disk, Partition, ReadAhead};
+use crate::partition::{DiskReads, Partition, ReadAhead};
 use crate::retention;
 
 /// The metadata group's log.
@@ -43,7 +43,7 @@ pub(crate) struct Replicas {
     running: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     /// What belongs here and cannot run, because what is stored of it is damaged.
     fenced: RwLock<HashSet<PartitionId>>,
-    disk: Disk,
+    disk: DiskReads,
     metrics: Arc<Metrics>,
     version: watch::Sender<u64>,
 }
@@ -67,7 +67,7 @@ impl Replicas {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let reads = Arc::new(Semaphore::new(4 * cores));
-        let disk = Disk { reads, ahead: Arc::new(ReadAhead::new(READ_AHEAD_BYTES_MAX)) };
+        let disk = DiskReads { reads, ahead: Arc::new(ReadAhead::new(READ_AHEAD_BYTES_MAX)) };
         Self {
             broker,
             engine,

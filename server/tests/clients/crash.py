@@ -227,6 +227,21 @@ def kill_while_writing(node, writer, settings, kills, minutes):
     return times, None
 
 
+def check_what_is_there(address, topic, writer, options):
+    """Reads everything with two clients; true if acknowledged records are not there."""
+    bad = False
+    for name, read in [("librdkafka", read_librdkafka), ("kafka-python", read_kafka_python)]:
+        try:
+            found = read(address, topic, options.partitions)
+            if options.drop_one:
+                found[0].pop(len(found[0]) // 2)
+            why = compare(writer.acked, found)
+        except Exception as error:  # any failure to read is the result
+            why = f"{type(error).__name__}: {error}"
+        bad |= report(f"acknowledged-is-there-once-in-order-{name}", why)
+    return bad
+
+
 def check(node, options):
     times = [node.start()]
     topic = f"crash-{os.getpid()}-{random.randrange(1 << 30)}"
@@ -243,15 +258,7 @@ def check(node, options):
     bad |= report("no-delivery-failed", "; ".join(writer.failed[:3]))
     node.kill()
     times.append(node.start())
-    for name, read in [("librdkafka", read_librdkafka), ("kafka-python", read_kafka_python)]:
-        try:
-            found = read(node.address, topic, options.partitions)
-            if options.drop_one:
-                found[0].pop(len(found[0]) // 2)
-            why = compare(writer.acked, found)
-        except Exception as error:  # any failure to read is the result
-            why = f"{type(error).__name__}: {error}"
-        bad |= report(f"acknowledged-is-there-once-in-order-{name}", why)
+    bad |= check_what_is_there(node.address, topic, writer, options)
     restarts = ", ".join(f"{t:.2f}" for t in times)
     print(f"# {writer.count()} acknowledged records; restarts until listening: {restarts} s")
     return bad

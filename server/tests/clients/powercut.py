@@ -34,10 +34,8 @@ from crash import (
     Node,
     StartFailed,
     Writer,
-    compare,
+    check_what_is_there,
     free_port,
-    read_kafka_python,
-    read_librdkafka,
     report,
 )
 from disk import Disk, DiskFailed
@@ -195,15 +193,7 @@ def check(rig, options):
     bad |= report("no-delivery-failed", "; ".join(writer.failed[:3]))
     rig.cut()
     rig.node.start()
-    for name, read in [("librdkafka", read_librdkafka), ("kafka-python", read_kafka_python)]:
-        try:
-            found = read(address, topic, options.partitions)
-            if options.drop_one:
-                found[0].pop(len(found[0]) // 2)
-            why = compare(writer.acked, found)
-        except Exception as error:  # any failure to read is the result
-            why = f"{type(error).__name__}: {error}"
-        bad |= report(f"acknowledged-is-there-once-in-order-{name}", why)
+    bad |= check_what_is_there(address, topic, writer, options)
     print(f"# {made + 3} cuts, {writer.count()} acknowledged records")
     print(f"# the node ended by itself within 0.1 s of {rig.ended_itself} cuts")
     return bad
