@@ -1,4 +1,4 @@
-//! The generated types of `server/proto`: what this node persists.
+//! The generated types of `server/proto`: what this node persists, and what it says to other nodes.
 
 #![allow(
     missing_docs,
@@ -18,4 +18,8 @@ pub(crate) mod metadata {
 
 pub(crate) mod partition {
     include!(concat!(env!("OUT_DIR"), "/jangbu.partition.rs"));
+}
+
+pub(crate) mod peer {
+    include!(concat!(env!("OUT_DIR"), "/jangbu.peer.rs"));
 }
