@@ -24,6 +24,8 @@ mod memory;
 mod metrics;
 mod node;
 mod partition;
+#[allow(dead_code, unused_imports, reason = "the node makes no cluster yet")]
+mod peer;
 mod producers;
 mod proto;
 mod records;
