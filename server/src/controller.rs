@@ -26,7 +26,7 @@ pub use names::topic_names;
 pub(crate) use image::{Broker, Holder, Image, SharedImage, Topic, TopicPartition};
 pub(crate) use placement::place;
 
-use crate::consensus::{self, Group, ReplicaId};
+use crate::consensus::{self, Clock, Group, Network, ReplicaId};
 use crate::proto::metadata::{self as proto, command::Command, outcome};
 use machine::MetadataMachine;
 
@@ -79,10 +79,11 @@ impl Controller {
         replica: ReplicaId,
         log: PartitionLog,
         holder: Holder,
+        network: &Network,
     ) -> Result<Self, String> {
         let image = Arc::new(SharedImage::new(&holder));
         let machine = MetadataMachine::new(Arc::clone(&image), holder);
-        let group = Group::start(replica, log, machine).await?;
+        let group = Group::start(replica, log, machine, network, Clock::Own).await?;
         Ok(Self { group, image, producer_ids: Mutex::new(0..0) })
     }
 
