@@ -2,7 +2,7 @@
 
 use kafka_protocol::ResponseError;
 
-use crate::{config, consensus, controller, partition, producers};
+use crate::{config, controller, partition, producers};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +86,10 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::UnknownTopic => ResponseError::UnknownTopicOrPartition,
         controller::Error::Stale => ResponseError::InvalidPartitions,
         controller::Error::Exhausted => ResponseError::UnknownServerError,
-        controller::Error::Consensus(consensus::Error::NotLeader | consensus::Error::Stopped) => {
-            ResponseError::NotController
-        }
+        controller::Error::UnknownBroker => ResponseError::BrokerIdNotRegistered,
+        controller::Error::InUse => ResponseError::InvalidRequest,
+        controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
+        controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
+        controller::Error::Consensus(_) => ResponseError::NotController,
     }
 }
