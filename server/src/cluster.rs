@@ -136,6 +136,16 @@ impl Cluster {
         let _ = self.controller.set(controller);
     }
 
+    /// The metadata group, once it runs here.
+    pub(crate) fn controller(&self) -> Option<&Arc<Controller>> {
+        self.controller.get()
+    }
+
+    /// Where this node can be reached.
+    pub(crate) fn own(&self) -> &Own {
+        &self.own
+    }
+
     /// Where the nodes listen for each other, as far as this one knows.
     pub(crate) fn nodes(&self) -> BTreeMap<i32, String> {
         self.nodes.lock().clone()
@@ -147,8 +157,7 @@ impl Cluster {
         let states = self.peers.states().borrow().clone();
         let nodes = self.nodes.lock();
         let answers = |id: &i32| states.get(id).is_some_and(|state| state.alive);
-        let missing: Vec<_> =
-            nodes.iter().filter(|(id, _)| **id != own && !answers(id)).collect();
+        let missing: Vec<_> = nodes.iter().filter(|(id, _)| **id != own && !answers(id)).collect();
         names(&missing)
     }
 

@@ -230,7 +230,9 @@ impl Config {
             &self.retention_check_ms,
             "between 1 ms and 1 d",
         )?;
-        for (key, value) in [("advertise", &self.advertise), ("peer_advertise", &self.peer_advertise)] {
+        for (key, value) in
+            [("advertise", &self.advertise), ("peer_advertise", &self.peer_advertise)]
+        {
             let address = value.as_deref().unwrap_or("localhost:1");
             check(parse_host_port(address).is_some(), key, &address, "HOST:PORT")?;
         }

@@ -2,7 +2,7 @@
 
 use kafka_protocol::ResponseError;
 
-use crate::{config, consensus, controller, partition, producers};
+use crate::{config, controller, partition, producers};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum Error {
     )]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: String,
         /// The flag that sets it.
         flag: &'static str,
         /// What the system said.
@@ -92,6 +92,8 @@ pub(crate) fn partition_code(error: &partition::Error) -> ResponseError {
         partition::Error::UnknownEpoch { .. } => ResponseError::UnknownLeaderEpoch,
         partition::Error::Refused(refused) => refused_code(refused),
         partition::Error::Log(error) => log_code(error),
+        partition::Error::Timeout => ResponseError::RequestTimedOut,
+        partition::Error::Members(_) => ResponseError::InvalidReplicaAssignment,
     }
 }
 
@@ -129,8 +131,6 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::InUse => ResponseError::InvalidRequest,
         controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
         controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
-        controller::Error::Consensus(consensus::Error::NotLeader | consensus::Error::Stopped) => {
-            ResponseError::NotController
-        }
+        controller::Error::Consensus(_) => ResponseError::NotController,
     }
 }

@@ -129,7 +129,9 @@ impl Cluster {
             match answer {
                 Ok(Response::Formed(answer)) => {
                     let objection = objection(&listed, given, own, &answer);
-                    round.problems.extend(objection.map(|why| format!("node {id} ({address}){why}")));
+                    round
+                        .problems
+                        .extend(objection.map(|why| format!("node {id} ({address}){why}")));
                 }
                 Err(peer::Error::Refused { reason, .. }) => {
                     round.problems.push(format!("node {id} ({address}), which refuses: {reason}"));
@@ -144,7 +146,11 @@ impl Cluster {
     }
 
     /// Answers whoever forms the cluster, or only asks how it stands.
-    pub(super) async fn answer_form(self: Arc<Self>, from: i32, form: Form) -> Result<Formed, String> {
+    pub(super) async fn answer_form(
+        self: Arc<Self>,
+        from: i32,
+        form: Form,
+    ) -> Result<Formed, String> {
         // The disk is waited for.
         let storing = tokio::task::spawn_blocking(move || self.be_formed(from, &form));
         storing.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())

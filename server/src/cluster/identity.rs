@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use jangbu_engine::{Engine, RetentionClass};
 use uuid::Uuid;
 
-use crate::config::{Config, Role, parse_nodes, write_nodes};
+use crate::config::{self, Config, Role, parse_nodes, write_nodes};
 use crate::error::Error;
 use crate::replicas::METADATA;
 
@@ -79,6 +79,28 @@ impl Directory {
     pub(crate) fn node(&self) -> Result<Option<i32>, Error> {
         let parse = |text: String| text.parse().map_err(|_| undecodable(NODE));
         self.text(NODE)?.map(parse).transpose()
+    }
+
+    /// The id that the node has or was started with; 0 when the cluster is to give it one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the list has no such node.
+    pub(crate) fn node_of(&self, config: &Config, role: &Role) -> Result<i32, Error> {
+        let node = match (self.node()?, role) {
+            (Some(stored), _) => stored,
+            (None, Role::Joiner(_)) => 0,
+            (None, Role::Alone | Role::Member(_)) => config.node.unwrap_or(1),
+        };
+        match role {
+            Role::Member(nodes) if !nodes.contains_key(&node) => {
+                let listed = write_nodes(nodes);
+                let text = format!(
+                    "this is node {node}, which is not among the nodes of --cluster {listed}: give --node"
+                );
+                Err(Error::Config(config::Error::Cluster(text)))
+            }
+            _ => Ok(node),
+        }
     }
 
     /// The nodes of the cluster as known last; `None` in a cluster of one.
@@ -187,7 +209,9 @@ impl Directory {
 }
 
 fn undecodable(key: &str) -> Error {
-    Error::Start(format!("the data directory's {key} does not decode: restore the directory from a copy"))
+    Error::Start(format!(
+        "the data directory's {key} does not decode: restore the directory from a copy"
+    ))
 }
 
 /// 16 random bytes in URL-safe base64 without padding, as Kafka writes its ids.
@@ -277,8 +301,7 @@ mod tests {
                 Standing { node: 2, cluster_id: "c".into(), voters: vec![1, 2, 3], nodes };
             directory.settle(&settled).unwrap();
             assert_eq!(standing(directory, &joins()).unwrap().unwrap(), settled);
-            let listens =
-                Config { peer_listen: "127.0.0.1:0".parse().ok(), ..Config::default() };
+            let listens = Config { peer_listen: "127.0.0.1:0".parse().ok(), ..Config::default() };
             assert_eq!(standing(directory, &listens).unwrap().unwrap(), settled);
             let listed = standing(directory, &list(Some(2))).unwrap().unwrap();
             assert_eq!(write_nodes(&listed.nodes), "1@a:1,2@b:2,3@c:3,4@d:4");

@@ -44,7 +44,8 @@ impl Cluster {
                 Err(problem) => problem,
             };
             if next % addresses.len() == 0 {
-                self.status.wait_for(format!("a place in the cluster, asked for at {address}: {problem}"));
+                self.status
+                    .wait_for(format!("a place in the cluster, asked for at {address}: {problem}"));
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -68,7 +69,10 @@ impl Cluster {
         }
         let own = self.own.node;
         if joined.node < 1 || (own != 0 && joined.node != own) || joined.cluster_id.is_empty() {
-            return Err(format!("it says that this is node {} of {:?}", joined.node, joined.cluster_id));
+            return Err(format!(
+                "it says that this is node {} of {:?}",
+                joined.node, joined.cluster_id
+            ));
         }
         let valid = |entry: &(i32, String)| entry.0 >= 1 && parse_host_port(&entry.1).is_some();
         let mut nodes: std::collections::BTreeMap<_, _> =

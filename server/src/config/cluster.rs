@@ -52,9 +52,9 @@ impl Config {
             (Some(_), Some(_)) => refuse(
                 "--cluster forms a cluster and --join joins one: give one of the two".to_owned(),
             ),
-            (None, Some(_)) if self.node.is_some() => refuse(
-                "with --join the cluster gives the node its id: leave --node out".to_owned(),
-            ),
+            (None, Some(_)) if self.node.is_some() => {
+                refuse("with --join the cluster gives the node its id: leave --node out".to_owned())
+            }
             (None, Some(address)) if parse_host_port(address).is_none() => {
                 refuse(format!("--join is {address:?}, but must be HOST:PORT"))
             }
@@ -86,7 +86,9 @@ pub(crate) fn parse_nodes(text: &str) -> Result<BTreeMap<i32, String>, String> {
             parse_host_port(address).map(|_| (id, address.to_owned()))
         });
         let Some((id, address)) = parsed else {
-            return Err(format!("{entry:?} is not ID@HOST:PORT, for instance 1@node1.example:9093"));
+            return Err(format!(
+                "{entry:?} is not ID@HOST:PORT, for instance 1@node1.example:9093"
+            ));
         };
         if nodes.values().any(|known| *known == address) {
             return Err(format!("two nodes have the address {address}"));

@@ -8,6 +8,8 @@
 //! - Only a sole voter that leads and has applied all of its log sleeps: nobody else can lead meanwhile, and
 //!   who leads in which term is the same before, in and after its sleep.
 
+mod applied;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,10 +27,10 @@ use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::RwLock;
 
 use super::log_store::LogStore;
-use super::network::NoPeers;
+use super::network::{Network, NoPeers};
 use super::state_machine::Applier;
 use super::types::{LogId, Payload, Types};
-use super::{Applied, Error, Leadership, ReplicaId, StateMachine};
+use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
 
 /// Leaders send heartbeats this often.
 const HEARTBEAT_MS: u64 = 500;
@@ -113,7 +115,10 @@ impl<M: StateMachine> Group<M> {
         replica: ReplicaId,
         log: PartitionLog,
         machine: M,
+        network: &Network,
+        clock: Clock,
     ) -> Result<Self, String> {
+        let _ = (network, clock);
         let applier = Applier::recover(machine, log).map_err(|e| e.to_string())?;
         let raft = instance(replica, &applier, false).await?;
         let group = Self {
