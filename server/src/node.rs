@@ -20,8 +20,8 @@ use crate::broker::Broker;
 use crate::config::{Config, parse_host_port};
 use crate::configs::BrokerValues;
 use crate::connection::Admission;
-use crate::controller::{Broker as Address, Controller, Holder};
 use crate::consensus::Network;
+use crate::controller::{Broker as Address, Controller, Holder};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
@@ -253,7 +253,8 @@ async fn start_controller(
     let replica = replica_id(address.id);
     let log = engine.log(METADATA, RetentionClass::from_retention_ms(-1))?;
     let holder = Holder { broker: address.id, started };
-    let controller = Controller::start(replica, log, holder, network).await.map_err(Error::Start)?;
+    let controller =
+        Controller::start(replica, log, holder, network).await.map_err(Error::Start)?;
     let start = |e: &dyn ToString| Error::Start(e.to_string());
     controller.bootstrap(&[replica]).await.map_err(|e| start(&e))?;
     if !controller.wait_for_leader(METADATA_TIMEOUT).await {
