@@ -84,6 +84,10 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::UnknownTopic => ResponseError::UnknownTopicOrPartition,
         controller::Error::Stale => ResponseError::InvalidPartitions,
         controller::Error::Exhausted => ResponseError::UnknownServerError,
+        controller::Error::UnknownBroker => ResponseError::BrokerIdNotRegistered,
+        controller::Error::InUse => ResponseError::InvalidRequest,
+        controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
+        controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
         controller::Error::Consensus(consensus::Error::NotLeader | consensus::Error::Stopped) => {
             ResponseError::NotController
         }

@@ -232,7 +232,7 @@ fn address(config: &Config, listening: SocketAddr) -> Address {
         let host = if ip.is_unspecified() { "127.0.0.1".to_owned() } else { ip.to_string() };
         (host, listening.port())
     });
-    Address { id: config.node, host, port, rack: String::new() }
+    Address { id: config.node, host, port, ..Address::default() }
 }
 
 async fn start_controller(
@@ -251,7 +251,7 @@ async fn start_controller(
         return Err(Error::Start(text));
     }
     if controller.image().cluster_id.is_empty() {
-        controller.init_cluster(new_cluster_id()).await.map_err(|e| start(&e))?;
+        controller.init_cluster(new_cluster_id(), address.id).await.map_err(|e| start(&e))?;
     }
     let known = controller.image().brokers.get(&address.id) == Some(address);
     if !known {
