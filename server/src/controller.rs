@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub use names::topic_names;
 
 pub(crate) use image::{Broker, Holder, Image, SharedImage, Topic, TopicPartition};
-pub(crate) use placement::place;
+pub(crate) use placement::{Candidate, candidates, place};
 
 use crate::consensus::{self, Group, ReplicaId};
 use crate::proto::metadata::{self as proto, command::Command, outcome, report_leaders::Led};

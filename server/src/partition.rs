@@ -472,7 +472,7 @@ async fn on_disk<T: Send + 'static>(
 
 /// Kafka carries 31 bits of the term. More elections than that cannot happen: at one a second they
 /// would take 68 years.
-fn epoch_of(term: Term) -> i32 {
+pub(crate) fn epoch_of(term: Term) -> i32 {
     i32::try_from(term.0).unwrap_or(i32::MAX)
 }
 
