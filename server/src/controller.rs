@@ -27,7 +27,7 @@ pub use names::topic_names;
 pub(crate) use image::{Broker, Holder, Image, SharedImage, Topic, TopicPartition};
 pub(crate) use placement::{Candidate, candidates, place};
 
-use crate::consensus::{self, Group, ReplicaId};
+use crate::consensus::{self, Clock, Group, Network, ReplicaId};
 use crate::proto::metadata::{self as proto, command::Command, outcome, report_leaders::Led};
 use machine::MetadataMachine;
 
@@ -94,11 +94,12 @@ impl Controller {
         replica: ReplicaId,
         log: PartitionLog,
         holder: Holder,
+        network: &Network,
     ) -> Result<Self, String> {
         let image = Arc::new(SharedImage::new(&holder));
         let broker = holder.broker;
         let machine = MetadataMachine::new(Arc::clone(&image), holder);
-        let group = Group::start(replica, log, machine).await?;
+        let group = Group::start(replica, log, machine, network, Clock::Own).await?;
         Ok(Self { group, image, broker, producer_ids: Mutex::new(0..0) })
     }
 
@@ -118,6 +119,11 @@ impl Controller {
     /// The metadata as applied here.
     pub(crate) fn image(&self) -> Image<'_> {
         self.image.read()
+    }
+
+    /// The broker that leads the group, if it is known.
+    pub(crate) fn leader(&self) -> Option<i32> {
+        self.group.leadership().leader.map(ReplicaId::broker)
     }
 
     /// Changes with every change of the image.

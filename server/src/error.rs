@@ -51,6 +51,8 @@ pub(crate) fn partition_code(error: &partition::Error) -> ResponseError {
         partition::Error::UnknownEpoch { .. } => ResponseError::UnknownLeaderEpoch,
         partition::Error::Refused(refused) => refused_code(refused),
         partition::Error::Log(error) => log_code(error),
+        partition::Error::Timeout => ResponseError::RequestTimedOut,
+        partition::Error::Members(_) => ResponseError::InvalidReplicaAssignment,
     }
 }
 

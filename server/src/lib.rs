@@ -24,6 +24,7 @@ mod memory;
 mod metrics;
 mod node;
 mod partition;
+mod peer;
 mod producers;
 mod proto;
 mod records;

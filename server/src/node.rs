@@ -21,11 +21,13 @@ use crate::config::{Config, parse_host_port};
 use crate::configs::BrokerValues;
 use crate::connection::Admission;
 use crate::controller::{Broker as Address, Controller, Holder};
+use crate::consensus::Network;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
 use crate::memory::Sizes;
 use crate::metrics::Metrics;
+use crate::peer::{Identity, Peers};
 use crate::replicas::{METADATA, Replicas, replica_id};
 use crate::{disk, housekeeping, http, idle, listener};
 
@@ -65,7 +67,13 @@ impl Node {
         check_owner(&engine, config.node)?;
         let address = address(&config, kafka_addr);
         let started = broker_values(&config, kafka_addr, &address);
-        let controller = start_controller(&engine, &address, started).await?;
+        let network = Network::new(Peers::new(Identity {
+            node: config.node,
+            cluster_id: String::new(),
+            directory: [0; 16],
+            incarnation: 0,
+        }));
+        let controller = start_controller(&engine, &address, started, &network).await?;
         let controller = Arc::new(controller);
         let metrics = Arc::new(Metrics::default());
         let replicas = Arc::new(Replicas::new(
@@ -73,6 +81,7 @@ impl Node {
             engine.clone(),
             Arc::clone(&controller),
             Arc::clone(&metrics),
+            network,
         ));
         let broker = Arc::new(Broker {
             admission: Admission::new(sizes.requests),
@@ -239,11 +248,12 @@ async fn start_controller(
     engine: &Engine,
     address: &Address,
     started: BrokerValues,
+    network: &Network,
 ) -> Result<Controller, Error> {
     let replica = replica_id(address.id);
     let log = engine.log(METADATA, RetentionClass::from_retention_ms(-1))?;
     let holder = Holder { broker: address.id, started };
-    let controller = Controller::start(replica, log, holder).await.map_err(Error::Start)?;
+    let controller = Controller::start(replica, log, holder, network).await.map_err(Error::Start)?;
     let start = |e: &dyn ToString| Error::Start(e.to_string());
     controller.bootstrap(&[replica]).await.map_err(|e| start(&e))?;
     if !controller.wait_for_leader(METADATA_TIMEOUT).await {

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::configs::Durability;
-use crate::consensus::ReplicaId;
+use crate::consensus::{Network, ReplicaId};
 use crate::controller::{Controller, TopicPartition};
 use crate::metrics::Metrics;
 use crate::partition::{DiskReads, Partition, ReadAhead};
@@ -45,6 +45,7 @@ pub(crate) struct Replicas {
     fenced: RwLock<HashSet<PartitionId>>,
     disk: DiskReads,
     metrics: Arc<Metrics>,
+    network: Network,
     version: watch::Sender<u64>,
 }
 
@@ -64,6 +65,7 @@ impl Replicas {
         engine: Engine,
         controller: Arc<Controller>,
         metrics: Arc<Metrics>,
+        network: Network,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let reads = Arc::new(Semaphore::new(4 * cores));
@@ -76,6 +78,7 @@ impl Replicas {
             fenced: RwLock::default(),
             disk,
             metrics,
+            network,
             version: watch::Sender::new(0),
         }
     }
@@ -182,7 +185,7 @@ impl Replicas {
         let log = self.engine.log(id, wanted.class).map_err(|e| failed(e.to_string()))?;
         let replica = replica_id(self.broker);
         let reads = (self.disk.clone(), Arc::clone(&self.metrics));
-        let partition = Partition::start(replica, log, reads.0, reads.1).await;
+        let partition = Partition::start(replica, log, reads.0, reads.1, &self.network).await;
         let partition = partition.map_err(failed)?;
         partition.set_durability(wanted.durability);
         let voters: Vec<_> = wanted.partition.brokers.iter().map(|b| replica_id(*b)).collect();

@@ -343,6 +343,10 @@ fn failed_here(fetch: &PartitionFetch, partition: &Partition, error: &Error) -> 
             tracing::error!(%error, partition = %partition.id(), "a fetch failed");
             data
         }
-        Error::Refused(_) | Error::Stopped | Error::Broken => data,
+        Error::Refused(_)
+        | Error::Stopped
+        | Error::Broken
+        | Error::Timeout
+        | Error::Members(_) => data,
     }
 }
