@@ -10,7 +10,10 @@ mod fixture;
 use fixture::{
     append, append_lazily, batch_entry, blank_entry, durable, indexes, log, open, small,
 };
-use jangbu_engine::{EntryKind, Error, Index, LogId, Offset, Options, PayloadPart, Term, batch};
+use jangbu_engine::{
+    EntryKind, Error, Index, LogId, Offset, Options, PartitionId, PayloadPart, RetentionClass,
+    Term, batch,
+};
 
 fn both(test: impl Fn(Options)) {
     test(Options { cache_bytes_max: 64 << 20, ..small() });

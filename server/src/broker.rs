@@ -15,6 +15,7 @@ use crate::disk::Disk;
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
 use crate::partition::{Partition, epoch_of};
+use crate::peer::Peers;
 use crate::replicas::Replicas;
 
 /// This node, as the handlers see it.
@@ -24,6 +25,8 @@ pub(crate) struct Broker {
     pub(crate) engine: Engine,
     pub(crate) controller: Arc<Controller>,
     pub(crate) replicas: Arc<Replicas>,
+    /// The ways to the other nodes.
+    pub(crate) peers: Peers,
     pub(crate) disk: Disk,
     pub(crate) sessions: FetchSessions,
     /// Room for requests that are taken in and not answered.
@@ -73,7 +76,8 @@ impl Broker {
     pub(crate) fn replicas_of(&self, placed: &TopicPartition) -> Placed {
         let added = placed.target.iter().filter(|broker| !placed.brokers.contains(broker));
         let image = self.controller.image();
-        let lives = |id: &&i32| **id == self.id() || image.brokers.get(*id).is_some_and(|b| !b.dead);
+        let lives =
+            |id: &&i32| **id == self.id() || image.brokers.get(*id).is_some_and(|b| !b.dead);
         Placed {
             all: placed.brokers.iter().chain(added).copied().collect(),
             in_sync: placed.brokers.iter().filter(lives).copied().collect(),

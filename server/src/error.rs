@@ -90,8 +90,7 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::InUse => ResponseError::InvalidRequest,
         controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
         controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
-        controller::Error::Consensus(consensus::Error::NotLeader | consensus::Error::Stopped) => {
-            ResponseError::NotController
-        }
+        controller::Error::Consensus(consensus::Error::Timeout) => ResponseError::RequestTimedOut,
+        controller::Error::Consensus(_) => ResponseError::NotController,
     }
 }

@@ -36,7 +36,8 @@ pub(crate) fn candidates(data: &Data) -> Vec<Candidate> {
     let mut by_id: BTreeMap<i32, Candidate> =
         data.brokers.values().map(|broker| (broker.id, candidate(broker))).collect();
     for partition in data.topics().flat_map(|topic| &topic.partitions) {
-        let brokers = if partition.target.is_empty() { &partition.brokers } else { &partition.target };
+        let brokers =
+            if partition.target.is_empty() { &partition.brokers } else { &partition.target };
         for (position, broker) in brokers.iter().enumerate() {
             let Some(candidate) = by_id.get_mut(broker) else { continue };
             candidate.replicas += 1;
@@ -104,7 +105,8 @@ impl<'a> Round<'a> {
     fn leader(&self) -> Option<usize> {
         let count = self.candidates.len();
         // The first one is the candidate behind the last leader.
-        let turn = |place: usize| self.last.map_or(place, |last| (place + count - last - 1) % count);
+        let turn =
+            |place: usize| self.last.map_or(place, |last| (place + count - last - 1) % count);
         (0..count).min_by_key(|place| {
             let candidate = &self.candidates[*place];
             let here = (self.leaders[*place], candidate.leaders, candidate.replicas);
@@ -190,15 +192,20 @@ mod tests {
     fn clusters() -> impl Strategy<Value = (Vec<Candidate>, usize, usize)> {
         let broker = ("[abc]?", any::<bool>(), 0..50_usize, 0..50_usize);
         let brokers = proptest::collection::vec(broker, 1..9).prop_map(|brokers| {
-            let candidate = |(id, (rack, usable, leaders, more)): (i32, (String, bool, usize, usize))| {
-                Candidate { id, rack, usable, leaders, replicas: leaders + more }
-            };
+            let candidate =
+                |(id, (rack, usable, leaders, more)): (i32, (String, bool, usize, usize))| {
+                    Candidate { id, rack, usable, leaders, replicas: leaders + more }
+                };
             (1..).zip(brokers).map(candidate).collect::<Vec<_>>()
         });
         (brokers, 1..6_usize, 1..60_usize)
     }
 
-    fn spread(candidates: &[Candidate], among: impl Fn(&Candidate) -> bool, of: impl Fn(i32) -> usize) -> usize {
+    fn spread(
+        candidates: &[Candidate],
+        among: impl Fn(&Candidate) -> bool,
+        of: impl Fn(i32) -> usize,
+    ) -> usize {
         let counts: Vec<usize> = candidates.iter().filter(|c| among(c)).map(|c| of(c.id)).collect();
         counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0)
     }

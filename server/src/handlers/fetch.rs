@@ -343,10 +343,8 @@ fn failed_here(fetch: &PartitionFetch, partition: &Partition, error: &Error) -> 
             tracing::error!(%error, partition = %partition.id(), "a fetch failed");
             data
         }
-        Error::Refused(_)
-        | Error::Stopped
-        | Error::Broken
-        | Error::Timeout
-        | Error::Members(_) => data,
+        Error::Refused(_) | Error::Stopped | Error::Broken | Error::Timeout | Error::Members(_) => {
+            data
+        }
     }
 }

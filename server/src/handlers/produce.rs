@@ -164,7 +164,8 @@ fn check_in_sync(broker: &Broker, topic: &Topic, index: i32) -> Result<(), Rejec
     if wanted <= in_sync {
         return Ok(());
     }
-    let text = format!("min.insync.replicas is {wanted}, but {in_sync} replica(s) are on live brokers");
+    let text =
+        format!("min.insync.replicas is {wanted}, but {in_sync} replica(s) are on live brokers");
     Err(Rejection::new(ResponseError::NotEnoughReplicas, text))
 }
 
@@ -177,7 +178,8 @@ async fn finish(broker: &Broker, topics: Vec<BegunTopic>, timeout: Duration) -> 
         for begun in topic.partitions {
             let mut response = finish_partition(begun, deadline).await;
             let code = response.error_code;
-            if let Some(leader) = leaders.find(broker, topic.topic.as_deref(), response.index, code) {
+            if let Some(leader) = leaders.find(broker, topic.topic.as_deref(), response.index, code)
+            {
                 response.current_leader = LeaderIdAndEpoch::default()
                     .with_leader_id(leader.broker.into())
                     .with_leader_epoch(leader.epoch);
