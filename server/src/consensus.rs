@@ -53,6 +53,11 @@ impl ReplicaId {
         Self(u64::from(broker) << 32 | u64::from(epoch))
     }
 
+    /// Which of the broker's replicas of the group, over time.
+    pub(crate) fn epoch(self) -> u32 {
+        u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(u32::MAX)
+    }
+
     /// The broker it is on.
     pub(crate) fn broker(self) -> i32 {
         // Broker ids are positive where they enter; another one is no broker that anybody knows.
@@ -110,6 +115,9 @@ pub(crate) trait StateMachine: std::fmt::Debug + Send + Sync + 'static {
     /// Applies one entry and returns the reply for its proposer. Must not fail: an entry it does not
     /// understand is answered, not refused.
     fn apply(&mut self, entry: &Committed) -> Bytes;
+
+    /// Called when the first entry of a new leader is applied: from now on it may answer.
+    fn new_term(&mut self) {}
 
     /// The state as bytes, so that a restart need not apply everything again.
     fn checkpoint(&self) -> Bytes;

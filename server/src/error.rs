@@ -131,6 +131,9 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::InUse => ResponseError::InvalidRequest,
         controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
         controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
+        controller::Error::Consensus(crate::consensus::Error::Timeout) => {
+            ResponseError::RequestTimedOut
+        }
         controller::Error::Consensus(_) => ResponseError::NotController,
     }
 }

@@ -16,6 +16,7 @@ mod error;
 mod fetch_sessions;
 mod frame;
 mod handlers;
+mod health;
 mod housekeeping;
 mod http;
 mod idle;

@@ -26,13 +26,17 @@ use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
 use crate::metrics::Metrics;
 use crate::replicas::Replicas;
-use crate::{housekeeping, idle, listener};
+use crate::{health, housekeeping, idle, listener};
 use opened::{Opened, Ports};
 
 /// How long it takes until the log says again which partitions have no leader.
 const LEADERS_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long connections may take to be answered at the end.
+/// How long leaderships may take to be handed over and connections to be answered at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much of that is for handing over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// When the metadata group does not answer, what waits for it is tried again after this.
+const LEVEL_RETRY: Duration = Duration::from_secs(1);
 
 /// A running node.
 #[derive(Debug)]
@@ -96,6 +100,7 @@ impl Node {
             engine: opened.engine.clone(),
             controller: Arc::clone(&controller),
             replicas,
+            peers: opened.cluster.peers.clone(),
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
@@ -120,6 +125,7 @@ impl Node {
         self.tasks.spawn(listener::run(Arc::clone(broker), kafka, self.tasks.clone()));
         self.tasks.spawn(idle::run(Arc::clone(broker)));
         self.tasks.spawn(housekeeping::run(Arc::clone(broker)));
+        self.tasks.spawn(health::run(Arc::clone(broker)));
         let watching = Arc::clone(broker);
         self.tasks.spawn(async move { watching.disk.watch(&watching.draining).await });
         self.tasks.spawn(keep_level(Arc::clone(broker), self.failed.clone()));
@@ -177,11 +183,14 @@ impl Node {
         self.failed.cancelled().await;
     }
 
-    /// Stops taking requests, answers what was taken in, stores checkpoints and closes the engine.
+    /// Hands over what it leads, stops taking requests, answers what was taken in, stores checkpoints and closes the
+    /// engine.
     pub async fn shutdown(self) {
+        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
+        health::hand_over(&self.broker, HAND_OVER_TIMEOUT).await;
         self.broker.draining.cancel();
         self.tasks.close();
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!("connections were still busy after {DRAIN_TIMEOUT:?}");
         }
         self.broker.replicas.shutdown().await;
@@ -195,17 +204,19 @@ async fn keep_level(broker: Arc<Broker>, failed: CancellationToken) {
     let mut changes = broker.controller.changes();
     loop {
         changes.mark_unchanged();
-        if let Err(error) = broker.replicas.reconcile().await {
-            if broker.draining.is_cancelled() {
+        let done = match broker.replicas.reconcile().await {
+            Ok(done) => done,
+            Err(_) if broker.draining.is_cancelled() => return,
+            Err(error) => {
+                tracing::error!(%error, "the node cannot go on");
+                failed.cancel();
                 return;
             }
-            tracing::error!(%error, "the node cannot go on");
-            failed.cancel();
-            return;
-        }
+        };
         tokio::select! {
             () = broker.draining.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LEVEL_RETRY), if !done => {}
         }
     }
 }

@@ -142,10 +142,21 @@ pub(crate) struct DiskReads {
     pub(crate) ahead: Arc<ReadAhead>,
 }
 
+/// What the partitions of a node share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) disk: DiskReads,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) network: Network,
+    /// Notified when the first entry of a new leader is applied.
+    pub(crate) terms: Arc<Notify>,
+}
+
 /// One replica of one partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
     id: PartitionId,
+    replica: ReplicaId,
     log: PartitionLog,
     group: Group<PartitionMachine>,
     progress: Arc<Progress>,
@@ -158,23 +169,24 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Starts the replica on its log. `disk` bounds catch-up reads over all partitions.
+    /// Starts the replica on its log.
     ///
     /// # Errors
     /// When the stored state does not decode; the text says which.
     pub(crate) async fn start(
         replica: ReplicaId,
         log: PartitionLog,
-        disk: DiskReads,
-        metrics: Arc<Metrics>,
-        network: &Network,
+        shared: &Shared,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());
-        let machine = PartitionMachine::new(Arc::clone(&progress), log.clone());
-        let group = Group::start(replica, log.clone(), machine, network, Clock::Node).await?;
+        let machine =
+            PartitionMachine::new(Arc::clone(&progress), log.clone(), Arc::clone(&shared.terms));
+        let group =
+            Group::start(replica, log.clone(), machine, &shared.network, Clock::Node).await?;
         let order = tokio::sync::Mutex::new(());
         let quiet = Mutex::new((None, Instant::now()));
-        Ok(Self { id: log.id(), log, group, progress, order, disk, metrics, quiet })
+        let (disk, metrics) = (shared.disk.clone(), Arc::clone(&shared.metrics));
+        Ok(Self { id: log.id(), replica, log, group, progress, order, disk, metrics, quiet })
     }
 
     /// Gives a new partition its replicas; does nothing when it has some.
@@ -273,6 +285,16 @@ impl Partition {
     /// The partition's log and group.
     pub(crate) fn id(&self) -> PartitionId {
         self.id
+    }
+
+    /// This replica of it.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// The last entry of the log here.
+    pub(crate) fn last_index(&self) -> Option<Index> {
+        self.log.state().last.map(|last| last.index)
     }
 
     /// Whether this replica leads and may answer.
@@ -525,7 +547,7 @@ async fn on_disk<T: Send + 'static>(
 
 /// Kafka carries 31 bits of the term. More elections than that cannot happen: at one a second they
 /// would take 68 years.
-fn epoch_of(term: Term) -> i32 {
+pub(crate) fn epoch_of(term: Term) -> i32 {
     i32::try_from(term.0).unwrap_or(i32::MAX)
 }
 

@@ -13,6 +13,8 @@ mod configs;
 mod damage;
 #[path = "node/fetch.rs"]
 mod fetch;
+#[path = "node/forming.rs"]
+mod forming;
 #[path = "node/harness.rs"]
 mod harness;
 #[path = "node/idle.rs"]

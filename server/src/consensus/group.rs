@@ -284,7 +284,11 @@ impl<M: StateMachine> Group<M> {
         let leads = metrics.state == ServerState::Leader;
         Leadership {
             term: Term(term),
-            leader: metrics.current_leader.map(ReplicaId),
+            // What it led before it was stopped it does not lead now.
+            leader: metrics
+                .current_leader
+                .map(ReplicaId)
+                .filter(|leader| leads || *leader != self.replica.id),
             local: leads && self.replica.applier.applied_term() == Some(Term(term)),
         }
     }

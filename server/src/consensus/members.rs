@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jangbu_engine::Index;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, ServerState};
 
 use super::replica::Instance;
 use super::types::{StoredMembership, Types};
@@ -98,7 +98,13 @@ impl<M: StateMachine> Group<M> {
         let raft = self.awake().await?;
         self.renew_lease().await?;
         let changed = raft.change_membership(voters, false).await;
-        changed.map(|_| ()).map_err(|error| refused(&error))
+        changed.map_err(|error| refused(&error))?;
+        let learners: BTreeSet<u64> = self.members().learners.iter().map(|r| r.0).collect();
+        if !learners.is_empty() {
+            let changed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
+            changed.map_err(|error| refused(&error))?;
+        }
+        Ok(())
     }
 
     /// Who belongs to the group.

@@ -144,7 +144,7 @@ pub(super) fn broker_values(
         ("num.partitions", config.num_partitions.to_string()),
         ("log.retention.check.interval.ms", config.retention_check_ms.to_string()),
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
-        ("default.replication.factor", "1".to_owned()),
+        ("default.replication.factor", config.default_replication_factor.to_string()),
         ("socket.request.max.bytes", config.request_bytes_max.to_string()),
         ("broker.rack", config.rack.clone()),
         ("max.connections", config.connections_max.to_string()),
