@@ -130,6 +130,7 @@ class Bench:
 
     def measure(self, load, side, gigabytes, action):
         """Runs action; adds what the broker used meanwhile."""
+        os.sync()  # what another side has left in the page cache is not written at this one's expense
         before = side.cpu()
         values = action()
         if gigabytes:
