@@ -8,6 +8,7 @@ memory of two nodes. `jangbu`: its defaults, so it is on the disk of two nodes. 
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from run import CLIENTS, DEFAULT_BATCH, Bench, Jangbu, Kafka, Side, free_port, machine, table
 
@@ -31,8 +33,8 @@ class ClusterSide(Side):
         self.nodes = nodes
 
     def start(self):
-        for node in self.nodes:
-            node.start()
+        with ThreadPoolExecutor() as pool:  # none is ready before a majority runs
+            list(pool.map(lambda node: node.start(), self.nodes))
         self.address = ",".join(node.address for node in self.nodes)
         self.pid = self.nodes[0].pid
 
@@ -105,7 +107,6 @@ class ClusterBench(Bench):
         self.call("delete", side, topic)
 
     def answer(self, load):
-        import json
         out, _ = load.communicate(timeout=900)
         if load.returncode:
             raise RuntimeError(f"the load ended with {load.returncode}: {out}")
