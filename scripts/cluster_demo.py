@@ -87,7 +87,7 @@ def kill_a_leader(trio, taken, total):
     trio.killed.kill()
     began = time.monotonic()
     print(f"kill -9 of node {leader}, which leads {led} of {PARTITIONS} partitions, after {taken:,} of {total:,} rows")
-    wait_for(lambda: all(p["leader"] not in (-1, leader) for p in trio.describe()), "new leaders")
+    wait_for(lambda: all(p["leader"] not in (None, leader) for p in trio.describe()), "new leaders")
     print(f"all partitions are led by the others after {(time.monotonic() - began) * 1000:.0f} ms; node {leader} stays dead")
 
 
@@ -106,7 +106,7 @@ def run(trio, path):
     began = time.monotonic()
     trio.killed.spawn(trio.cluster)
     trio.killed = None
-    wait_for(lambda: all(len(p["isr"]) == 3 for p in trio.describe()), "three replicas in sync")
+    wait_for(lambda: all(len(p["in_sync"]) == 3 for p in trio.describe()), "three replicas in sync")
     print(f"all replicas are in sync after {(time.monotonic() - began) * 1000:.0f} ms")
     for member in trio.members:
         print(f"node {member.number} stopped with SIGTERM in {member.stop() * 1000:.0f} ms")
