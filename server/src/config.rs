@@ -40,6 +40,9 @@ pub struct Config {
     pub idle_ms: u64,
     /// Partitions of a topic that is created without saying how many. Default 1.
     pub num_partitions: u32,
+    /// Replicas of topics that are created without saying how many, or one on each live broker if those are fewer.
+    /// Default 3.
+    pub default_replication_factor: u32,
     /// Whether producing to, or asking for, a missing topic creates it. Default true as in Kafka.
     pub auto_create_topics: bool,
     /// Memory for recently written batches, in bytes. Default: an eighth of `memory`.
@@ -70,6 +73,7 @@ impl Default for Config {
             request_arrival_ms: 30_000,
             idle_ms: 60_000,
             num_partitions: 1,
+            default_replication_factor: 3,
             auto_create_topics: true,
             cache_bytes: None,
             retention_check_ms: 30_000,
@@ -92,6 +96,7 @@ const KEYS: &[&str] = &[
     "request_arrival_ms",
     "idle_ms",
     "num_partitions",
+    "default_replication_factor",
     "auto_create_topics",
     "cache_bytes",
     "retention_check_ms",
@@ -192,6 +197,12 @@ impl Config {
             "between 1 and 100,000",
         )?;
         check(
+            (1..=100).contains(&self.default_replication_factor),
+            "default_replication_factor",
+            &self.default_replication_factor,
+            "between 1 and 100",
+        )?;
+        check(
             (1..=86_400_000).contains(&self.retention_check_ms),
             "retention_check_ms",
             &self.retention_check_ms,
@@ -260,7 +271,7 @@ mod tests {
         let text = "data='d'\nlisten='127.0.0.1:1'\nadvertise='h:1'\nhttp='127.0.0.1:2'\nnode=2\n\
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
             request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
-            num_partitions=1\nauto_create_topics=false\ncache_bytes=1\n\
+            num_partitions=1\ndefault_replication_factor=1\nauto_create_topics=false\ncache_bytes=1\n\
             retention_check_ms=1\ndisk_reserve_bytes=1";
         assert_eq!(text.lines().count(), KEYS.len());
         assert!(Config::from_toml(text).unwrap().validate().is_ok());

@@ -13,7 +13,9 @@
 mod codec;
 mod group;
 mod log_store;
+mod members;
 mod network;
+mod router;
 mod state_machine;
 #[cfg(test)]
 mod suite;
@@ -23,6 +25,8 @@ use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index, Offset, Term};
 
 pub(crate) use group::{Group, Proposal};
+pub(crate) use network::Network;
+pub(crate) use router::Router;
 
 /// What a stored checkpoint holds: the index of the last entry in it, the offset behind that, and the state
 /// machine's own bytes; `None` when it does not decode.
@@ -42,6 +46,35 @@ impl ReplicaId {
     pub(crate) fn new(broker: u32, epoch: u32) -> Self {
         Self(u64::from(broker) << 32 | u64::from(epoch))
     }
+
+    /// Which of the broker's replicas of the group, over time.
+    pub(crate) fn epoch(self) -> u32 {
+        u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(u32::MAX)
+    }
+
+    /// The broker it is on.
+    pub(crate) fn broker(self) -> i32 {
+        // Broker ids are positive where they enter; another one is no broker that anybody knows.
+        i32::try_from(self.0 >> 32).unwrap_or(-1)
+    }
+}
+
+/// Who sends a group's heartbeats and holds its elections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The group itself, by openraft's tick.
+    Own,
+    /// Nobody unless asked: the node knows which nodes live, and calls [`Group::elect`].
+    Node,
+}
+
+/// Who belongs to a group, by the newest configuration in this replica's log, committed or not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Members {
+    /// Those whose majority commits; of both sides while the configuration is a joint one.
+    pub(crate) voters: Vec<ReplicaId>,
+    /// Those that are only sent the log.
+    pub(crate) learners: Vec<ReplicaId>,
 }
 
 /// What a state machine is given to apply: a committed batch or command.
@@ -68,9 +101,17 @@ pub(crate) struct Applied {
 
 /// Deterministic state built from the committed entries of a group. Same entries, same state.
 pub(crate) trait StateMachine: Send + Sync + 'static {
+    /// Whether applying an entry that the state has in it already changes nothing. Snapshots of such a machine stand
+    /// where its log was purged up to, and their state may be newer than that, so that a follower gets all
+    /// entries from there. Snapshots of another machine stand at the entry applied last.
+    const IDEMPOTENT: bool = false;
+
     /// Applies one entry and returns the reply for its proposer. Must not fail: an entry it does not
     /// understand is answered, not refused.
     fn apply(&mut self, entry: &Committed) -> Bytes;
+
+    /// Called when the first entry of a new leader is applied: from now on it may answer.
+    fn new_term(&mut self) {}
 
     /// The state as bytes, so that a restart need not apply everything again.
     fn checkpoint(&self) -> Bytes;
@@ -99,4 +140,10 @@ pub(crate) enum Error {
     /// The group is stopping or has failed.
     #[error("the partition's replica has stopped")]
     Stopped,
+    /// Too few of the other replicas answered in time; whether it happens yet is unknown.
+    #[error("too few replicas answered in time")]
+    Timeout,
+    /// Members cannot change that way, or another change is under way.
+    #[error("the members cannot change now: {0}")]
+    Members(String),
 }

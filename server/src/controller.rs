@@ -8,6 +8,7 @@
 mod image;
 mod machine;
 mod names;
+mod partition;
 mod placement;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, PartitionLog};
+use jangbu_engine::{EntryKind, PartitionId, PartitionLog, Term};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
@@ -24,10 +25,10 @@ use uuid::Uuid;
 pub use names::topic_names;
 
 pub(crate) use image::{Broker, Holder, Image, SharedImage, Topic, TopicPartition};
-pub(crate) use placement::place;
+pub(crate) use placement::{Candidate, candidates, place};
 
-use crate::consensus::{self, Group, ReplicaId};
-use crate::proto::metadata::{self as proto, command::Command, outcome};
+use crate::consensus::{self, Clock, Group, Network, ReplicaId};
+use crate::proto::metadata::{self as proto, command::Command, outcome, report_leaders::Led};
 use machine::MetadataMachine;
 
 /// Producer ids taken from the group at a time, as Kafka's controller does (KIP-730).
@@ -48,6 +49,18 @@ pub(crate) enum Error {
     /// Ids have run out.
     #[error("no ids are left")]
     Exhausted,
+    /// No such broker (any more).
+    #[error("there is no such broker")]
+    UnknownBroker,
+    /// The broker holds replicas, or is to hold some.
+    #[error("the broker still holds replicas; move them to other brokers first")]
+    InUse,
+    /// The broker id stands for another data directory.
+    #[error("the broker id belongs to another data directory")]
+    OtherDirectory,
+    /// The partition is not being reassigned, or not by that reassignment.
+    #[error("the partition is not being reassigned")]
+    NotReassigning,
     /// The metadata group has no leader here at the moment.
     #[error(transparent)]
     Consensus(#[from] consensus::Error),
@@ -67,6 +80,8 @@ pub(crate) struct NewTopic {
 pub(crate) struct Controller {
     group: Group<MetadataMachine>,
     image: Arc<SharedImage>,
+    /// The broker this runs on.
+    broker: i32,
     producer_ids: Mutex<std::ops::Range<i64>>,
 }
 
@@ -79,11 +94,13 @@ impl Controller {
         replica: ReplicaId,
         log: PartitionLog,
         holder: Holder,
+        network: &Network,
     ) -> Result<Self, String> {
         let image = Arc::new(SharedImage::new(&holder));
+        let broker = holder.broker;
         let machine = MetadataMachine::new(Arc::clone(&image), holder);
-        let group = Group::start(replica, log, machine).await?;
-        Ok(Self { group, image, producer_ids: Mutex::new(0..0) })
+        let group = Group::start(replica, log, machine, network, Clock::Own).await?;
+        Ok(Self { group, image, broker, producer_ids: Mutex::new(0..0) })
     }
 
     /// Forms a new cluster with these voters if there is none yet.
@@ -104,26 +121,105 @@ impl Controller {
         self.image.read()
     }
 
+    /// The broker that leads the group, if it is known.
+    pub(crate) fn leader(&self) -> Option<i32> {
+        self.group.leadership().leader.map(ReplicaId::broker)
+    }
+
     /// Changes with every change of the image.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.image.changes()
     }
 
-    /// Gives a new cluster its id; an existing cluster keeps its own.
+    /// Gives a new cluster its id; an existing cluster keeps its own. Ids up to `last_broker` are not given to nodes
+    /// that join.
     ///
     /// # Errors
     /// [`Error::Consensus`].
-    pub(crate) async fn init_cluster(&self, cluster_id: String) -> Result<(), Error> {
-        self.submit(Command::InitCluster(proto::InitCluster { cluster_id })).await.map(|_| ())
+    pub(crate) async fn init_cluster(
+        &self,
+        cluster_id: String,
+        last_broker: i32,
+    ) -> Result<(), Error> {
+        let command = proto::InitCluster { cluster_id, last_broker };
+        self.submit(Command::InitCluster(command)).await.map(|_| ())
     }
 
-    /// Records where a broker can be reached.
+    /// Records where a broker can be reached, and returns its id. A broker with the id 0 gets one, the same one
+    /// for the same directory.
     ///
     /// # Errors
+    /// [`Error::OtherDirectory`], [`Error::UnknownBroker`] for one that was removed, [`Error::Exhausted`],
     /// [`Error::Consensus`].
-    pub(crate) async fn register_broker(&self, broker: &Broker) -> Result<(), Error> {
+    pub(crate) async fn register_broker(&self, broker: &Broker) -> Result<i32, Error> {
         let broker = Some(broker.to_proto());
-        self.submit(Command::RegisterBroker(proto::RegisterBroker { broker })).await.map(|_| ())
+        let command = Command::RegisterBroker(proto::RegisterBroker { broker });
+        self.submit(command).await.map(|outcome| outcome.broker)
+    }
+
+    /// Records whether a broker answers.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBroker`], [`Error::Consensus`].
+    pub(crate) async fn set_liveness(&self, broker: i32, dead: bool) -> Result<(), Error> {
+        let command = proto::SetLiveness { broker, dead: Some(dead), draining: None };
+        self.submit(Command::SetLiveness(command)).await.map(|_| ())
+    }
+
+    /// Records whether a broker is to be emptied: it gets no new replicas, and hands over what it leads.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBroker`], [`Error::Consensus`].
+    pub(crate) async fn set_draining(&self, broker: i32, draining: bool) -> Result<(), Error> {
+        let command = proto::SetLiveness { broker, dead: None, draining: Some(draining) };
+        self.submit(Command::SetLiveness(command)).await.map(|_| ())
+    }
+
+    /// Lets a broker that holds nothing leave for ever.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::UnknownBroker`], [`Error::Consensus`].
+    pub(crate) async fn remove_broker(&self, broker: i32) -> Result<(), Error> {
+        let command = proto::RemoveBroker { broker };
+        self.submit(Command::RemoveBroker(command)).await.map(|_| ())
+    }
+
+    /// Tells which partitions this broker leads, and in which term.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBroker`], [`Error::Consensus`].
+    pub(crate) async fn report_leaders(&self, led: Vec<(PartitionId, Term)>) -> Result<(), Error> {
+        let led = led.into_iter().map(|(group, term)| Led { group: group.0, term: term.0 });
+        let command = proto::ReportLeaders { broker: self.broker, groups: led.collect() };
+        self.submit(Command::ReportLeaders(command)).await.map(|_| ())
+    }
+
+    /// Moves a partition from the brokers `seen` to `target`; an empty target moves it back.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownBroker`], [`Error::Stale`], [`Error::NotReassigning`],
+    /// [`Error::Consensus`].
+    pub(crate) async fn reassign(
+        &self,
+        group: PartitionId,
+        seen: Vec<i32>,
+        target: Vec<i32>,
+    ) -> Result<(), Error> {
+        let command = proto::Reassign { group: group.0, seen, target };
+        self.submit(Command::Reassign(command)).await.map(|_| ())
+    }
+
+    /// Tells that a partition's group has exactly the members of the target of its `reassignment`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::NotReassigning`] when the target is another one now, [`Error::Consensus`].
+    pub(crate) async fn finish_reassignment(
+        &self,
+        group: PartitionId,
+        reassignment: u32,
+    ) -> Result<(), Error> {
+        let command = proto::FinishReassignment { group: group.0, reassignment };
+        self.submit(Command::FinishReassignment(command)).await.map(|_| ())
     }
 
     /// Creates a topic and returns its id.
@@ -225,6 +321,10 @@ impl Controller {
             outcome::Error::UnknownTopic => Err(Error::UnknownTopic),
             outcome::Error::Stale => Err(Error::Stale),
             outcome::Error::Exhausted => Err(Error::Exhausted),
+            outcome::Error::UnknownBroker => Err(Error::UnknownBroker),
+            outcome::Error::InUse => Err(Error::InUse),
+            outcome::Error::OtherDirectory => Err(Error::OtherDirectory),
+            outcome::Error::NotReassigning => Err(Error::NotReassigning),
         }
     }
 

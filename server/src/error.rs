@@ -51,6 +51,8 @@ pub(crate) fn partition_code(error: &partition::Error) -> ResponseError {
         partition::Error::UnknownEpoch { .. } => ResponseError::UnknownLeaderEpoch,
         partition::Error::Refused(refused) => refused_code(refused),
         partition::Error::Log(error) => log_code(error),
+        partition::Error::Timeout => ResponseError::RequestTimedOut,
+        partition::Error::Members(_) => ResponseError::InvalidReplicaAssignment,
     }
 }
 
@@ -84,8 +86,11 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::UnknownTopic => ResponseError::UnknownTopicOrPartition,
         controller::Error::Stale => ResponseError::InvalidPartitions,
         controller::Error::Exhausted => ResponseError::UnknownServerError,
-        controller::Error::Consensus(consensus::Error::NotLeader | consensus::Error::Stopped) => {
-            ResponseError::NotController
-        }
+        controller::Error::UnknownBroker => ResponseError::BrokerIdNotRegistered,
+        controller::Error::InUse => ResponseError::InvalidRequest,
+        controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
+        controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
+        controller::Error::Consensus(consensus::Error::Timeout) => ResponseError::RequestTimedOut,
+        controller::Error::Consensus(_) => ResponseError::NotController,
     }
 }

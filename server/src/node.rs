@@ -20,19 +20,25 @@ use crate::broker::Broker;
 use crate::config::{Config, parse_host_port};
 use crate::configs::BrokerValues;
 use crate::connection::Admission;
+use crate::consensus::Network;
 use crate::controller::{Broker as Address, Controller, Holder};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
 use crate::memory::Sizes;
 use crate::metrics::Metrics;
+use crate::peer::{Identity, Peers};
 use crate::replicas::{METADATA, Replicas, replica_id};
-use crate::{disk, housekeeping, http, idle, listener};
+use crate::{disk, health, housekeeping, http, idle, listener};
 
 /// How long the metadata group may take to elect its leader.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long connections may take to be answered at the end.
+/// How long leaderships may take to be handed over and connections to be answered at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much of that is for handing over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// When the metadata group does not answer, what waits for it is tried again after this.
+const LEVEL_RETRY: Duration = Duration::from_secs(1);
 /// The node value that says whose data directory it is.
 const NODE_ID: &str = "node.id";
 
@@ -65,7 +71,14 @@ impl Node {
         check_owner(&engine, config.node)?;
         let address = address(&config, kafka_addr);
         let started = broker_values(&config, kafka_addr, &address);
-        let controller = start_controller(&engine, &address, started).await?;
+        let peers = Peers::new(Identity {
+            node: config.node,
+            cluster_id: String::new(),
+            directory: [0; 16],
+            incarnation: 0,
+        });
+        let network = Network::new(peers.clone());
+        let controller = start_controller(&engine, &address, started, &network).await?;
         let controller = Arc::new(controller);
         let metrics = Arc::new(Metrics::default());
         let replicas = Arc::new(Replicas::new(
@@ -73,6 +86,7 @@ impl Node {
             engine.clone(),
             Arc::clone(&controller),
             Arc::clone(&metrics),
+            network,
         ));
         let broker = Arc::new(Broker {
             admission: Admission::new(sizes.requests),
@@ -81,6 +95,7 @@ impl Node {
             engine,
             controller,
             replicas,
+            peers,
             disk,
             sessions: FetchSessions::new(Limits::default()),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
@@ -99,6 +114,7 @@ impl Node {
         self.tasks.spawn(http::run(Arc::clone(broker), Arc::clone(&ready), http));
         self.tasks.spawn(idle::run(Arc::clone(broker)));
         self.tasks.spawn(housekeeping::run(Arc::clone(broker)));
+        self.tasks.spawn(health::run(Arc::clone(broker)));
         let watching = Arc::clone(broker);
         self.tasks.spawn(async move { watching.disk.watch(&watching.draining).await });
         self.tasks.spawn(keep_level(Arc::clone(broker), self.failed.clone()));
@@ -129,11 +145,14 @@ impl Node {
         self.failed.cancelled().await;
     }
 
-    /// Stops taking requests, answers what was taken in, stores checkpoints and closes the engine.
+    /// Hands over what it leads, stops taking requests, answers what was taken in, stores checkpoints and closes the
+    /// engine.
     pub async fn shutdown(self) {
+        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
+        health::hand_over(&self.broker, HAND_OVER_TIMEOUT).await;
         self.broker.draining.cancel();
         self.tasks.close();
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!("connections were still busy after {DRAIN_TIMEOUT:?}");
         }
         self.broker.replicas.shutdown().await;
@@ -152,17 +171,19 @@ async fn keep_level(broker: Arc<Broker>, failed: CancellationToken) {
     let mut changes = broker.controller.changes();
     loop {
         changes.mark_unchanged();
-        if let Err(error) = broker.replicas.reconcile().await {
-            if broker.draining.is_cancelled() {
+        let done = match broker.replicas.reconcile().await {
+            Ok(done) => done,
+            Err(_) if broker.draining.is_cancelled() => return,
+            Err(error) => {
+                tracing::error!(%error, "the node cannot go on");
+                failed.cancel();
                 return;
             }
-            tracing::error!(%error, "the node cannot go on");
-            failed.cancel();
-            return;
-        }
+        };
         tokio::select! {
             () = broker.draining.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LEVEL_RETRY), if !done => {}
         }
     }
 }
@@ -232,18 +253,20 @@ fn address(config: &Config, listening: SocketAddr) -> Address {
         let host = if ip.is_unspecified() { "127.0.0.1".to_owned() } else { ip.to_string() };
         (host, listening.port())
     });
-    Address { id: config.node, host, port, rack: String::new() }
+    Address { id: config.node, host, port, ..Address::default() }
 }
 
 async fn start_controller(
     engine: &Engine,
     address: &Address,
     started: BrokerValues,
+    network: &Network,
 ) -> Result<Controller, Error> {
     let replica = replica_id(address.id);
     let log = engine.log(METADATA, RetentionClass::from_retention_ms(-1))?;
     let holder = Holder { broker: address.id, started };
-    let controller = Controller::start(replica, log, holder).await.map_err(Error::Start)?;
+    let controller =
+        Controller::start(replica, log, holder, network).await.map_err(Error::Start)?;
     let start = |e: &dyn ToString| Error::Start(e.to_string());
     controller.bootstrap(&[replica]).await.map_err(|e| start(&e))?;
     if !controller.wait_for_leader(METADATA_TIMEOUT).await {
@@ -251,7 +274,7 @@ async fn start_controller(
         return Err(Error::Start(text));
     }
     if controller.image().cluster_id.is_empty() {
-        controller.init_cluster(new_cluster_id()).await.map_err(|e| start(&e))?;
+        controller.init_cluster(new_cluster_id(), address.id).await.map_err(|e| start(&e))?;
     }
     let known = controller.image().brokers.get(&address.id) == Some(address);
     if !known {
@@ -285,7 +308,7 @@ fn broker_values(config: &Config, listening: SocketAddr, address: &Address) -> B
         ("num.partitions", config.num_partitions.to_string()),
         ("log.retention.check.interval.ms", config.retention_check_ms.to_string()),
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
-        ("default.replication.factor", "1".to_owned()),
+        ("default.replication.factor", config.default_replication_factor.to_string()),
         ("socket.request.max.bytes", config.request_bytes_max.to_string()),
         ("max.connections", config.connections_max.to_string()),
     ];

@@ -12,6 +12,7 @@ mod ahead;
 mod machine;
 mod waiters;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::configs::Durability;
-use crate::consensus::{self, Group, Proposal, ReplicaId};
+use crate::consensus::{self, Clock, Group, Leadership, Members, Network, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
 use crate::retention::Limits;
@@ -56,6 +57,12 @@ pub(crate) enum Error {
     /// The partition is being stopped or deleted.
     #[error("the partition is stopping")]
     Stopped,
+    /// Too few of the other replicas answered in time; whether it happens yet is unknown.
+    #[error("too few replicas answered in time")]
+    Timeout,
+    /// Members cannot change that way, or another change is under way.
+    #[error("the members cannot change now: {0}")]
+    Members(String),
 }
 
 impl From<consensus::Error> for Error {
@@ -63,6 +70,8 @@ impl From<consensus::Error> for Error {
         match error {
             consensus::Error::NotLeader => Self::NotLeader,
             consensus::Error::Stopped => Self::Stopped,
+            consensus::Error::Timeout => Self::Timeout,
+            consensus::Error::Members(why) => Self::Members(why),
         }
     }
 }
@@ -133,10 +142,21 @@ pub(crate) struct DiskReads {
     pub(crate) ahead: Arc<ReadAhead>,
 }
 
+/// What the partitions of a node share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) disk: DiskReads,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) network: Network,
+    /// Notified when the first entry of a new leader is applied.
+    pub(crate) terms: Arc<Notify>,
+}
+
 /// One replica of one partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
     id: PartitionId,
+    replica: ReplicaId,
     log: PartitionLog,
     group: Group<PartitionMachine>,
     progress: Arc<Progress>,
@@ -149,22 +169,24 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Starts the replica on its log. `disk` bounds catch-up reads over all partitions.
+    /// Starts the replica on its log.
     ///
     /// # Errors
     /// When the stored state does not decode; the text says which.
     pub(crate) async fn start(
         replica: ReplicaId,
         log: PartitionLog,
-        disk: DiskReads,
-        metrics: Arc<Metrics>,
+        shared: &Shared,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());
-        let machine = PartitionMachine::new(Arc::clone(&progress), log.clone());
-        let group = Group::start(replica, log.clone(), machine).await?;
+        let machine =
+            PartitionMachine::new(Arc::clone(&progress), log.clone(), Arc::clone(&shared.terms));
+        let group =
+            Group::start(replica, log.clone(), machine, &shared.network, Clock::Node).await?;
         let order = tokio::sync::Mutex::new(());
         let quiet = Mutex::new((None, Instant::now()));
-        Ok(Self { id: log.id(), log, group, progress, order, disk, metrics, quiet })
+        let (disk, metrics) = (shared.disk.clone(), Arc::clone(&shared.metrics));
+        Ok(Self { id: log.id(), replica, log, group, progress, order, disk, metrics, quiet })
     }
 
     /// Gives a new partition its replicas; does nothing when it has some.
@@ -173,6 +195,50 @@ impl Partition {
     /// [`Error::Stopped`].
     pub(crate) async fn initialize(&self, replicas: &[ReplicaId]) -> Result<(), Error> {
         Ok(self.group.initialize(replicas).await?)
+    }
+
+    /// Asks the other voters to elect this replica.
+    pub(crate) async fn elect(&self) {
+        self.group.elect().await;
+    }
+
+    /// Hands the leadership to another voter; done once that one is seen to lead.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`].
+    pub(crate) async fn transfer(&self, to: ReplicaId, timeout: Duration) -> Result<(), Error> {
+        Ok(self.group.transfer(to, timeout).await?)
+    }
+
+    /// Lets a replica be sent the log, without waiting for it to catch up.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
+    pub(crate) async fn add_learner(&self, replica: ReplicaId) -> Result<(), Error> {
+        Ok(self.group.add_learner(replica).await?)
+    }
+
+    /// Makes these the voters; who is not among them leaves.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
+    pub(crate) async fn change_members(&self, voters: &[ReplicaId]) -> Result<(), Error> {
+        Ok(self.group.change_members(voters).await?)
+    }
+
+    /// Who has a replica.
+    pub(crate) fn members(&self) -> Members {
+        self.group.members()
+    }
+
+    /// On the leader, how far the log of each other replica is known to match; empty elsewhere.
+    pub(crate) fn replication(&self) -> BTreeMap<ReplicaId, Option<Index>> {
+        self.group.replication()
+    }
+
+    /// Who leads, as this replica sees it.
+    pub(crate) fn leadership(&self) -> Leadership {
+        self.group.leadership()
     }
 
     /// Lets the group sleep when nothing was written for `idle`; the next write wakes it, and everything else
@@ -220,6 +286,16 @@ impl Partition {
     /// The partition's log and group.
     pub(crate) fn id(&self) -> PartitionId {
         self.id
+    }
+
+    /// This replica of it.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// The last entry of the log here.
+    pub(crate) fn last_index(&self) -> Option<Index> {
+        self.log.state().last.map(|last| last.index)
     }
 
     /// Whether this replica leads and may answer.
@@ -472,7 +548,7 @@ async fn on_disk<T: Send + 'static>(
 
 /// Kafka carries 31 bits of the term. More elections than that cannot happen: at one a second they
 /// would take 68 years.
-fn epoch_of(term: Term) -> i32 {
+pub(crate) fn epoch_of(term: Term) -> i32 {
     i32::try_from(term.0).unwrap_or(i32::MAX)
 }
 

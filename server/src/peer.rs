@@ -76,7 +76,7 @@ pub(crate) struct Incoming {
 
 /// Answers one request; dropping it answers with an error.
 #[derive(Debug)]
-pub(crate) struct Reply { /* P: fill in */ }
+pub(crate) struct Reply {/* P: fill in */}
 
 impl Reply {
     pub(crate) fn send(self, response: Result<Response, String>) {
@@ -94,7 +94,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 
 /// The ways to the other nodes. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Peers { /* P: fill in, an Arc */ }
+pub(crate) struct Peers {/* P: fill in, an Arc */}
 
 impl Peers {
     pub(crate) fn new(identity: Identity) -> Self {
@@ -129,7 +129,12 @@ impl Peers {
     }
 
     /// One request to whoever listens at an address, over a connection of its own: to join, or to form a cluster.
-    pub(crate) async fn ask(&self, address: &str, request: Request, timeout: Duration) -> Result<Response, Error> {
+    pub(crate) async fn ask(
+        &self,
+        address: &str,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, Error> {
         todo!()
     }
 

@@ -25,10 +25,10 @@ use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::RwLock;
 
 use super::log_store::LogStore;
-use super::network::NoPeers;
+use super::network::{Network, NoPeers};
 use super::state_machine::Applier;
 use super::types::{LogId, Payload, Types};
-use super::{Applied, Error, Leadership, ReplicaId, StateMachine};
+use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
 
 /// Leaders send heartbeats this often.
 const HEARTBEAT_MS: u64 = 500;
@@ -113,7 +113,10 @@ impl<M: StateMachine> Group<M> {
         replica: ReplicaId,
         log: PartitionLog,
         machine: M,
+        network: &Network,
+        clock: Clock,
     ) -> Result<Self, String> {
+        let _ = (network, clock);
         let applier = Applier::recover(machine, log).map_err(|e| e.to_string())?;
         let raft = instance(replica, &applier, false).await?;
         let group = Self {
@@ -263,7 +266,11 @@ impl<M: StateMachine> Group<M> {
         let leads = metrics.state == ServerState::Leader;
         Leadership {
             term: Term(term),
-            leader: metrics.current_leader.map(ReplicaId),
+            // What it led before it was stopped it does not lead now.
+            leader: metrics
+                .current_leader
+                .map(ReplicaId)
+                .filter(|leader| leads || *leader != self.replica),
             local: leads && self.applier.applied_term() == Some(Term(term)),
         }
     }

@@ -4,6 +4,7 @@
 //! else in `consensus`.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -13,7 +14,28 @@ use openraft::raft::{
 };
 use openraft::{AnyError, OptionalSend};
 
+use super::router::Router;
 use super::types::{Types, Vote};
+use crate::peer::Peers;
+
+/// The ways to the other nodes, and what runs on this one.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    peers: Peers,
+    router: Arc<Router>,
+}
+
+impl Network {
+    /// Sends through `peers`.
+    pub(crate) fn new(peers: Peers) -> Self {
+        Self { peers, router: Arc::default() }
+    }
+
+    /// What runs on this node; requests of other nodes go to [`Router::serve`].
+    pub(crate) fn router(&self) -> &Arc<Router> {
+        &self.router
+    }
+}
 
 /// Peers of a cluster of one.
 #[derive(Debug, Clone)]

@@ -1,50 +1,69 @@
 //! The metadata as data: what group 0's commands have built so far.
 //!
+//! Who leads is kept apart from the topics: reports of ten thousand leaders copy no topic.
+//!
 //! Written only by applying commands (`machine.rs`); read by everybody, under a short read lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use jangbu_engine::PartitionId;
+use jangbu_engine::{PartitionId, Term};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub(crate) use super::partition::TopicPartition;
 use crate::configs::{BrokerConfigs, BrokerValues, TopicSettings};
 use crate::proto::metadata as proto;
 
-/// A broker and where clients reach it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A broker, and where clients and other nodes reach it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Broker {
     pub(crate) id: i32,
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) rack: String,
+    /// `host:port` for other nodes; empty for a node that listens for none.
+    pub(crate) peer: String,
+    /// Stands for its data directory; zeros when unknown.
+    pub(crate) directory: [u8; 16],
+    /// It does not answer the leader of group 0.
+    pub(crate) dead: bool,
+    /// It gets no new replicas and hands over what it leads.
+    pub(crate) draining: bool,
 }
 
 impl Broker {
     pub(crate) fn to_proto(&self) -> proto::Broker {
+        let known = self.directory != [0; 16];
         proto::Broker {
             id: self.id,
             host: self.host.clone(),
             port: u32::from(self.port),
             rack: self.rack.clone(),
+            peer: self.peer.clone(),
+            directory: if known { self.directory.to_vec() } else { Vec::new() },
+            dead: self.dead,
+            draining: self.draining,
         }
     }
 
     pub(crate) fn from_proto(broker: proto::Broker) -> Option<Self> {
-        let port = u16::try_from(broker.port).ok()?;
-        Some(Self { id: broker.id, host: broker.host, port, rack: broker.rack })
+        let directory = match broker.directory.as_slice() {
+            [] => [0; 16],
+            bytes => bytes.try_into().ok()?,
+        };
+        Some(Self {
+            id: broker.id,
+            host: broker.host,
+            port: u16::try_from(broker.port).ok()?,
+            rack: broker.rack,
+            peer: broker.peer,
+            directory,
+            dead: broker.dead,
+            draining: broker.draining,
+        })
     }
-}
-
-/// One partition of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TopicPartition {
-    /// Its log and Raft group.
-    pub(crate) group: PartitionId,
-    /// Brokers that hold a replica; the first is preferred as leader.
-    pub(crate) brokers: Vec<i32>,
 }
 
 /// A topic.
@@ -84,11 +103,21 @@ pub(crate) struct Data {
     pub(crate) brokers: BTreeMap<i32, Broker>,
     /// Configs set on brokers at run time; `None` is every broker.
     pub(super) broker_configs: BTreeMap<Option<i32>, BTreeMap<String, String>>,
+    /// The largest id any broker has had.
+    pub(super) last_broker: i32,
+    /// Brokers that have left for good.
+    pub(crate) removed: BTreeSet<i32>,
+    /// Changes with topics, placements and configs; not with leaders and liveness.
+    pub(crate) layout: u64,
     holder: i32,
     /// The configs of the node that holds the image.
     own_configs: BrokerConfigs,
     pub(super) topics: BTreeMap<String, Arc<Topic>>,
-    pub(super) names: HashMap<Uuid, String>,
+    names: HashMap<Uuid, String>,
+    /// The place of each partition: its topic, and its number there.
+    groups: HashMap<PartitionId, (Uuid, usize)>,
+    /// Who leads in which term, as reported last.
+    leaders: HashMap<PartitionId, (i32, Term)>,
 }
 
 impl Data {
@@ -139,15 +168,62 @@ impl Data {
         self.names.get(&id).and_then(|name| self.topics.get(name))
     }
 
+    /// The topic of a partition, and the partition's number there.
+    pub(crate) fn partition(&self, group: PartitionId) -> Option<(&Arc<Topic>, usize)> {
+        let (id, number) = *self.groups.get(&group)?;
+        let topic = self.topic_by_id(id)?;
+        (number < topic.partitions.len()).then_some((topic, number))
+    }
+
+    /// The placement of a partition.
+    pub(crate) fn placement(&self, group: PartitionId) -> Option<&TopicPartition> {
+        self.partition(group).and_then(|(topic, number)| topic.partitions.get(number))
+    }
+
+    /// The placement of a partition, to be changed.
+    pub(super) fn placement_mut(&mut self, group: PartitionId) -> Option<&mut TopicPartition> {
+        let (id, number) = *self.groups.get(&group)?;
+        let topic = self.topics.get_mut(self.names.get(&id)?)?;
+        Arc::make_mut(topic).partitions.get_mut(number)
+    }
+
+    /// Who leads a partition in which term, as reported; `None` before the first report.
+    pub(crate) fn leader(&self, group: PartitionId) -> Option<(i32, Term)> {
+        self.leaders.get(&group).copied()
+    }
+
+    /// Takes note of a leader, if the partition is known and nobody led it in this term or a later one.
+    pub(super) fn set_leader(&mut self, group: PartitionId, broker: i32, term: Term) {
+        let newer = self.leader(group).is_none_or(|(_, known)| known < term);
+        if newer && self.groups.contains_key(&group) {
+            self.leaders.insert(group, (broker, term));
+        }
+    }
+
+    /// All partitions.
+    pub(crate) fn placements(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.topics().flat_map(|topic| topic.partitions.iter())
+    }
+
     /// Adds or replaces a topic; its settings are worked out here.
     pub(super) fn insert(&mut self, mut topic: Topic) {
         topic.resolve(&self.own_configs);
         self.names.insert(topic.id, topic.name.clone());
+        for (number, partition) in topic.partitions.iter().enumerate() {
+            self.groups.insert(partition.group, (topic.id, number));
+        }
         self.topics.insert(topic.name.clone(), Arc::new(topic));
     }
 
     pub(super) fn remove(&mut self, id: Uuid) -> bool {
-        self.names.remove(&id).is_some_and(|name| self.topics.remove(&name).is_some())
+        let Some(topic) = self.names.remove(&id).and_then(|name| self.topics.remove(&name)) else {
+            return false;
+        };
+        for partition in &topic.partitions {
+            self.groups.remove(&partition.group);
+            self.leaders.remove(&partition.group);
+        }
+        true
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jangbu_engine::{EntryKind, Offset, PartitionLog, Term, batch::Header};
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::Notify;
 
 use super::waiters::Waiters;
 use crate::consensus::{Committed, StateMachine};
@@ -115,6 +116,8 @@ impl Tables {
 pub(crate) struct PartitionMachine {
     progress: Arc<Progress>,
     log: PartitionLog,
+    /// Notified when the first entry of a new leader is applied.
+    terms: Arc<Notify>,
 }
 
 /// The command that moves the log start to `offset`.
@@ -124,8 +127,8 @@ pub(super) fn set_log_start(offset: Offset) -> Bytes {
 }
 
 impl PartitionMachine {
-    pub(super) fn new(progress: Arc<Progress>, log: PartitionLog) -> Self {
-        Self { progress, log }
+    pub(super) fn new(progress: Arc<Progress>, log: PartitionLog, terms: Arc<Notify>) -> Self {
+        Self { progress, log, terms }
     }
 
     /// Carries out a command that stands at `next_offset` of the log. Applied again after a restart it
@@ -147,6 +150,10 @@ impl PartitionMachine {
 }
 
 impl StateMachine for PartitionMachine {
+    fn new_term(&mut self) {
+        self.terms.notify_one();
+    }
+
     fn apply(&mut self, entry: &Committed) -> Bytes {
         if entry.kind == EntryKind::Command {
             self.command(&entry.payload, entry.next_offset);

@@ -1,0 +1,59 @@
+//! Who leads partitions, and where their replicas move.
+
+use std::collections::BTreeSet;
+
+use jangbu_engine::{PartitionId, Term};
+
+use crate::controller::image::Data;
+use crate::proto::metadata::{self as proto, outcome::Error};
+
+/// Takes note of what a broker leads. Partitions that are gone, and older terms, are passed over.
+pub(super) fn report_leaders(data: &mut Data, command: &proto::ReportLeaders) -> Result<(), Error> {
+    if !data.brokers.contains_key(&command.broker) {
+        return Err(Error::UnknownBroker);
+    }
+    for led in &command.groups {
+        data.set_leader(PartitionId(led.group), command.broker, Term(led.term));
+    }
+    Ok(())
+}
+
+/// Starts a move, changes where one goes, or turns one back.
+pub(super) fn reassign(data: &mut Data, command: proto::Reassign) -> Result<(), Error> {
+    let group = PartitionId(command.group);
+    let placed = data.placement(group).ok_or(Error::UnknownTopic)?;
+    let target = match command.target {
+        target if !target.is_empty() => target,
+        _ if !placed.is_moving() => return Err(Error::NotReassigning),
+        _ => placed.brokers.clone(),
+    };
+    // The same move asked for again.
+    if placed.is_moving() && placed.target == target {
+        return Ok(());
+    }
+    if placed.brokers != command.seen {
+        return Err(Error::Stale);
+    }
+    if target.iter().any(|broker| !data.brokers.contains_key(broker)) {
+        return Err(Error::UnknownBroker);
+    }
+    if target.iter().collect::<BTreeSet<_>>().len() != target.len() {
+        return Err(Error::Stale);
+    }
+    data.placement_mut(group).ok_or(Error::UnknownTopic)?.move_to(target);
+    Ok(())
+}
+
+/// The target becomes the replicas: the group has exactly its members.
+pub(super) fn finish(data: &mut Data, command: &proto::FinishReassignment) -> Result<(), Error> {
+    let group = PartitionId(command.group);
+    let placed = data.placement(group).ok_or(Error::UnknownTopic)?;
+    if placed.reassignment != command.reassignment {
+        return Err(Error::NotReassigning);
+    }
+    // Else it has been finished before.
+    if placed.is_moving() {
+        data.placement_mut(group).ok_or(Error::UnknownTopic)?.arrive();
+    }
+    Ok(())
+}
