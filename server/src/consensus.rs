@@ -10,16 +10,22 @@
 //! Not here: what is proposed and what applying does (`partition.rs`, `controller`), bytes on disk
 //! (the engine), frames between nodes.
 
+mod appends;
+mod beats;
+mod boundary;
 mod codec;
+mod config;
 mod group;
 mod log_store;
 mod members;
 mod network;
+mod replica;
 mod router;
 mod state_machine;
 #[cfg(test)]
 mod suite;
 mod types;
+mod wire;
 
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index, Offset, Term};
@@ -100,7 +106,7 @@ pub(crate) struct Applied {
 }
 
 /// Deterministic state built from the committed entries of a group. Same entries, same state.
-pub(crate) trait StateMachine: Send + Sync + 'static {
+pub(crate) trait StateMachine: std::fmt::Debug + Send + Sync + 'static {
     /// Whether applying an entry that the state has in it already changes nothing. Snapshots of such a machine stand
     /// where its log was purged up to, and their state may be newer than that, so that a follower gets all
     /// entries from there. Snapshots of another machine stand at the entry applied last.

@@ -2,7 +2,7 @@
 
 use kafka_protocol::ResponseError;
 
-use crate::{config, consensus, controller, partition, producers};
+use crate::{config, controller, partition, producers};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,9 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::InUse => ResponseError::InvalidRequest,
         controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
         controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
-        controller::Error::Consensus(consensus::Error::Timeout) => ResponseError::RequestTimedOut,
+        controller::Error::Consensus(crate::consensus::Error::Timeout) => {
+            ResponseError::RequestTimedOut
+        }
         controller::Error::Consensus(_) => ResponseError::NotController,
     }
 }

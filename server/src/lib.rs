@@ -25,6 +25,7 @@ mod memory;
 mod metrics;
 mod node;
 mod partition;
+#[allow(dead_code, unused_imports, reason = "the node makes no cluster yet")]
 mod peer;
 mod producers;
 mod proto;

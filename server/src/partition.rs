@@ -244,7 +244,6 @@ impl Partition {
     /// Lets the group sleep when nothing was written for `idle`; the next write wakes it, and everything else
     /// is answered meanwhile. To be called now and then.
     pub(crate) async fn rest(&self, idle: Duration) {
-        self.group.stop_clock();
         let end = self.log.state().last;
         {
             let mut quiet = self.quiet.lock();

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use bytes::Bytes;
-use jangbu_engine::{Index, LogId as EngineLogId, Term};
+use jangbu_engine::{Index, LogId as EngineLogId, Offset, Term};
 use prost::Message;
 
+use super::boundary::Boundary;
 use super::types::{LogId, Membership, StoredMembership, Vote};
 use crate::proto::consensus as proto;
 
@@ -81,6 +82,18 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> io::Result<Membership> {
     from_proto_membership(membership)
 }
 
+fn proto_stored(membership: &StoredMembership) -> proto::StoredMembership {
+    proto::StoredMembership {
+        id: membership.log_id().as_ref().map(proto_log_id),
+        membership: Some(proto_membership(membership.membership())),
+    }
+}
+
+fn from_proto_stored(stored: proto::StoredMembership) -> io::Result<StoredMembership> {
+    let membership = from_proto_membership(stored.membership.unwrap_or_default())?;
+    Ok(StoredMembership::new(stored.id.map(from_proto_log_id), membership))
+}
+
 /// A state machine's checkpoint with the position it stands for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Checkpoint {
@@ -88,16 +101,24 @@ pub(crate) struct Checkpoint {
     pub(crate) membership: StoredMembership,
     pub(crate) next_offset: i64,
     pub(crate) machine: Bytes,
+    pub(crate) boundary: Option<Boundary>,
+    pub(crate) memberships: Vec<StoredMembership>,
 }
 
 impl Checkpoint {
     pub(crate) fn encode(&self) -> Bytes {
+        let boundary = self.boundary.as_ref().map(|boundary| proto::Boundary {
+            id: Some(proto_log_id(&boundary.id)),
+            next_offset: boundary.next_offset.0,
+        });
         proto::Checkpoint {
             applied: self.applied.as_ref().map(proto_log_id),
             membership_id: self.membership.log_id().as_ref().map(proto_log_id),
             membership: Some(proto_membership(self.membership.membership())),
             next_offset: self.next_offset,
             machine: self.machine.to_vec(),
+            boundary,
+            memberships: self.memberships.iter().map(proto_stored).collect(),
         }
         .encode_to_vec()
         .into()
@@ -105,15 +126,20 @@ impl Checkpoint {
 
     pub(crate) fn decode(bytes: &[u8]) -> io::Result<Self> {
         let stored = proto::Checkpoint::decode(bytes).map_err(|e| invalid("checkpoint", e))?;
-        let membership = from_proto_membership(stored.membership.unwrap_or_default())?;
+        let (id, membership) = (stored.membership_id, stored.membership);
+        let boundary = stored.boundary.and_then(|boundary| {
+            let id = from_proto_log_id(boundary.id?);
+            Some(Boundary { id, next_offset: Offset(boundary.next_offset) })
+        });
+        let memberships: io::Result<_> =
+            stored.memberships.into_iter().map(from_proto_stored).collect();
         Ok(Self {
             applied: stored.applied.map(from_proto_log_id),
-            membership: StoredMembership::new(
-                stored.membership_id.map(from_proto_log_id),
-                membership,
-            ),
+            membership: from_proto_stored(proto::StoredMembership { id, membership })?,
             next_offset: stored.next_offset,
             machine: stored.machine.into(),
+            boundary,
+            memberships: memberships?,
         })
     }
 }
@@ -133,6 +159,8 @@ mod tests {
             membership: StoredMembership::new(Some(id), membership),
             next_offset: 77,
             machine: Bytes::from_static(b"machine"),
+            boundary: Some(Boundary { id, next_offset: Offset(70) }),
+            memberships: vec![StoredMembership::default()],
         }
     }
 

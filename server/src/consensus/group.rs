@@ -17,49 +17,38 @@ use std::time::Duration;
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index, PartitionLog, Term};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::Fatal;
+use openraft::errors::{Fatal, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
-use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{Instant, Raft, ReadPolicy, ServerState};
 use parking_lot::RwLock;
 
+use super::config;
 use super::log_store::LogStore;
-use super::network::{Network, NoPeers};
+use super::network::Network;
+use super::replica::{Instance, Replica, Seat};
 use super::state_machine::Applier;
 use super::types::{LogId, Payload, Types};
 use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
 
-/// Leaders send heartbeats this often.
-const HEARTBEAT_MS: u64 = 500;
-/// A follower that hears nothing for a time in this range stands for election.
-const ELECTION_TIMEOUT_MS: std::ops::Range<u64> = 1500..3000;
 /// How long a purge may take, its snapshot included.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Proposals waiting for one group's core.
-const PROPOSALS_MAX: u64 = 4096;
 /// How long a group may take to lead again when it wakes; it waits for no disk.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long everything proposed so far may take to be applied.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One replica of one group.
 #[derive(Debug)]
 pub(crate) struct Group<M: StateMachine> {
-    seat: RwLock<Seat<M>>,
-    /// Held while the group falls asleep, wakes or stops.
+    pub(super) replica: Arc<Replica<M>>,
+    /// Held while the group falls asleep, wakes, begins anew or stops.
     changing: tokio::sync::Mutex<()>,
-    applier: Applier<M>,
-    replica: ReplicaId,
-}
-
-type Instance<M> = Raft<Types, Applier<M>>;
-
-/// What runs the group.
-#[derive(Debug)]
-enum Seat<M: StateMachine> {
-    Awake(Instance<M>),
-    /// Nothing; this replica leads in this term.
-    Asleep(Leadership),
-    Stopped,
+    /// Held while it purges.
+    purging: tokio::sync::Mutex<()>,
+    network: Network,
+    clock: Clock,
 }
 
 /// A proposal on its way: resolves once it is durable on a majority and applied here.
@@ -80,29 +69,6 @@ impl Future for Proposal {
     }
 }
 
-/// `same_leader` goes on in the term in which this replica led. Else it stands for election, since a leader
-/// that restarts has lost the part of its state that was not checkpointed.
-fn config(name: String, same_leader: bool) -> openraft::Config {
-    openraft::Config {
-        cluster_name: name,
-        heartbeat_interval: HEARTBEAT_MS,
-        heartbeat_min_interval: Some(HEARTBEAT_MS * 4 / 5),
-        election_timeout_min: ELECTION_TIMEOUT_MS.start,
-        election_timeout_max: ELECTION_TIMEOUT_MS.end,
-        enable_pre_vote: Some(true),
-        enable_leader_restore: Some(same_leader),
-        snapshot_policy: SnapshotPolicy::Never,
-        // The entries are the partition's records: a snapshot of what they came to must not take them away.
-        // Only `Group::purge` does.
-        max_in_snapshot_log_to_keep: u64::MAX,
-        replication_lag_threshold: 200,
-        max_payload_entries: 1024,
-        api_channel_size: Some(PROPOSALS_MAX),
-        notification_channel_size: Some(PROPOSALS_MAX),
-        ..openraft::Config::default()
-    }
-}
-
 impl<M: StateMachine> Group<M> {
     /// Starts this replica on `log`. A group that was never initialized waits for
     /// [`Group::initialize`] or for its leader.
@@ -116,14 +82,19 @@ impl<M: StateMachine> Group<M> {
         network: &Network,
         clock: Clock,
     ) -> Result<Self, String> {
-        let _ = (network, clock);
         let applier = Applier::recover(machine, log).map_err(|e| e.to_string())?;
-        let raft = instance(replica, &applier, false).await?;
+        let group = applier.log().id().0;
+        let raft = instance(replica, &applier, network, clock, false).await?;
+        let seat = RwLock::new(Seat::Awake(raft.clone()));
+        let replica = Arc::new(Replica { id: replica, applier, seat });
+        let remote = Arc::clone(&replica);
+        network.router().insert(group, replica.id, remote);
         let group = Self {
-            seat: RwLock::new(Seat::Awake(raft.clone())),
-            changing: tokio::sync::Mutex::new(()),
-            applier,
             replica,
+            changing: tokio::sync::Mutex::default(),
+            purging: tokio::sync::Mutex::default(),
+            network: network.clone(),
+            clock,
         };
         group.elect_if_sole_voter(&raft).await?;
         Ok(group)
@@ -137,48 +108,40 @@ impl<M: StateMachine> Group<M> {
         Ok(())
     }
 
-    /// Stops the clock by which heartbeats are sent and elections held, once nobody else could lead: it would
-    /// cost ten wake-ups a second and group. Whoever leads alone leads until it stops.
-    pub(crate) fn stop_clock(&self) {
-        let Some(raft) = self.running() else { return };
-        if self.leadership().local && self.is_sole_voter(&raft) {
-            raft.runtime_config().tick(false);
-        }
-    }
-
     fn is_sole_voter(&self, raft: &Instance<M>) -> bool {
-        raft.voter_ids().eq([self.replica.0])
+        raft.voter_ids().eq([self.replica.id.0])
     }
 
     /// The running instance, if the group is awake.
-    fn running(&self) -> Option<Instance<M>> {
-        match &*self.seat.read() {
-            Seat::Awake(raft) => Some(raft.clone()),
-            Seat::Asleep(_) | Seat::Stopped => None,
-        }
+    pub(super) fn running(&self) -> Option<Instance<M>> {
+        self.replica.running()
+    }
+
+    fn log(&self) -> &PartitionLog {
+        self.replica.applier.log()
     }
 
     /// Whether the group sleeps.
     pub(crate) fn is_asleep(&self) -> bool {
-        matches!(&*self.seat.read(), Seat::Asleep(_))
+        matches!(&*self.replica.seat.read(), Seat::Asleep(_))
     }
 
     /// The running instance; a group that sleeps is woken.
-    async fn awake(&self) -> Result<Instance<M>, Error> {
+    pub(super) async fn awake(&self) -> Result<Instance<M>, Error> {
         if let Some(raft) = self.running() {
             return Ok(raft);
         }
         let _changing = self.changing.lock().await;
-        let before = match &*self.seat.read() {
+        let before = match &*self.replica.seat.read() {
             Seat::Awake(raft) => return Ok(raft.clone()),
             Seat::Stopped => return Err(Error::Stopped),
             Seat::Asleep(before) => *before,
         };
         let failed = |reason: String| {
-            tracing::error!(log = %self.applier.log().id(), reason, "a group cannot wake");
+            tracing::error!(log = %self.log().id(), reason, "a group cannot wake");
             Error::Stopped
         };
-        let raft = instance(self.replica, &self.applier, true).await.map_err(failed)?;
+        let raft = self.instance(true).await.map_err(failed)?;
         // Only a sole voter sleeps. Where it leads already this does nothing.
         raft.trigger().elect(false).await.map_err(|e| failed(e.to_string()))?;
         if !leads(&raft, WAKE_TIMEOUT).await {
@@ -188,11 +151,32 @@ impl<M: StateMachine> Group<M> {
         }
         let term = raft.server_metrics().borrow_watched().vote.leader_id().term;
         if before.term != Term(term) {
-            tracing::warn!(log = %self.applier.log().id(), term, "a group woke in another term");
+            tracing::warn!(log = %self.log().id(), term, "a group woke in another term");
         }
-        raft.runtime_config().tick(false);
-        *self.seat.write() = Seat::Awake(raft.clone());
+        *self.replica.seat.write() = Seat::Awake(raft.clone());
         Ok(raft)
+    }
+
+    async fn instance(&self, same_leader: bool) -> Result<Instance<M>, String> {
+        let Replica { id, applier, .. } = &*self.replica;
+        instance(*id, applier, &self.network, self.clock, same_leader).await
+    }
+
+    /// Stops the Raft instance and starts another one, which leads only once it was elected anew.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub(super) async fn begin_anew(&self) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let Some(before) = self.running() else { return Ok(()) };
+        // Whatever waits for the old one is answered that it has stopped.
+        let _ = before.shutdown().await;
+        let raft = self.instance(false).await.map_err(|reason| {
+            tracing::error!(log = %self.log().id(), reason, "a group cannot begin anew");
+            Error::Stopped
+        })?;
+        *self.replica.seat.write() = Seat::Awake(raft);
+        Ok(())
     }
 
     /// Stops the Raft instance until the next proposal, if nothing is under way and no other replica could
@@ -201,15 +185,16 @@ impl<M: StateMachine> Group<M> {
         let _changing = self.changing.lock().await;
         let Some(raft) = self.running() else { return self.is_asleep() };
         let leadership = self.leadership();
-        let level =
-            self.applier.applied_index() == self.applier.log().state().last.map(|l| l.index);
-        if !leadership.local || !level || !self.is_sole_voter(&raft) {
+        let applied = self.replica.applier.applied_index();
+        let level = applied == self.log().state().last.map(|l| l.index);
+        let alone = self.is_sole_voter(&raft) && self.members().learners.is_empty();
+        if !leadership.local || !level || !alone {
             return false;
         }
-        *self.seat.write() = Seat::Asleep(leadership);
+        *self.replica.seat.write() = Seat::Asleep(leadership);
         if raft.shutdown().await.is_err() {
             // The instance has ended by an error of its own, which waking would only hide.
-            *self.seat.write() = Seat::Stopped;
+            *self.replica.seat.write() = Seat::Stopped;
             return false;
         }
         self.save_checkpoint();
@@ -242,6 +227,7 @@ impl<M: StateMachine> Group<M> {
     pub(crate) async fn propose(&self, kind: EntryKind, payload: Bytes) -> Result<Proposal, Error> {
         loop {
             let raft = self.awake().await?;
+            renew_lease(&raft).await?;
             let (responder, answer) = ProgressResponder::complete_only();
             let write = Payload::new(kind, payload.clone());
             match raft.client_write_ff(write, Some(responder)).await {
@@ -253,10 +239,40 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
+    /// Makes sure that a proposal that follows at once finds a leader that may write.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] also when too few of the other replicas answer; [`Error::Stopped`].
+    pub(crate) async fn renew_lease(&self) -> Result<(), Error> {
+        match self.running() {
+            Some(raft) => renew_lease(&raft).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until everything proposed so far is either applied or will never be.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`].
+    pub(crate) async fn settle(&self) -> Result<(), Error> {
+        let Some(raft) = self.running() else { return Ok(()) };
+        // It goes to openraft behind the proposals: when it is answered, those are in the log or refused.
+        raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|e| not_read(&e))?;
+        let end = self.last_index();
+        let mut data = raft.data_metrics();
+        let applied = async {
+            while self.replica.applier.applied_index() < end {
+                data.changed().await.map_err(|_| Error::Stopped)?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(BARRIER_TIMEOUT, applied).await.map_err(|_| Error::Timeout)?
+    }
+
     /// Who leads. `local` only once this replica has applied an entry of its own term, since only
     /// then does it know everything that was ever acknowledged (Raft paper, section 8).
     pub(crate) fn leadership(&self) -> Leadership {
-        let metrics = match &*self.seat.read() {
+        let metrics = match &*self.replica.seat.read() {
             Seat::Awake(raft) => raft.server_metrics(),
             Seat::Asleep(leadership) => return *leadership,
             Seat::Stopped => return Leadership::default(),
@@ -270,8 +286,8 @@ impl<M: StateMachine> Group<M> {
             leader: metrics
                 .current_leader
                 .map(ReplicaId)
-                .filter(|leader| leads || *leader != self.replica),
-            local: leads && self.applier.applied_term() == Some(Term(term)),
+                .filter(|leader| leads || *leader != self.replica.id),
+            local: leads && self.replica.applier.applied_term() == Some(Term(term)),
         }
     }
 
@@ -287,7 +303,7 @@ impl<M: StateMachine> Group<M> {
     pub(crate) async fn wait_for_leader(&self, timeout: Duration) -> bool {
         let ready = || {
             let leadership = self.leadership();
-            leadership.local || leadership.leader.is_some_and(|leader| leader != self.replica)
+            leadership.local || leadership.leader.is_some_and(|leader| leader != self.replica.id)
         };
         let changed = async {
             let Some(raft) = self.running() else { return ready() };
@@ -321,8 +337,7 @@ impl<M: StateMachine> Group<M> {
         match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),
             Err(_) if self.is_asleep() => Ok(()),
-            Err(error) if error.fatal().is_some() => Err(Error::Stopped),
-            Err(_) => Err(Error::NotLeader),
+            Err(error) => Err(not_read(&error)),
         }
     }
 
@@ -334,18 +349,23 @@ impl<M: StateMachine> Group<M> {
     pub(crate) async fn purge(&self, upto: Index) -> Result<(), Error> {
         let purging = async {
             let stopped = |_| Error::Stopped;
+            let _purging = self.purging.lock().await;
             let raft = self.awake().await?;
             let mut data = raft.data_metrics();
-            let applied = data.borrow_watched().last_applied.map_or(0, |id| id.index);
-            let upto = upto.0.min(applied);
-            let is_behind = |id: Option<LogId>| id.is_none_or(|id| id.index < upto);
+            let applied = self.replica.applier.applied_index().unwrap_or_default();
+            let upto = upto.min(applied);
+            let is_behind = |id: Option<LogId>| id.is_none_or(|id| Index(id.index) < upto);
+            if !is_behind(data.borrow_watched().purged) {
+                return Ok(());
+            }
+            self.move_boundary(upto).await?;
             if is_behind(data.borrow_watched().snapshot) {
                 raft.trigger().snapshot().await.map_err(stopped)?;
             }
             while is_behind(data.borrow_watched().snapshot) {
                 data.changed().await.map_err(|_| Error::Stopped)?;
             }
-            raft.trigger().purge_log(upto).await.map_err(stopped)?;
+            raft.trigger().purge_log(upto.0).await.map_err(stopped)?;
             while is_behind(data.borrow_watched().purged) {
                 data.changed().await.map_err(|_| Error::Stopped)?;
             }
@@ -354,37 +374,81 @@ impl<M: StateMachine> Group<M> {
         tokio::time::timeout(PURGE_TIMEOUT, purging).await.map_err(|_| Error::Stopped)?
     }
 
+    async fn move_boundary(&self, upto: Index) -> Result<(), Error> {
+        let replica = Arc::clone(&self.replica);
+        let moving = tokio::task::spawn_blocking(move || replica.applier.move_boundary(upto));
+        match moving.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(log = %self.log().id(), %error, "the log cannot be purged");
+                Err(Error::Stopped)
+            }
+            Err(_) => Err(Error::Stopped),
+        }
+    }
+
     /// Stops the replica after storing a checkpoint, so that a restart has nothing to apply again.
     pub(crate) async fn shutdown(&self) {
         let _changing = self.changing.lock().await;
+        let Replica { id, .. } = *self.replica;
+        self.network.router().remove(self.log().id().0, id);
         let running = self.running();
-        *self.seat.write() = Seat::Stopped;
+        *self.replica.seat.write() = Seat::Stopped;
         if let Some(raft) = running
             && raft.shutdown().await.is_err()
         {
-            tracing::debug!(replica = self.replica.0, "raft task had already ended");
+            tracing::debug!(replica = id.0, "raft task had already ended");
         }
         self.save_checkpoint();
     }
 
     /// Stores a checkpoint if anything was applied since the last.
     pub(crate) fn save_checkpoint(&self) {
-        if let Err(error) = self.applier.save_checkpoint() {
+        if let Err(error) = self.replica.applier.save_checkpoint() {
             tracing::debug!(%error, "no checkpoint; the next start applies a little more");
         }
     }
+}
+
+impl<M: StateMachine> Drop for Group<M> {
+    fn drop(&mut self) {
+        self.network.router().remove(self.log().id().0, self.replica.id);
+    }
+}
+
+/// Asks the other replicas whether this one still leads when none has said so for a while: a group without traffic
+/// sends no heartbeats, and openraft takes writes only while it knows. Asked for at half of that time, so that the
+/// proposal after it is not late.
+async fn renew_lease<M: StateMachine>(raft: &Instance<M>) -> Result<(), Error> {
+    let acknowledged = raft.data_metrics().borrow_watched().last_quorum_acked;
+    let fresh = acknowledged.is_some_and(|at| at.elapsed() < config::LEASE / 2);
+    if fresh || raft.voter_ids().eq([*raft.node_id()]) {
+        return Ok(());
+    }
+    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(not_read(&error)),
+    }
+}
+
+/// What a read that could not be confirmed means.
+fn not_read(error: &RaftError<Types, LinearizableReadError<Types>>) -> Error {
+    if error.fatal().is_some() { Error::Stopped } else { Error::NotLeader }
 }
 
 /// A Raft instance on the applier's log and state.
 async fn instance<M: StateMachine>(
     replica: ReplicaId,
     applier: &Applier<M>,
+    network: &Network,
+    clock: Clock,
     same_leader: bool,
 ) -> Result<Instance<M>, String> {
     let log = applier.log().clone();
-    let config = config(format!("partition {}", log.id()), same_leader);
+    let config = config::config(format!("partition {}", log.id()), clock, same_leader);
     let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
-    Raft::new(replica.0, config, NoPeers, LogStore::new(log), applier.clone())
+    let ways = network.of(log.id().0, replica);
+    Raft::new(replica.0, config, ways, LogStore::new(log), applier.clone())
         .await
         .map_err(|e| e.to_string())
 }

@@ -2,25 +2,76 @@
 //!
 //! Not here: who decides that any of this happens (`health.rs`, `replicas.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jangbu_engine::Index;
+use openraft::{ChangeMembers, ServerState};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
 
+use super::replica::Instance;
+use super::types::{StoredMembership, Types};
 use super::{Error, Group, Members, ReplicaId, StateMachine};
+
+/// A replica that is further behind than this many entries is not made the leader: writes would wait for it.
+const TRANSFER_LAG_MAX: u64 = 1000;
+/// How often it is looked whether a replica has caught up.
+const CATCH_UP_POLL: Duration = Duration::from_millis(10);
 
 impl<M: StateMachine> Group<M> {
     /// Asks the other voters whether they would elect this replica, and stands for election if a majority would.
     pub(crate) async fn elect(&self) {
-        todo!()
+        let Some(raft) = self.running() else { return };
+        if raft.trigger().elect(true).await.is_err() {
+            tracing::debug!(replica = self.replica.id.0, "no election: the replica has stopped");
+        }
     }
 
-    /// Hands the leadership to another voter; done once that one is seen to lead.
+    /// Hands the leadership to another voter; done once that one is seen to lead. When it is not in time, this
+    /// replica stands for election again.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`].
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`]; [`Error::Members`] for no voter.
     pub(crate) async fn transfer(&self, to: ReplicaId, timeout: Duration) -> Result<(), Error> {
-        todo!("{to:?} {timeout:?}")
+        let raft = self.awake().await?;
+        if !self.leadership().local {
+            return Err(Error::NotLeader);
+        }
+        if to == self.replica.id {
+            return Ok(());
+        }
+        if !self.members().voters.contains(&to) {
+            return Err(Error::Members(format!("{:#x} is no voter", to.0)));
+        }
+        let deadline = tokio::time::Instant::now() + timeout;
+        let caught_up = tokio::time::timeout_at(deadline, self.catches_up(to)).await;
+        caught_up.map_err(|_| Error::Timeout)??;
+        raft.trigger().transfer_leader(to.0).await.map_err(|_| Error::Stopped)?;
+        match tokio::time::timeout_at(deadline, led_by(&raft, to)).await {
+            Ok(led) => led,
+            Err(_) => {
+                // openraft takes no more writes once it was told to hand over, until somebody is elected.
+                self.begin_anew().await?;
+                self.elect().await;
+                Err(Error::Timeout)
+            }
+        }
+    }
+
+    /// Waits until another replica has almost all of this leader's log.
+    async fn catches_up(&self, replica: ReplicaId) -> Result<(), Error> {
+        loop {
+            let matching = self.replication().get(&replica).copied().flatten();
+            let behind = |end: Index| end.0 - matching.map_or(0, |m| m.0).min(end.0);
+            if self.last_index().is_none_or(|end| behind(end) <= TRANSFER_LAG_MAX) {
+                return Ok(());
+            }
+            if !self.leadership().local {
+                return Err(Error::NotLeader);
+            }
+            tokio::time::sleep(CATCH_UP_POLL).await;
+        }
     }
 
     /// Lets a replica be sent the log, without waiting for it to catch up.
@@ -28,7 +79,14 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
     pub(crate) async fn add_learner(&self, replica: ReplicaId) -> Result<(), Error> {
-        todo!("{replica:?}")
+        let Members { voters, learners } = self.members();
+        if voters.contains(&replica) || learners.contains(&replica) {
+            return Ok(());
+        }
+        let raft = self.awake().await?;
+        self.renew_lease().await?;
+        let added = raft.add_learner(replica.0, (), false).await;
+        added.map(|_| ()).map_err(|error| refused(&error))
     }
 
     /// Makes these the voters, in one joint step; who is not among them leaves the group.
@@ -36,21 +94,70 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
     pub(crate) async fn change_members(&self, voters: &[ReplicaId]) -> Result<(), Error> {
-        todo!("{voters:?}")
+        let voters: BTreeSet<u64> = voters.iter().map(|replica| replica.0).collect();
+        let raft = self.awake().await?;
+        self.renew_lease().await?;
+        let changed = raft.change_membership(voters, false).await;
+        changed.map_err(|error| refused(&error))?;
+        let learners: BTreeSet<u64> = self.members().learners.iter().map(|r| r.0).collect();
+        if !learners.is_empty() {
+            let changed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
+            changed.map_err(|error| refused(&error))?;
+        }
+        Ok(())
     }
 
     /// Who belongs to the group.
     pub(crate) fn members(&self) -> Members {
-        todo!()
+        match self.running() {
+            Some(raft) => members(&raft.server_metrics().borrow_watched().membership_config),
+            None => members(&self.replica.applier.membership()),
+        }
     }
 
     /// On the leader, how far the log of each other replica is known to match; empty elsewhere.
     pub(crate) fn replication(&self) -> BTreeMap<ReplicaId, Option<Index>> {
-        todo!()
+        let Some(raft) = self.running() else { return BTreeMap::new() };
+        let data = raft.data_metrics();
+        let data = data.borrow_watched();
+        let matching = data.replication.iter().flatten();
+        let others = matching.filter(|(id, _)| **id != self.replica.id.0);
+        others.map(|(id, at)| (ReplicaId(*id), at.map(|at| Index(at.index)))).collect()
     }
 
     /// The end of this replica's log.
     pub(crate) fn last_index(&self) -> Option<Index> {
-        todo!()
+        self.replica.applier.log().state().last.map(|last| last.index)
+    }
+}
+
+fn members(stored: &StoredMembership) -> Members {
+    Members {
+        voters: stored.voter_ids().map(ReplicaId).collect(),
+        learners: stored.membership().learner_ids().map(ReplicaId).collect(),
+    }
+}
+
+/// Waits until another replica is seen to lead.
+async fn led_by<M: StateMachine>(raft: &Instance<M>, leader: ReplicaId) -> Result<(), Error> {
+    let mut metrics = raft.server_metrics();
+    loop {
+        {
+            let seen = metrics.borrow_watched();
+            if seen.current_leader == Some(leader.0) && seen.state != ServerState::Leader {
+                return Ok(());
+            }
+        }
+        metrics.changed().await.map_err(|_| Error::Stopped)?;
+    }
+}
+
+fn refused(error: &RaftError<Types, ClientWriteError<Types>>) -> Error {
+    match error.api_error() {
+        None => Error::Stopped,
+        Some(ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_)) => {
+            Error::NotLeader
+        }
+        Some(other) => Error::Members(other.to_string()),
     }
 }

@@ -1,104 +1,272 @@
-//! The way to other replicas. A cluster of one has none: every peer is unreachable.
+//! The way to the other replicas of a group: openraft's requests as messages to other nodes.
 //!
-//! The transport between nodes comes with the replicated cluster; it replaces this file and nothing
-//! else in `consensus`.
+//! Invariants:
+//! - Appends to one replica are sent in the order in which openraft yields them, a bounded number at a time, and
+//!   their answers are given to openraft in that order.
+//! - Heartbeats to one node go together in few frames, whatever groups they are of (`beats.rs`).
+//! - A replica that cannot be asked grants nothing.
+//!
+//! Not here: what the messages are (`wire.rs`), the other end (`router.rs`), connections (`peer`).
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use futures_util::{Stream, StreamExt};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
-use openraft::{AnyError, OptionalSend};
+use openraft::{OptionalSend, RPCTypes};
 
+use super::ReplicaId;
+use super::beats::Beats;
 use super::router::Router;
-use super::types::{Types, Vote};
-use crate::peer::Peers;
+use super::types::{LogId, Types, Vote};
+use super::wire::{self, To};
+use crate::peer::{self, Lane, Peers, Request, Response};
 
-/// The ways to the other nodes, and what runs on this one.
+/// Appends to one replica that are not answered yet. What comes up meanwhile goes into one request.
+const APPENDS_MAX: usize = 32;
+/// How long an append may take. Longer than any disk is busy: a node that is gone is known to be gone before that.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Refused = RPCError<Types>;
+
+/// The ways to the other nodes, and what runs on this one. Clones share both.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     peers: Peers,
     router: Arc<Router>,
+    beats: Arc<Beats>,
 }
 
 impl Network {
     /// Sends through `peers`.
     pub(crate) fn new(peers: Peers) -> Self {
-        Self { peers, router: Arc::default() }
+        let beats = Arc::new(Beats::new(peers.clone()));
+        Self { peers, router: Arc::default(), beats }
     }
 
     /// What runs on this node; requests of other nodes go to [`Router::serve`].
     pub(crate) fn router(&self) -> &Arc<Router> {
         &self.router
     }
+
+    /// The ways from one replica of a group.
+    pub(super) fn of(&self, group: u32, replica: ReplicaId) -> Ways {
+        Ways { network: self.clone(), group, replica }
+    }
 }
 
-/// Peers of a cluster of one.
-#[derive(Debug, Clone)]
-pub(crate) struct NoPeers;
-
-/// A peer that cannot be reached.
+/// The ways from one replica to the others of its group.
 #[derive(Debug)]
-pub(crate) struct NoPeer {
-    target: u64,
+pub(super) struct Ways {
+    network: Network,
+    group: u32,
+    replica: ReplicaId,
 }
 
-impl NoPeer {
-    fn unreachable(&self) -> Unreachable<Types> {
-        Unreachable::new(&AnyError::error(format!(
-            "replica {:#x} is not in this node, and a cluster of one has no peers",
-            self.target
-        )))
+impl Ways {
+    fn way(&self, target: u64, beats: bool) -> Way {
+        let to = To { group: self.group, replica: ReplicaId(target) };
+        Way { network: self.network.clone(), to, from: self.replica, beats }
     }
 }
 
-impl RaftNetworkFactory<Types> for NoPeers {
-    type Network = NoPeer;
+impl RaftNetworkFactory<Types> for Ways {
+    type Network = Way;
 
-    async fn new_client(&mut self, target: u64, (): &()) -> NoPeer {
-        NoPeer { target }
+    async fn new_client(&mut self, target: u64, (): &()) -> Way {
+        self.way(target, false)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, (): &()) -> Way {
+        self.way(target, true)
     }
 }
 
-impl RaftNetworkV2<Types> for NoPeer {
+/// The way to one replica.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    network: Network,
+    to: To,
+    from: ReplicaId,
+    /// Whether appends without entries may wait for others.
+    beats: bool,
+}
+
+impl Way {
+    async fn call(
+        &self,
+        lane: Lane,
+        request: Request,
+        payloads: Vec<Bytes>,
+        timeout: Duration,
+    ) -> Result<Response, peer::Error> {
+        self.network.peers.call(self.to.replica.broker(), lane, request, payloads, timeout).await
+    }
+
+    async fn control(
+        &self,
+        action: RPCTypes,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, Refused> {
+        let answer = self.call(Lane::Control, request, Vec::new(), timeout).await;
+        answer.map_err(|error| self.refused(&error, action, timeout))
+    }
+
+    /// What openraft makes of a call that failed: it waits before it tries one again that nobody took.
+    fn refused(&self, error: &peer::Error, action: RPCTypes, timeout: Duration) -> Refused {
+        match error {
+            peer::Error::Timeout { .. } => {
+                let (id, target) = (self.from.0, self.to.replica.0);
+                RPCError::Timeout(Timeout { action, id, target, timeout })
+            }
+            peer::Error::Unreachable { .. } | peer::Error::Refused { .. } => {
+                RPCError::Unreachable(Unreachable::new(error))
+            }
+        }
+    }
+
+    /// One append, or with `beats` one heartbeat.
+    async fn append(
+        self,
+        request: AppendEntriesRequest<Types>,
+        timeout: Duration,
+    ) -> Result<StreamAppendResult<Types>, Refused> {
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let lone = self.beats && request.entries.is_empty();
+        let (append, payloads) = wire::to_append(self.to, request);
+        let answer = if lone {
+            self.network.beats.send(self.to.replica.broker(), append).await
+        } else {
+            let request = Request::Append(append);
+            self.call(Lane::Append, request, payloads, timeout).await.map(|answer| match answer {
+                Response::Appended(appended) => Some(appended),
+                _ => None,
+            })
+        };
+        let answer =
+            answer.map_err(|error| self.refused(&error, RPCTypes::AppendEntries, timeout))?;
+        read(answer, |appended| wire::appended(appended, previous, last))
+    }
+}
+
+/// Reads an answer that must be of one kind and make sense.
+fn read<A, T>(answer: Option<A>, read: impl FnOnce(A) -> Result<T, String>) -> Result<T, Refused> {
+    let answer = answer.ok_or_else(|| "the answer is one to something else".to_owned());
+    let understood = answer.and_then(read);
+    understood.map_err(|why| RPCError::Network(NetworkError::from_string(why)))
+}
+
+/// openraft's answer to a single append.
+fn unary(result: StreamAppendResult<Types>, last: Option<LogId>) -> AppendEntriesResponse<Types> {
+    match result {
+        Ok(matching) if matching == last => AppendEntriesResponse::Success,
+        Ok(matching) => AppendEntriesResponse::PartialSuccess(matching),
+        Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+        Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+    }
+}
+
+impl RaftNetworkV2<Types> for Way {
     type SnapshotData = Bytes;
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<Types>,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, Refused> {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let result = self.clone().append(request, option.soft_ttl()).await?;
+        Ok(unary(result, last))
+    }
+
+    /// Several requests on their way at once. The connection keeps their order, and the other end does too.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
         _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, Refused>>, Refused>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let way = self.clone();
+        let answers = input
+            .map(move |request| way.clone().append(request, APPEND_TIMEOUT))
+            .buffered(APPENDS_MAX);
+        let answers: BoxStream<'s, _> = Box::pin(answers);
+        Box::pin(async move { Ok(answers) })
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, Refused> {
+        let request = Request::Vote(wire::to_vote_request(self.to, &request));
+        match self.control(RPCTypes::Vote, request, option.soft_ttl()).await? {
+            Response::Voted(voted) => read(Some(voted), wire::voted),
+            _ => read(None, wire::voted),
+        }
     }
 
-    /// openraft's default would grant the pre-vote of a peer that was never asked.
+    /// openraft's default would grant the pre-vote of a replica that was never asked.
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, Refused> {
+        let request = Request::PreVote(wire::to_vote_request(self.to, &request));
+        match self.control(RPCTypes::Vote, request, option.soft_ttl()).await? {
+            Response::Voted(voted) => read(Some(voted), wire::voted),
+            _ => read(None, wire::voted),
+        }
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: openraft::type_config::alias::SnapshotOf<Types, Bytes>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
+        vote: Vote,
+        snapshot: openraft::type_config::alias::SnapshotOf<Types, Bytes>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        let message = wire::to_snapshot(self.to, &vote, &snapshot.meta, snapshot.snapshot);
+        let request = Request::Snapshot(message);
+        let calling = self.control(RPCTypes::InstallSnapshot, request, option.soft_ttl());
+        let answer = tokio::select! {
+            answer = calling => answer?,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        match answer {
+            Response::Installed(installed) => Ok(read(Some(installed), wire::installed)?),
+            _ => Ok(read(None, wire::installed)?),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, Refused> {
+        let expected = request.last_log_id().copied();
+        let request = Request::Transfer(wire::to_transfer(self.to, &request));
+        match self.control(RPCTypes::TransferLeader, request, option.soft_ttl()).await? {
+            Response::Transferred(transferred) if transferred.accepted => Ok(Ok(())),
+            Response::Transferred(_) => {
+                Ok(Err(TransferLeaderError::LogNotFlushed { expected, actual: None }))
+            }
+            _ => read(None::<()>, |()| Ok(Ok(()))),
+        }
     }
 }

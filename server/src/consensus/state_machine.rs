@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - A checkpoint is queued behind the entries it stands for, so it is never durable without them.
+//! - A snapshot that was installed is stored before the log begins anew behind it.
 //! - What is applied again after a restart is bounded by [`CHECKPOINT_ENTRIES_MAX`] and
 //!   [`CHECKPOINT_BYTES_MAX`], never by the length of the log.
 
@@ -10,14 +11,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use jangbu_engine::{Index, Offset, PartitionLog, Term};
+use jangbu_engine::{Index, LogId as EngineLogId, Offset, PartitionLog, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 
+use super::boundary::{Boundary, Memberships};
 use super::codec::{self, Checkpoint};
 use super::log_store::{durably, to_io};
-use super::types::{Entry, LogId, StoredMembership, Types};
+use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use super::{Applied, Committed, StateMachine};
 
 /// A checkpoint is due after this many entries, ...
@@ -26,7 +28,6 @@ const CHECKPOINT_ENTRIES_MAX: u32 = 4096;
 const CHECKPOINT_BYTES_MAX: i64 = 16 << 20;
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Bytes>;
-type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 
 /// The state machine of one group. Clones share it.
 #[derive(Debug)]
@@ -51,38 +52,75 @@ impl<M> Clone for Applier<M> {
 struct State<M> {
     machine: M,
     applied: Option<LogId>,
-    membership: StoredMembership,
+    memberships: Memberships,
     next_offset: Offset,
     entries_since_checkpoint: u32,
     bytes_since_checkpoint: i64,
+    /// Where snapshots stand, for an idempotent machine whose log was purged.
+    boundary: Option<Boundary>,
+    /// Whether a snapshot is stored that this state does not hold yet.
+    installing: bool,
+    /// The last snapshot of another machine.
     snapshot: Option<(SnapshotMeta, Bytes)>,
 }
 
 impl<M: StateMachine> State<M> {
+    fn new(machine: M) -> Self {
+        Self {
+            machine,
+            applied: None,
+            memberships: Memberships::default(),
+            next_offset: Offset(0),
+            entries_since_checkpoint: 0,
+            bytes_since_checkpoint: 0,
+            boundary: None,
+            installing: false,
+            snapshot: None,
+        }
+    }
+
     fn restore(&mut self, checkpoint: Checkpoint) -> io::Result<()> {
         let next_offset = Offset(checkpoint.next_offset);
         self.machine
             .restore(&checkpoint.machine, next_offset)
             .map_err(|why| codec::invalid("checkpoint", why))?;
         self.applied = checkpoint.applied;
-        self.membership = checkpoint.membership;
+        let mut memberships = checkpoint.memberships;
+        if memberships.last() != Some(&checkpoint.membership) {
+            memberships.push(checkpoint.membership);
+        }
+        self.memberships = Memberships::new(memberships);
         self.next_offset = next_offset;
+        self.boundary = checkpoint.boundary;
         self.entries_since_checkpoint = 0;
         self.bytes_since_checkpoint = 0;
         Ok(())
     }
 
+    /// The state at the entry applied last.
     fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             applied: self.applied,
-            membership: self.membership.clone(),
+            membership: self.memberships.last(),
             next_offset: self.next_offset.0,
             machine: self.machine.checkpoint(),
+            boundary: self.boundary,
+            memberships: if M::IDEMPOTENT { self.memberships.to_vec() } else { Vec::new() },
         }
     }
 
-    fn snapshot_meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
+    /// What another replica begins with: the state at the boundary, or later than that.
+    fn snapshot(&self) -> Checkpoint {
+        let Some(boundary) = self.boundary else { return self.checkpoint() };
+        let membership = self.memberships.at(&boundary.id);
+        Checkpoint {
+            applied: Some(boundary.id),
+            memberships: vec![membership.clone()],
+            membership,
+            next_offset: boundary.next_offset.0,
+            machine: self.machine.checkpoint(),
+            boundary: Some(boundary),
+        }
     }
 
     fn apply(&mut self, entry: Entry) -> Applied {
@@ -96,7 +134,10 @@ impl<M: StateMachine> State<M> {
         match entry.payload {
             EntryPayload::Blank => Applied::default(),
             EntryPayload::Membership(membership) => {
-                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                self.memberships.push(StoredMembership::new(Some(entry.log_id), membership));
+                if !M::IDEMPOTENT {
+                    self.memberships.forget_before(&entry.log_id);
+                }
                 Applied::default()
             }
             EntryPayload::Normal(payload) => {
@@ -114,10 +155,42 @@ impl<M: StateMachine> State<M> {
         }
     }
 
+    /// Lets the current snapshot stand where the log was purged up to, or later; `stored` is the checkpoint.
+    fn stand_at(
+        &mut self,
+        log: &PartitionLog,
+        purged: EngineLogId,
+        stored: Bytes,
+    ) -> io::Result<()> {
+        if !M::IDEMPOTENT {
+            let last_membership = self.memberships.last();
+            let meta = SnapshotMeta { last_log_id: self.applied, last_membership };
+            self.snapshot = Some((meta, stored));
+        } else if self.boundary.is_none_or(|b| codec::engine_log_id(&b.id) < purged) {
+            self.boundary = Some(Boundary::at_purged(log, purged)?);
+        }
+        Ok(())
+    }
+
     fn checkpoint_is_due(&self) -> bool {
         self.entries_since_checkpoint >= CHECKPOINT_ENTRIES_MAX
             || self.bytes_since_checkpoint >= CHECKPOINT_BYTES_MAX
     }
+}
+
+/// Whether a snapshot holds what it is said to hold.
+///
+/// # Errors
+/// Why it cannot be installed.
+pub(super) fn check_snapshot(meta: &SnapshotMeta, data: &[u8]) -> Result<(), String> {
+    let held = Checkpoint::decode(data).map_err(|e| e.to_string())?;
+    if held.applied != meta.last_log_id
+        || held.membership != meta.last_membership
+        || held.next_offset < 0
+    {
+        return Err(format!("a snapshot up to {:?} holds something else", meta.last_log_id));
+    }
+    Ok(())
 }
 
 /// Bytes of the batch that `header` begins, from its length field.
@@ -133,19 +206,18 @@ impl<M: StateMachine> Applier<M> {
     /// # Errors
     /// When the stored checkpoint cannot be read or does not decode.
     pub(crate) fn recover(machine: M, log: PartitionLog) -> io::Result<Self> {
-        let mut state = State {
-            machine,
-            applied: None,
-            membership: StoredMembership::default(),
-            next_offset: Offset(0),
-            entries_since_checkpoint: 0,
-            bytes_since_checkpoint: 0,
-            snapshot: None,
-        };
+        let mut state = State::new(machine);
         if let Some(bytes) = log.checkpoint().map_err(to_io)? {
             state.restore(Checkpoint::decode(&bytes)?)?;
-            if log.state().purged.is_some() {
-                state.snapshot = Some((state.snapshot_meta(), bytes));
+            if let Some(applied) = &state.applied
+                && log.state().last < Some(codec::engine_log_id(applied))
+            {
+                // A snapshot was stored and the process ended before the log began anew behind it.
+                let last = codec::engine_log_id(applied);
+                log.reset(last, state.next_offset, Box::new(|_| {})).map_err(to_io)?;
+            }
+            if let Some(purged) = log.state().purged {
+                state.stand_at(&log, purged, bytes)?;
             }
         }
         Ok(Self { shared: Arc::new(Mutex::new(state)), saving: Arc::default(), log })
@@ -159,7 +231,7 @@ impl<M: StateMachine> Applier<M> {
         let _saving = self.saving.lock();
         let checkpoint = {
             let mut state = self.shared.lock();
-            if state.entries_since_checkpoint == 0 {
+            if state.entries_since_checkpoint == 0 || state.installing {
                 return Ok(());
             }
             state.entries_since_checkpoint = 0;
@@ -184,8 +256,28 @@ impl<M: StateMachine> Applier<M> {
         self.shared.lock().applied.map(|id| Term(id.committed_leader_id().term))
     }
 
-    async fn save_durably(&self, checkpoint: Bytes) -> io::Result<()> {
-        durably(|done| self.log.save_checkpoint(checkpoint, Some(done))).await
+    /// Who belongs to the group, by what is applied here.
+    pub(crate) fn membership(&self) -> StoredMembership {
+        self.shared.lock().memberships.last()
+    }
+
+    /// Lets snapshots stand at the entry `upto`, which is applied and not purged. May read the disk. Machines that are
+    /// not idempotent have no boundary.
+    ///
+    /// # Errors
+    /// When the entry cannot be read.
+    pub(crate) fn move_boundary(&self, upto: Index) -> io::Result<()> {
+        let is_behind = |state: &State<M>| state.boundary.is_none_or(|b| b.id.index < upto.0);
+        if !M::IDEMPOTENT || !is_behind(&self.shared.lock()) {
+            return Ok(());
+        }
+        let boundary = Boundary::at(&self.log, upto)?;
+        let mut state = self.shared.lock();
+        if is_behind(&state) && Some(boundary.id) <= state.applied {
+            state.memberships.forget_before(&boundary.id);
+            state.boundary = Some(boundary);
+        }
+        Ok(())
     }
 }
 
@@ -195,7 +287,7 @@ impl<M: StateMachine> RaftStateMachine<Types> for Applier<M> {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let state = self.shared.lock();
-        Ok((state.applied, state.membership.clone()))
+        Ok((state.applied, state.memberships.last()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -222,28 +314,41 @@ impl<M: StateMachine> RaftStateMachine<Types> for Applier<M> {
         meta: &SnapshotMeta,
         snapshot: Bytes,
     ) -> Result<(), io::Error> {
+        // Stored first: a start that finds the log behind its checkpoint does what is left to do.
         let checkpoint = Checkpoint::decode(&snapshot)?;
-        let next_offset = Offset(checkpoint.next_offset);
-        if let Some(boundary) = &meta.last_log_id {
-            let behind = self.log.state().last < Some(codec::engine_log_id(boundary));
-            if behind {
-                // Ordered before the checkpoint below, whose sync covers both.
-                self.log
-                    .reset(codec::engine_log_id(boundary), next_offset, Box::new(|_| {}))
-                    .map_err(to_io)?;
-            }
+        let stored = snapshot.clone();
+        durably(|done| {
+            let _saving = self.saving.lock();
+            self.shared.lock().installing = true;
+            self.log.save_checkpoint(stored, Some(done))
+        })
+        .await?;
+        if let Some(last) = meta.last_log_id.as_ref().map(codec::engine_log_id)
+            && self.log.state().last < Some(last)
+        {
+            let next_offset = Offset(checkpoint.next_offset);
+            durably(|done| self.log.reset(last, next_offset, done)).await?;
         }
-        self.save_durably(snapshot.clone()).await?;
         let mut state = self.shared.lock();
         state.restore(checkpoint)?;
-        state.snapshot = Some((meta.clone(), snapshot));
+        state.installing = false;
+        state.snapshot = (!M::IDEMPOTENT).then(|| (meta.clone(), snapshot));
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let state = self.shared.lock();
+        if state.boundary.is_some() {
+            return Ok(Some(as_snapshot(&state.snapshot())));
+        }
         Ok(state.snapshot.clone().map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
+}
+
+fn as_snapshot(state: &Checkpoint) -> Snapshot {
+    let last_membership = state.membership.clone();
+    let meta = SnapshotMeta { last_log_id: state.applied, last_membership };
+    Snapshot { meta, snapshot: state.encode() }
 }
 
 impl<M: StateMachine> RaftSnapshotBuilder<Types> for Applier<M> {
@@ -252,12 +357,26 @@ impl<M: StateMachine> RaftSnapshotBuilder<Types> for Applier<M> {
     /// A snapshot holds the state derived from the log, never its records: followers read those from
     /// the log.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (meta, bytes) = {
+        let mut snapshot = None;
+        durably(|done| {
+            let _saving = self.saving.lock();
             let state = self.shared.lock();
-            (state.snapshot_meta(), state.checkpoint().encode())
-        };
-        self.save_durably(bytes.clone()).await?;
-        self.shared.lock().snapshot = Some((meta.clone(), bytes.clone()));
-        Ok(Snapshot { meta, snapshot: bytes })
+            snapshot = Some(as_snapshot(&state.snapshot()));
+            if state.installing {
+                // What is stored is newer than this.
+                done(Ok(()));
+                return Ok(());
+            }
+            let stored = state.checkpoint().encode();
+            drop(state);
+            self.log.save_checkpoint(stored, Some(done))
+        })
+        .await?;
+        let snapshot = snapshot.ok_or_else(|| io::Error::other("no snapshot was taken"))?;
+        if !M::IDEMPOTENT {
+            let (meta, bytes) = (snapshot.meta.clone(), snapshot.snapshot.clone());
+            self.shared.lock().snapshot = Some((meta, bytes));
+        }
+        Ok(snapshot)
     }
 }

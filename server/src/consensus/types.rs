@@ -27,6 +27,7 @@ pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
 pub(crate) type Entry = openraft::type_config::alias::EntryOf<Types>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 pub(crate) type Membership = openraft::Membership<u64, ()>;
 
 /// What is proposed. The offsets are unknown until the log store has assigned them.
