@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
     DescribeLogDirsResponse, DescribeTopicPartitionsResponse, FetchResponse,
     FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
     ListOffsetsResponse, MetadataResponse, OffsetForLeaderEpochResponse, ProduceResponse,
+    UnregisterBrokerResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -54,6 +55,7 @@ codes!(ListOffsetsResponse: [topics.partitions]);
 codes!(MetadataResponse: [topics] [topics.partitions]);
 codes!(OffsetForLeaderEpochResponse: [topics.partitions]);
 codes!(ProduceResponse: [responses.partition_responses]);
+codes!(UnregisterBrokerResponse: []);
 
 impl ErrorCodes for Vec<TopicV0> {
     fn codes(&self, tell: &mut dyn FnMut(i16)) {

@@ -81,6 +81,7 @@ pub(crate) static APIS: &[Api] = &[
     api!(CreatePartitions, 0..=3, handlers::create_partitions::handle),
     api!(IncrementalAlterConfigs, 0..=1, handlers::incremental_alter_configs::handle),
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
+    api!(UnregisterBroker, 0..=0, handlers::unregister_broker::handle),
     api!(DescribeTopicPartitions, 0..=0, handlers::describe_topic_partitions::handle),
 ];
 

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jangbu_engine::Index;
-use openraft::{ChangeMembers, ServerState};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, ServerState};
 
 use super::replica::Instance;
 use super::types::{StoredMembership, Types};

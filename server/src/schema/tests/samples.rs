@@ -10,7 +10,7 @@ use kafka_protocol::{
         DescribeConfigsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
         FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
         InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-        ProduceRequest, RequestHeader, TopicName,
+        ProduceRequest, RequestHeader, TopicName, UnregisterBrokerRequest,
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
         create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
@@ -55,6 +55,7 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::DescribeLogDirs => sample.describe_log_dirs(),
         ApiKey::CreatePartitions => sample.create_partitions(),
         ApiKey::DescribeCluster => sample.describe_cluster(),
+        ApiKey::UnregisterBroker => sample.unregister_broker(),
         ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
         _ => panic!("no sample of {key:?}"),
     }
@@ -96,6 +97,7 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         ApiKey::DescribeLogDirs => decode_as::<DescribeLogDirsRequest>(version.min(4), body),
         ApiKey::CreatePartitions => decode_as::<CreatePartitionsRequest>(version, body),
         ApiKey::DescribeCluster => decode_as::<DescribeClusterRequest>(version, body),
+        ApiKey::UnregisterBroker => decode_as::<UnregisterBrokerRequest>(version, body),
         ApiKey::DescribeTopicPartitions => {
             decode_as::<DescribeTopicPartitionsRequest>(version, body)
         }
@@ -488,6 +490,13 @@ impl Sample {
             .with_include_fenced_brokers(self.since(2, true, false))
             .with_unknown_tagged_fields(tags());
         vec![encode(&full, self.version), encode(&DescribeClusterRequest::default(), self.version)]
+    }
+
+    fn unregister_broker(&self) -> Vec<Bytes> {
+        let request = UnregisterBrokerRequest::default()
+            .with_broker_id(3.into())
+            .with_unknown_tagged_fields(tags());
+        vec![encode(&request, self.version)]
     }
 
     fn describe_topic_partitions(&self) -> Vec<Bytes> {
