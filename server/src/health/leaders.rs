@@ -14,6 +14,8 @@ use super::nodes::{Life, Nodes};
 use crate::broker::Broker;
 use crate::consensus::ReplicaId;
 use crate::partition::Partition;
+/// Whether the preferred replica of a partition leads it now.
+pub(crate) use crate::proto::peer::preferred::Result as Preference;
 
 /// How often is looked for leaderships to give back.
 const LOOK: Duration = Duration::from_secs(2);
@@ -29,19 +31,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const PARALLEL_MAX: usize = 64;
 /// A log that lacks no more entries than this is level.
 const LAG_MAX: u64 = 64;
-
-/// Whether the preferred replica of a partition leads it now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Preference {
-    /// It did already.
-    Held,
-    /// It does now.
-    Given,
-    /// It cannot now: it is dead, draining, or its log is behind.
-    Unavailable,
-    /// This node does not lead the partition.
-    NotLeader,
-}
 
 /// Looks from time to time.
 pub(super) async fn run(broker: &Arc<Broker>) {
