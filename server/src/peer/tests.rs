@@ -222,7 +222,8 @@ async fn answers_come_back_to_their_requests_in_any_order() {
 async fn large_payloads_arrive_whole_and_lie_where_the_frame_was_read() {
     let (one, mut two) = pair(settings()).await;
     let sizes = [0, 1, 5 << 20, 300, 0, 11 << 20];
-    let payloads = sizes.map(|bytes| (0..bytes).map(|at| (at * 31 % 251) as u8).collect::<Bytes>());
+    let byte = |at: usize| u8::try_from(at * 31 % 251).unwrap();
+    let payloads = sizes.map(|bytes| (0..bytes).map(byte).collect::<Bytes>());
     let entries = payloads.iter().zip(0..).map(|(payload, index)| Entry {
         index,
         payload_bytes: u32::try_from(payload.len()).unwrap(),

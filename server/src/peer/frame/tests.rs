@@ -149,7 +149,7 @@ fn payloads_are_not_copied_on_their_way_out_or_in() {
 
 #[test]
 fn frames_behind_each_other_are_cut_apart() {
-    let frames = [&b"one"[..], b"", b"three"].map(|payload| Bytes::from_static(payload));
+    let frames = [&b"one"[..], b"", b"three"].map(Bytes::from_static);
     let stream = frames.iter().flat_map(|one| appended(std::slice::from_ref(one)));
     let stream = stream.collect::<Vec<u8>>();
     let mut reader = Reader::new(&stream[..], FRAME_BYTES_MAX);
