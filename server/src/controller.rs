@@ -145,11 +145,6 @@ impl Controller {
         self.image.read()
     }
 
-    /// The broker that leads the group, if it is known.
-    pub(crate) fn leader(&self) -> Option<i32> {
-        self.group.leadership().leader.map(ReplicaId::broker)
-    }
-
     /// Changes with every change of the image.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.image.changes()
