@@ -14,13 +14,14 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from run import CLIENTS, DEFAULT_BATCH, Bench, Jangbu, Kafka, Side, free_port, machine, table
+from run import CLIENTS, Bench, Jangbu, Kafka, Side, machine, table
 
 NODES = (1, 2, 3)
 
@@ -68,13 +69,24 @@ class JangbuNode(Jangbu):
         self.number = number
 
 
+def listeners():
+    """NODE@ADDRESS,... with free ports, all different."""
+    sockets = [socket.socket() for _ in NODES]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    names = [f"{n}@127.0.0.1:{each.getsockname()[1]}" for n, each in zip(NODES, sockets)]
+    for each in sockets:
+        each.close()
+    return ",".join(names)
+
+
 def kafka_cluster(directory):
-    quorum = ",".join(f"{n}@127.0.0.1:{free_port()}" for n in NODES)
+    quorum = listeners()
     return ClusterSide("kafka", [KafkaNode(f"kafka-{n}", f"{directory}/{n}", n, quorum) for n in NODES])
 
 
 def jangbu_cluster(directory, binary):
-    cluster = ",".join(f"{n}@127.0.0.1:{free_port()}" for n in NODES)
+    cluster = listeners()
     return ClusterSide("jangbu", [JangbuNode(f"jangbu-{n}", f"{directory}/{n}", binary, n, cluster) for n in NODES])
 
 
