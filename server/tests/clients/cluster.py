@@ -35,6 +35,8 @@ from kafka import KafkaProducer
 from crash import Writer, compare, read_kafka_python, read_librdkafka, report
 
 FAULTS = ["kill", "hang", "stop", "all"]
+# A node that hangs answers nothing: how long a client waits for it is the client's, and librdkafka's default is a minute.
+PATIENCE = {"request.timeout.ms": 3000, "socket.timeout.ms": 4000}
 
 
 class Failed(Exception):
@@ -145,7 +147,7 @@ class PythonWriter(threading.Thread):
         self.topic, self.next, self.lock = topic, [0] * partitions, threading.Lock()
         self.producer = KafkaProducer(
             bootstrap_servers=bootstrap.split(","), enable_idempotence=True, acks="all", linger_ms=2,
-            delivery_timeout_ms=300000, request_timeout_ms=5000, max_block_ms=300000, reconnect_backoff_max_ms=200)
+            delivery_timeout_ms=300000, request_timeout_ms=3000, max_block_ms=300000, reconnect_backoff_max_ms=200)
 
     def run(self):
         padding = b"." * 200
@@ -277,7 +279,7 @@ def check(options):
             created.result(60)
         cluster.wait_in_sync(topics)
         report("three-nodes-form-a-cluster", None)
-        writers = [Writer(cluster.bootstrap, topics[0], options.partitions),
+        writers = [Writer(cluster.bootstrap, topics[0], options.partitions, PATIENCE),
                    PythonWriter(cluster.bootstrap, topics[1], options.partitions)]
         for writer in writers:
             writer.start()
