@@ -21,6 +21,8 @@ use crate::replicas::Replicas;
 /// This node, as the handlers see it.
 #[derive(Debug)]
 pub(crate) struct Broker {
+    /// This node's id.
+    pub(crate) node: i32,
     pub(crate) config: Config,
     pub(crate) engine: Engine,
     pub(crate) controller: Arc<Controller>,
@@ -41,7 +43,7 @@ pub(crate) struct Broker {
 impl Broker {
     /// This node's id.
     pub(crate) fn id(&self) -> i32 {
-        self.config.node
+        self.node
     }
 
     /// The topic of this name.

@@ -3,6 +3,7 @@
 //! [`Node::start`] runs one; `ARCHITECTURE.md` shows how the parts stand to each other.
 
 mod broker;
+mod cluster;
 mod codes;
 pub mod config;
 pub mod configs;
@@ -25,7 +26,6 @@ mod memory;
 mod metrics;
 mod node;
 mod partition;
-#[allow(dead_code, unused_imports, reason = "the node makes no cluster yet")]
 mod peer;
 mod producers;
 mod proto;
@@ -33,6 +33,7 @@ mod records;
 mod replicas;
 mod retention;
 mod schema;
+mod status;
 
 pub use config::Config;
 pub use controller::topic_names;

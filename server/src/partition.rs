@@ -218,12 +218,20 @@ impl Partition {
         Ok(self.group.add_learner(replica).await?)
     }
 
-    /// Makes these the voters; who is not among them leaves.
+    /// Makes these the voters; voters that are not among them leave.
     ///
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
     pub(crate) async fn change_members(&self, voters: &[ReplicaId]) -> Result<(), Error> {
         Ok(self.group.change_members(voters).await?)
+    }
+
+    /// Lets all learners leave the group.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
+    pub(crate) async fn remove_learners(&self) -> Result<(), Error> {
+        Ok(self.group.remove_learners().await?)
     }
 
     /// Who has a replica.

@@ -8,6 +8,8 @@
 //! - Only a sole voter that leads and has applied all of its log sleeps: nobody else can lead meanwhile, and
 //!   who leads in which term is the same before, in and after its sleep.
 
+mod applied;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

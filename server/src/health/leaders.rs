@@ -173,7 +173,9 @@ pub(crate) async fn prefer(broker: &Broker, group: PartitionId) -> Preference {
 pub(crate) async fn hand_over(broker: &Arc<Broker>, timeout: Duration) {
     let mut nodes = Nodes::new(broker.id(), Instant::now());
     nodes.update(Arc::clone(&broker.peers.states().borrow()));
+    let lives = |id| matches!(nodes.life(id, Instant::now()), Life::Alive(_));
     let handing = async {
+        broker.controller.hand_over(lives, timeout / 2).await;
         let mut tasks = JoinSet::new();
         let mut given = 0_usize;
         for partition in broker.replicas.all() {

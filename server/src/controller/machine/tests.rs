@@ -1,5 +1,7 @@
 //! What each command does to the image, and what it refuses.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::controller::image::Broker;
 use checkpoint::{decode, encode};
