@@ -16,14 +16,18 @@ mod boundary;
 mod codec;
 mod config;
 mod group;
+mod lease;
 mod log_store;
 mod members;
 mod network;
+mod purge;
 mod replica;
 mod router;
 mod state_machine;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wire;
 

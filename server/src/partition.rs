@@ -33,6 +33,9 @@ pub(crate) use ahead::ReadAhead;
 use machine::{Judgement, PartitionMachine, Progress};
 pub(crate) use waiters::Waiting;
 
+/// How long a batch may be in flight before it is looked whether it still is.
+const TWIN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why a partition did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -123,8 +126,9 @@ impl Appending {
     pub(crate) async fn appended(self) -> Result<Appended, Error> {
         let seen = match self.step {
             Step::Proposed(proposal) => {
-                let offset = proposal.await?.base_offset;
-                return Ok(Appended { offset, known_timestamp: None });
+                let applied = proposal.await;
+                let applied = applied.inspect_err(|_| self.partition.progress.doubt())?;
+                return Ok(Appended { offset: applied.base_offset, known_timestamp: None });
             }
             Step::Known(seen) => seen,
             Step::InFlight(header) => self.partition.wait_for_twin(&header).await?,
@@ -345,12 +349,22 @@ impl Partition {
         header: &Header,
     ) -> Result<Appending, Error> {
         let _order = self.order.lock().await;
+        self.check_leader(-1)?;
+        if self.progress.is_doubtful() {
+            self.group.settle().await?;
+            self.progress.forget_in_flight();
+        }
+        // What is judged is in flight from then on, so nothing may be in the way of proposing it.
+        self.group.renew_lease().await?;
         let leadership = self.group.leadership();
         if !leadership.local {
             return Err(self.not_leading());
         }
         let step = match self.progress.judge(header, leadership.term)? {
-            Judgement::Append => Step::Proposed(self.group.propose(EntryKind::Batch, batch).await?),
+            Judgement::Append => {
+                let proposed = self.group.propose_now(EntryKind::Batch, batch).await;
+                Step::Proposed(proposed.inspect_err(|_| self.progress.doubt())?)
+            }
             Judgement::Duplicate(seen) => Step::Known(seen),
             Judgement::InFlight => Step::InFlight(*header),
         };
@@ -368,7 +382,14 @@ impl Partition {
             if !self.leads() {
                 return Err(Error::NotLeader);
             }
-            committed.await;
+            if tokio::time::timeout(TWIN_TIMEOUT, committed).await.is_err() {
+                // Its proposal may have come to nothing without anybody there to see it.
+                self.group.settle().await?;
+                if self.progress.committed(header).is_none() {
+                    self.progress.doubt();
+                    return Err(Error::NotLeader);
+                }
+            }
         }
     }
 
