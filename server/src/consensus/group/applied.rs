@@ -8,7 +8,7 @@ use super::{Error, Group, StateMachine};
 impl<M: StateMachine> Group<M> {
     /// The entry applied last.
     pub(crate) fn applied_index(&self) -> Option<Index> {
-        self.applier.applied_index()
+        self.replica.applier.applied_index()
     }
 
     /// Waits until the entry is applied here.
