@@ -32,7 +32,7 @@ use crate::controller::Controller;
 use crate::error::Error;
 use crate::health;
 use crate::peer::{Identity, Incoming, Peers, Request, Response, Service};
-use crate::proto::peer::{Prefer, Preferred};
+use crate::proto::peer::{Leading, Led, Prefer, Preferred};
 use crate::status::Status;
 
 /// Requests of other nodes that are carried out at the same time, beside Raft's.
@@ -149,6 +149,11 @@ impl Cluster {
         let _ = self.broker.set(Arc::downgrade(broker));
     }
 
+    fn answer_leading(&self, leading: &Leading) -> Result<Led, String> {
+        let broker = self.broker.get().and_then(Weak::upgrade).ok_or("the node is starting")?;
+        Ok(Led { groups: health::led(&broker, &leading.groups) })
+    }
+
     async fn answer_prefer(&self, prefer: Prefer) -> Result<Preferred, String> {
         let broker = self.broker.get().and_then(Weak::upgrade).ok_or("the node is starting")?;
         let result = health::prefer(&broker, PartitionId(prefer.group)).await;
@@ -220,6 +225,9 @@ impl Service for Answers {
             }
             Request::Prefer(prefer) => cluster.spawn(incoming, async move |cluster| {
                 cluster.answer_prefer(prefer).await.map(Response::Preferred)
+            }),
+            Request::Leading(leading) => cluster.spawn(incoming, async move |cluster| {
+                cluster.answer_leading(&leading).map(Response::Led)
             }),
             Request::Ping(_) => incoming.reply.send(Ok(Response::Pong(Default::default()))),
             raft => {
