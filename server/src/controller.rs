@@ -342,6 +342,20 @@ impl Controller {
         }
     }
 
+    /// Hands the leadership of the group to another voter, if this broker leads and one `lives`.
+    pub(crate) async fn hand_over(&self, lives: impl Fn(i32) -> bool, timeout: Duration) {
+        if !self.leads() {
+            return;
+        }
+        let replication = self.group.replication();
+        let voters = self.group.members().voters.into_iter();
+        let able = voters.filter(|v| v.broker() != self.broker && lives(v.broker()));
+        let Some(to) = able.max_by_key(|v| replication.get(v).copied().flatten()) else { return };
+        if let Err(error) = self.group.transfer(to, timeout).await {
+            tracing::debug!(%error, to = to.broker(), "the metadata group was not handed over");
+        }
+    }
+
     /// Stops the group.
     pub(crate) async fn shutdown(&self) {
         self.group.shutdown().await;

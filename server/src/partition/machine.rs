@@ -179,6 +179,8 @@ impl StateMachine for PartitionMachine {
 
     fn new_term(&mut self) {
         self.terms.notify_one();
+        // Whoever waits here for what another replica gives now.
+        self.progress.waiters.notify_all();
     }
 
     fn apply(&mut self, entry: &Committed) -> Bytes {
