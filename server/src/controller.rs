@@ -185,15 +185,6 @@ impl Controller {
         self.submit(Command::SetLiveness(command)).await.map(|_| ())
     }
 
-    /// Records whether a broker is to be emptied: it gets no new replicas, and hands over what it leads.
-    ///
-    /// # Errors
-    /// [`Error::UnknownBroker`], [`Error::Consensus`].
-    pub(crate) async fn set_draining(&self, broker: i32, draining: bool) -> Result<(), Error> {
-        let command = proto::SetLiveness { broker, dead: None, draining: Some(draining) };
-        self.submit(Command::SetLiveness(command)).await.map(|_| ())
-    }
-
     /// Lets a broker that holds nothing leave for ever.
     ///
     /// # Errors
