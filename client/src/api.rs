@@ -3,8 +3,10 @@
 //! Produce stops at 12 and Fetch at 12, because later ones name topics by id instead of by name.
 
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    AlterPartitionReassignmentsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
+    FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
+    MetadataRequest, ProduceRequest, UnregisterBrokerRequest,
 };
 
 use crate::connection::Api;
@@ -28,4 +30,9 @@ apis! {
     DeleteTopicsRequest, "DeleteTopics", 5;
     DescribeConfigsRequest, "DescribeConfigs", 4;
     DescribeLogDirsRequest, "DescribeLogDirs", 4;
+    DescribeClusterRequest, "DescribeCluster", 1;
+    AlterPartitionReassignmentsRequest, "AlterPartitionReassignments", 1;
+    ListPartitionReassignmentsRequest, "ListPartitionReassignments", 0;
+    ElectLeadersRequest, "ElectLeaders", 2;
+    UnregisterBrokerRequest, "UnregisterBroker", 0;
 }

@@ -22,6 +22,7 @@
 //!
 //! What is deliberately not here: consumer groups, transactions, TLS and SASL.
 
+mod admin;
 mod api;
 mod batch;
 mod client;
@@ -37,6 +38,7 @@ mod producer;
 mod record;
 mod sizes;
 
+pub use admin::{Broker, ClusterDescription, Move, Moving};
 pub use client::{Client, NewTopic, Position, TopicConfig};
 pub use cluster::{BrokerId, Partition, Topic};
 pub use compression::Compression;

@@ -18,7 +18,7 @@ use crate::bucket::Buckets;
 use crate::command::{Command, Op};
 use crate::core::Core;
 use crate::db::{Db, failed};
-use crate::keys::{self, Tag};
+use crate::keys;
 use crate::partition::Partition;
 use crate::state::State;
 use crate::stats::{self, EngineStats, StoreStats};
@@ -40,6 +40,8 @@ pub struct Engine {
 #[derive(Debug)]
 struct Known {
     class: RetentionClass,
+    /// The number of the replica it was created for.
+    replica: u32,
     /// Set once it has been opened.
     partition: Option<Arc<Partition>>,
 }
@@ -73,7 +75,7 @@ impl Engine {
         let buckets = Buckets::load(&db, dir, &families, &options)?;
         let logs = recovery::partitions(&db)?
             .into_iter()
-            .map(|(id, class)| (id, Known { class, partition: None }))
+            .map(|(id, class, replica)| (id, Known { class, replica, partition: None }))
             .collect();
         let db = Arc::new(db);
         let core = Arc::new(Core::new(Arc::clone(&db), buckets, &options));
@@ -96,12 +98,32 @@ impl Engine {
     /// # Errors
     /// [`Error::Corrupt`] when its tail does not decode, [`Error::Storage`], [`Error::Closed`].
     pub fn log(&self, id: PartitionId, class: RetentionClass) -> Result<PartitionLog> {
+        self.log_of(id, class, 0)
+    }
+
+    /// The log of `id`, created for the replica with this number when it does not exist. The class and
+    /// the number of an existing log are kept.
+    ///
+    /// # Errors
+    /// As [`Engine::log`].
+    pub fn log_of(
+        &self,
+        id: PartitionId,
+        class: RetentionClass,
+        replica: u32,
+    ) -> Result<PartitionLog> {
         let _opening = self.handle.opening.lock();
         let partition = match self.handle.existing(id)? {
             Some(partition) => partition,
-            None => self.handle.create(id, class)?,
+            None => self.handle.create(id, class, replica)?,
         };
         Ok(PartitionLog::new(Arc::clone(&self.handle), partition))
+    }
+
+    /// The number of the replica that a log was created for; `None` when there is no log.
+    #[must_use]
+    pub fn replica(&self, id: PartitionId) -> Option<u32> {
+        self.handle.logs.lock().get(&id).map(|known| known.replica)
     }
 
     /// All logs, opened.
@@ -229,17 +251,17 @@ impl Engine {
 
 impl Handle {
     fn existing(&self, id: PartitionId) -> Result<Option<Arc<Partition>>> {
-        let class = match self.logs.lock().get(&id) {
+        let kind = match self.logs.lock().get(&id) {
             None => return Ok(None),
             Some(Known { partition: Some(partition), .. }) => {
                 return Ok(Some(Arc::clone(partition)));
             }
-            Some(Known { class, .. }) => *class,
+            Some(Known { class, replica, .. }) => (*class, *replica),
         };
         let mut found = recovery::find(&*self.core.read()?, id)
             .inspect_err(|error| self.core.corrupt_reads.note(error))?;
         let segments = std::mem::take(&mut found.segments);
-        let partition = Arc::new(Partition::new(id, class, State::recovered(found), segments));
+        let partition = Arc::new(Partition::new(id, kind, State::recovered(found), segments));
         self.remember(&partition);
         Ok(Some(partition))
     }
@@ -250,23 +272,28 @@ impl Handle {
             Err(Error::Corrupt { .. }) => {}
             other => return other,
         }
-        let Some(class) = self.logs.lock().get(&id).map(|known| known.class) else {
+        let Some(kind) = self.logs.lock().get(&id).map(|known| (known.class, known.replica)) else {
             return Ok(None);
         };
         let segments = recovery::segments(&*self.core.read()?, id).unwrap_or_default();
-        Ok(Some(Arc::new(Partition::new(id, class, State::new(), segments))))
+        Ok(Some(Arc::new(Partition::new(id, kind, State::new(), segments))))
     }
 
-    fn create(&self, id: PartitionId, class: RetentionClass) -> Result<Arc<Partition>> {
-        let partition = Arc::new(Partition::new(id, class, State::new(), Vec::new()));
-        let row = (keys::one(Tag::Partition, id), rows::partition(class));
-        self.core.submit_row(&partition, row, None, |_, _| ())?;
+    fn create(
+        &self,
+        id: PartitionId,
+        class: RetentionClass,
+        replica: u32,
+    ) -> Result<Arc<Partition>> {
+        let partition = Arc::new(Partition::new(id, (class, replica), State::new(), Vec::new()));
+        self.core.submit_row(&partition, partition.row(), None, |_, _| ())?;
         self.remember(&partition);
         Ok(partition)
     }
 
     fn remember(&self, partition: &Arc<Partition>) {
-        let known = Known { class: partition.class(), partition: Some(Arc::clone(partition)) };
+        let (class, replica) = (partition.class(), partition.replica);
+        let known = Known { class, replica, partition: Some(Arc::clone(partition)) };
         self.logs.lock().insert(partition.id, known);
     }
 

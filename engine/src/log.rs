@@ -394,8 +394,7 @@ impl PartitionLog {
         if !self.partition.set_class(class) {
             return Ok(());
         }
-        let row = (keys::one(Tag::Partition, self.id()), rows::partition(class));
-        self.handle.core.submit_row(&self.partition, row, None, |_, _| ())
+        self.handle.core.submit_row(&self.partition, self.partition.row(), None, |_, _| ())
     }
 
     /// Every term in the log with its first index and start offset, oldest first. The first one may

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::rows::Segment;
+use crate::keys::{self, Tag};
+use crate::rows::{self, Segment};
 use crate::state::State;
 use crate::{Error, Index, PartitionId, Result, RetentionClass};
 
@@ -19,6 +20,8 @@ use crate::{Error, Index, PartitionId, Result, RetentionClass};
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) id: PartitionId,
+    /// The number of the replica whose log this is; never changes.
+    pub(crate) replica: u32,
     class: AtomicU8,
     pub(crate) state: Mutex<State>,
     /// Which bucket holds which entries, oldest first.
@@ -56,21 +59,26 @@ impl Answers {
 }
 
 impl Partition {
-    /// The partition `id` of `class` with what is known of its log.
+    /// The partition `id` of a class and replica with what is known of its log.
     pub(crate) fn new(
         id: PartitionId,
-        class: RetentionClass,
+        (class, replica): (RetentionClass, u32),
         state: State,
         segments: Vec<Segment>,
     ) -> Self {
         let (state, segments) = (Mutex::new(state), Mutex::new(segments));
         let answers = Answers::default();
-        Self { id, class: AtomicU8::new(class.0), state, segments, answers }
+        Self { id, replica, class: AtomicU8::new(class.0), state, segments, answers }
     }
 
     /// The class whose buckets take its entries from now on.
     pub(crate) fn class(&self) -> RetentionClass {
         RetentionClass(self.class.load(Ordering::Relaxed))
+    }
+
+    /// Its row as it is now.
+    pub(crate) fn row(&self) -> (Vec<u8>, Vec<u8>) {
+        (keys::one(Tag::Partition, self.id), rows::partition(self.class(), self.replica))
     }
 
     /// Changes the class; true if it was another one.

@@ -27,8 +27,8 @@ pub(crate) struct Found {
     pub(crate) segments: Vec<Segment>,
 }
 
-/// The partitions that exist, with their classes.
-pub(crate) fn partitions(db: &Db) -> Result<Vec<(PartitionId, RetentionClass)>> {
+/// The partitions that exist, with their classes and the numbers of their replicas.
+pub(crate) fn partitions(db: &Db) -> Result<Vec<(PartitionId, RetentionClass, u32)>> {
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound([Tag::Partition as u8 + 1]);
     let start = [Tag::Partition as u8];
@@ -37,9 +37,9 @@ pub(crate) fn partitions(db: &Db) -> Result<Vec<(PartitionId, RetentionClass)>> 
     for item in db.raw().iterator_cf_opt(&db.meta(), options, mode) {
         let (key, value) = item.map_err(failed("reading the partitions"))?;
         let id = keys::partition(&key).unwrap_or_default();
-        let class =
+        let (class, replica) =
             rows::decode_partition(&value).ok_or_else(|| corrupt(id, Index(0), "partition row"))?;
-        found.push((id, class));
+        found.push((id, class, replica));
     }
     Ok(found)
 }

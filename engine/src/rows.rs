@@ -71,15 +71,23 @@ pub(crate) fn decode_opaque(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(&[VERSION])
 }
 
-/// The row of a partition.
-pub(crate) fn partition(class: RetentionClass) -> Vec<u8> {
-    vec![VERSION, class.0]
+/// The row of a partition, and the number of the replica whose log it is.
+pub(crate) fn partition(class: RetentionClass, replica: u32) -> Vec<u8> {
+    let mut value = vec![VERSION, class.0];
+    if replica != 0 {
+        value.extend_from_slice(&replica.to_be_bytes());
+    }
+    value
 }
 
 /// Decodes [`partition`].
-pub(crate) fn decode_partition(value: &[u8]) -> Option<RetentionClass> {
+pub(crate) fn decode_partition(value: &[u8]) -> Option<(RetentionClass, u32)> {
     match value {
-        [VERSION, class] => Some(RetentionClass(*class)),
+        [VERSION, class] => Some((RetentionClass(*class), 0)),
+        [VERSION, class, replica @ ..] => {
+            let replica = u32::from_be_bytes(replica.try_into().ok()?);
+            Some((RetentionClass(*class), replica))
+        }
         _ => None,
     }
 }
@@ -253,6 +261,9 @@ mod tests {
             prop_assert_eq!(decode_purged(&purged(&row)), Some(row));
             let row = Epoch { term: Term(term), first_index: Index(first), start_offset: Offset(offset) };
             prop_assert_eq!(decode_epoch(Term(term), &epoch(&row)), Some(row));
+            let replica = (seq & 0xffff_ffff) as u32;
+            let row = (RetentionClass(class), replica);
+            prop_assert_eq!(decode_partition(&partition(row.0, row.1)), Some(row));
             let row = BucketRow { state: BucketState::Closed, created_ms: seq, bytes: first };
             prop_assert_eq!(decode_bucket(&bucket(&row)), Some(row));
         }

@@ -10,7 +10,10 @@ mod fixture;
 use fixture::{
     append, append_lazily, batch_entry, blank_entry, durable, indexes, log, open, small,
 };
-use jangbu_engine::{EntryKind, Error, Index, LogId, Offset, Options, PayloadPart, Term, batch};
+use jangbu_engine::{
+    EntryKind, Error, Index, LogId, Offset, Options, PartitionId, PayloadPart, RetentionClass,
+    Term, batch,
+};
 
 fn both(test: impl Fn(Options)) {
     test(Options { cache_bytes_max: 64 << 20, ..small() });
@@ -339,4 +342,25 @@ fn a_timestamp_ahead_of_a_restart_is_not_skipped() {
     let found = log.find_timestamp(500_000, Offset(400)).unwrap().unwrap();
     assert_eq!(found.index, Index(3));
     assert_eq!(log.find_max_timestamp(Offset(400)).unwrap().unwrap().index, Index(3));
+}
+
+#[test]
+fn a_log_knows_for_which_replica_it_was_created() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), small());
+    let class = RetentionClass::from_retention_ms(1000);
+    let ours = engine.log_of(PartitionId(1), class, 7).unwrap();
+    append(&ours, vec![batch_entry(0, 1, 1, 10)]);
+    append(&log(&engine, 2), vec![batch_entry(0, 1, 1, 10)]);
+    ours.set_class(RetentionClass::from_retention_ms(-1)).unwrap();
+    engine.log_of(PartitionId(1), class, 8).unwrap();
+    engine.close().unwrap();
+
+    let engine = open(dir.path(), small());
+    let known = |id| engine.replica(PartitionId(id));
+    assert_eq!([known(1), known(2), known(3)], [Some(7), Some(0), None]);
+    engine.delete(PartitionId(1)).unwrap();
+    assert_eq!(known(1), None);
+    engine.log_of(PartitionId(1), class, 9).unwrap();
+    assert_eq!(known(1), Some(9));
 }

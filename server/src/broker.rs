@@ -3,27 +3,32 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jangbu_engine::Engine;
+use jangbu_engine::{Engine, PartitionId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::connection::Admission;
-use crate::controller::{Controller, Topic};
+use crate::controller::{self, Controller, Topic, TopicPartition};
 use crate::disk::Disk;
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
-use crate::partition::Partition;
+use crate::partition::{Partition, epoch_of};
+use crate::peer::Peers;
 use crate::replicas::Replicas;
 
 /// This node, as the handlers see it.
 #[derive(Debug)]
 pub(crate) struct Broker {
+    /// This node's id.
+    pub(crate) node: i32,
     pub(crate) config: Config,
     pub(crate) engine: Engine,
     pub(crate) controller: Arc<Controller>,
     pub(crate) replicas: Arc<Replicas>,
+    /// The ways to the other nodes.
+    pub(crate) peers: Peers,
     pub(crate) disk: Disk,
     pub(crate) sessions: FetchSessions,
     /// Room for requests that are taken in and not answered.
@@ -38,7 +43,7 @@ pub(crate) struct Broker {
 impl Broker {
     /// This node's id.
     pub(crate) fn id(&self) -> i32 {
-        self.config.node
+        self.node
     }
 
     /// The topic of this name.
@@ -49,6 +54,51 @@ impl Broker {
     /// The topic with this id.
     pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
         self.controller.image().topic_by_id(id).cloned()
+    }
+
+    /// Who leads a partition, by what its leaders have reported and by what the replica here knows: the larger
+    /// term. `None` while nobody is known to lead, or when the one who does is dead.
+    pub(crate) fn leader_of(&self, group: PartitionId) -> Option<Leader> {
+        let known = self.replicas.get(group).and_then(|partition| {
+            let leadership = partition.leadership();
+            let broker = leadership.leader?.broker();
+            // Whoever was elected and has not applied an entry of its own term yet may not answer.
+            let answers = leadership.local || broker != self.id();
+            answers.then_some((broker, leadership.term))
+        });
+        let image = self.controller.image();
+        let newest = image.leader(group).into_iter().chain(known).max_by_key(|(_, term)| *term);
+        let (broker, term) = newest?;
+        let lives = image.brokers.get(&broker).is_some_and(|broker| !broker.dead);
+        (lives || broker == self.id()).then_some(Leader { broker, epoch: epoch_of(term) })
+    }
+
+    /// Which replicas of a partition clients are told, and which of them are in sync: those on live brokers. Replicas
+    /// that are added count once they are members.
+    pub(crate) fn replicas_of(&self, placed: &TopicPartition) -> Placed {
+        let added = placed.target.iter().filter(|broker| !placed.brokers.contains(broker));
+        let image = self.controller.image();
+        let lives =
+            |id: &&i32| **id == self.id() || image.brokers.get(*id).is_some_and(|b| !b.dead);
+        Placed {
+            all: placed.brokers.iter().chain(added).copied().collect(),
+            in_sync: placed.brokers.iter().filter(lives).copied().collect(),
+        }
+    }
+
+    /// The broker that leads the metadata group, to which clients send what changes the cluster. Every broker passes
+    /// such requests on, so another one does as well.
+    pub(crate) fn controller_id(&self) -> i32 {
+        let leader = self.controller.leader().unwrap_or(self.id());
+        let image = self.controller.image();
+        if image.brokers.get(&leader).is_some_and(|b| !b.dead) { leader } else { self.id() }
+    }
+
+    /// The brokers that clients are told: those that are alive.
+    pub(crate) fn live_brokers(&self) -> Vec<controller::Broker> {
+        let image = self.controller.image();
+        let lives = |broker: &&controller::Broker| !broker.dead || broker.id == self.id();
+        image.brokers.values().filter(lives).cloned().collect()
     }
 
     /// The partition of a topic, if the topic has it and it runs here.
@@ -62,6 +112,28 @@ impl Broker {
                 None => Lookup::Elsewhere,
             },
         }
+    }
+}
+
+/// Who leads a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) broker: i32,
+    /// Kafka's leader epoch.
+    pub(crate) epoch: i32,
+}
+
+/// Brokers of a partition's replicas, as clients are told them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) all: Vec<i32>,
+    pub(crate) in_sync: Vec<i32>,
+}
+
+impl Placed {
+    /// Replicas on brokers that are dead.
+    pub(crate) fn offline(&self) -> impl Iterator<Item = i32> {
+        self.all.iter().filter(|broker| !self.in_sync.contains(broker)).copied()
     }
 }
 

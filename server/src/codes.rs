@@ -3,11 +3,13 @@
 //! A new API needs a line here: its response, and the lists in it whose items have an `error_code`.
 
 use kafka_protocol::messages::{
-    AlterConfigsResponse, ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse,
-    DeleteRecordsResponse, DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse,
-    DescribeLogDirsResponse, DescribeTopicPartitionsResponse, FetchResponse,
-    FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
-    ListOffsetsResponse, MetadataResponse, OffsetForLeaderEpochResponse, ProduceResponse,
+    AlterConfigsResponse, AlterPartitionReassignmentsResponse, ApiVersionsResponse,
+    CreatePartitionsResponse, CreateTopicsResponse, DeleteRecordsResponse, DeleteTopicsResponse,
+    DescribeClusterResponse, DescribeConfigsResponse, DescribeLogDirsResponse,
+    DescribeTopicPartitionsResponse, ElectLeadersResponse, FetchResponse, FindCoordinatorResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListOffsetsResponse,
+    ListPartitionReassignmentsResponse, MetadataResponse, OffsetForLeaderEpochResponse,
+    ProduceResponse, UnregisterBrokerResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -37,6 +39,7 @@ macro_rules! codes {
 }
 
 codes!(AlterConfigsResponse: [responses]);
+codes!(AlterPartitionReassignmentsResponse: [] [responses.partitions]);
 codes!(ApiVersionsResponse: []);
 codes!(CreatePartitionsResponse: [results]);
 codes!(CreateTopicsResponse: [topics]);
@@ -46,14 +49,17 @@ codes!(DescribeClusterResponse: []);
 codes!(DescribeConfigsResponse: [results]);
 codes!(DescribeLogDirsResponse: [] [results]);
 codes!(DescribeTopicPartitionsResponse: [topics] [topics.partitions]);
+codes!(ElectLeadersResponse: [] [replica_election_results.partition_result]);
 codes!(FetchResponse: [] [responses.partitions]);
 codes!(FindCoordinatorResponse: [] [coordinators]);
 codes!(IncrementalAlterConfigsResponse: [responses]);
 codes!(InitProducerIdResponse: []);
 codes!(ListOffsetsResponse: [topics.partitions]);
+codes!(ListPartitionReassignmentsResponse: []);
 codes!(MetadataResponse: [topics] [topics.partitions]);
 codes!(OffsetForLeaderEpochResponse: [topics.partitions]);
 codes!(ProduceResponse: [responses.partition_responses]);
+codes!(UnregisterBrokerResponse: []);
 
 impl ErrorCodes for Vec<TopicV0> {
     fn codes(&self, tell: &mut dyn FnMut(i16)) {

@@ -2,10 +2,14 @@
 //!
 //! Precedence is the caller's (`tools`): flag, environment, file, default.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+pub(crate) use cluster::{Role, parse_nodes, write_nodes};
 
 /// A node's configuration. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,8 +23,22 @@ pub struct Config {
     pub advertise: Option<String>,
     /// The HTTP port: `/healthz`, `/readyz`, `/metrics`. Default `127.0.0.1:9600`.
     pub http: SocketAddr,
-    /// This node's id, 1 or more. Default 1. Never changes for a data directory.
-    pub node: i32,
+    /// This node's id, 1 or more. Never changes for a data directory. Default: the data directory's, 1 for a new one; with
+    /// `join` the cluster gives it.
+    pub node: Option<i32>,
+    /// The nodes that form a cluster, `1@HOST:PORT,2@HOST:PORT,...`: their ids, and where they listen for each other. The
+    /// same on every node. Default: a cluster of one.
+    pub cluster: Option<String>,
+    /// `HOST:PORT` where any node of a cluster listens for other nodes: this one joins it and gets its id there.
+    pub join: Option<String>,
+    /// Where other nodes connect. Default: with `cluster` this node's entry there; with `join` port 9093 beside
+    /// `listen`; else no other node can connect.
+    pub peer_listen: Option<SocketAddr>,
+    /// The `HOST:PORT` other nodes are told to connect to. Default: with `cluster` this node's entry there, else where
+    /// it listens for them.
+    pub peer_advertise: Option<String>,
+    /// The rack or zone of this node; replicas are spread over racks. Default: none.
+    pub rack: String,
     /// Connections accepted at the same time; more are closed at once. Default 20,000.
     pub connections_max: usize,
     /// Largest request in bytes. Default 100 MiB as in Kafka (`socket.request.max.bytes`).
@@ -40,6 +58,9 @@ pub struct Config {
     pub idle_ms: u64,
     /// Partitions of a topic that is created without saying how many. Default 1.
     pub num_partitions: u32,
+    /// Replicas of topics that are created without saying how many, or one on each live broker if those are fewer.
+    /// Default 3.
+    pub default_replication_factor: u32,
     /// Whether producing to, or asking for, a missing topic creates it. Default true as in Kafka.
     pub auto_create_topics: bool,
     /// Memory for recently written batches, in bytes. Default: an eighth of `memory`.
@@ -62,7 +83,12 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
             advertise: None,
             http: SocketAddr::from(([127, 0, 0, 1], 9600)),
-            node: 1,
+            node: None,
+            cluster: None,
+            join: None,
+            peer_listen: None,
+            peer_advertise: None,
+            rack: String::new(),
             connections_max: 20_000,
             request_bytes_max: 100 << 20,
             memory: None,
@@ -70,6 +96,7 @@ impl Default for Config {
             request_arrival_ms: 30_000,
             idle_ms: 60_000,
             num_partitions: 1,
+            default_replication_factor: 3,
             auto_create_topics: true,
             cache_bytes: None,
             retention_check_ms: 30_000,
@@ -85,6 +112,11 @@ const KEYS: &[&str] = &[
     "advertise",
     "http",
     "node",
+    "cluster",
+    "join",
+    "peer_listen",
+    "peer_advertise",
+    "rack",
     "connections_max",
     "request_bytes_max",
     "memory",
@@ -92,6 +124,7 @@ const KEYS: &[&str] = &[
     "request_arrival_ms",
     "idle_ms",
     "num_partitions",
+    "default_replication_factor",
     "auto_create_topics",
     "cache_bytes",
     "retention_check_ms",
@@ -122,6 +155,9 @@ pub enum Error {
         /// What is allowed.
         bounds: &'static str,
     },
+    /// What is said about the cluster contradicts itself.
+    #[error("{0}")]
+    Cluster(String),
 }
 
 impl Config {
@@ -143,7 +179,8 @@ impl Config {
     /// Checks every value once.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`] names the first value that is out of its bounds.
+    /// [`Error::OutOfBounds`] names the first value that is out of its bounds, [`Error::Cluster`] says what
+    /// contradicts itself.
     pub fn validate(&self) -> Result<(), Error> {
         let check = |ok: bool, key, value: &dyn ToString, bounds| {
             if ok {
@@ -152,7 +189,8 @@ impl Config {
                 Err(Error::OutOfBounds { key, value: value.to_string(), bounds })
             }
         };
-        check(self.node >= 1, "node", &self.node, "1 or more")?;
+        let node = self.node.unwrap_or(1);
+        check(node >= 1, "node", &node, "1 or more")?;
         check(self.connections_max >= 1, "connections_max", &self.connections_max, "1 or more")?;
         let request_bytes = (1 << 20)..=(1 << 30);
         check(
@@ -192,19 +230,24 @@ impl Config {
             "between 1 and 100,000",
         )?;
         check(
+            (1..=100).contains(&self.default_replication_factor),
+            "default_replication_factor",
+            &self.default_replication_factor,
+            "between 1 and 100",
+        )?;
+        check(
             (1..=86_400_000).contains(&self.retention_check_ms),
             "retention_check_ms",
             &self.retention_check_ms,
             "between 1 ms and 1 d",
         )?;
-        match self.advertise.as_deref().map(parse_host_port) {
-            Some(None) => Err(Error::OutOfBounds {
-                key: "advertise",
-                value: self.advertise.clone().unwrap_or_default(),
-                bounds: "HOST:PORT",
-            }),
-            _ => Ok(()),
+        for (key, value) in
+            [("advertise", &self.advertise), ("peer_advertise", &self.peer_advertise)]
+        {
+            let address = value.as_deref().unwrap_or("localhost:1");
+            check(parse_host_port(address).is_some(), key, &address, "HOST:PORT")?;
         }
+        self.role().map(|_| ())
     }
 }
 
@@ -258,17 +301,20 @@ mod tests {
     #[test]
     fn every_field_is_a_known_key() {
         let text = "data='d'\nlisten='127.0.0.1:1'\nadvertise='h:1'\nhttp='127.0.0.1:2'\nnode=2\n\
+            cluster='2@h:1'\npeer_listen='127.0.0.1:3'\npeer_advertise='h:1'\nrack='r'\n\
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
             request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
-            num_partitions=1\nauto_create_topics=false\ncache_bytes=1\n\
+            num_partitions=1\ndefault_replication_factor=1\nauto_create_topics=false\ncache_bytes=1\n\
             retention_check_ms=1\ndisk_reserve_bytes=1";
-        assert_eq!(text.lines().count(), KEYS.len());
         assert!(Config::from_toml(text).unwrap().validate().is_ok());
+        let text = format!("{text}\njoin='h:1'");
+        assert_eq!(text.lines().count(), KEYS.len());
+        assert!(Config::from_toml(&text).is_ok());
     }
 
     #[test]
     fn values_out_of_bounds_name_their_key() {
-        let config = Config { node: 0, ..Config::default() };
+        let config = Config { node: Some(0), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("`node`"));
         let config = Config { advertise: Some("nowhere".into()), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("`advertise`"));

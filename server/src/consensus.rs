@@ -36,7 +36,6 @@ use jangbu_engine::{EntryKind, Index, Offset, Term};
 
 pub(crate) use group::{Group, Proposal};
 pub(crate) use network::Network;
-pub(crate) use router::Router;
 
 /// What a stored checkpoint holds: the index of the last entry in it, the offset behind that, and the state
 /// machine's own bytes; `None` when it does not decode.
@@ -55,6 +54,11 @@ impl ReplicaId {
     /// The replica of `broker` with the given epoch.
     pub(crate) fn new(broker: u32, epoch: u32) -> Self {
         Self(u64::from(broker) << 32 | u64::from(epoch))
+    }
+
+    /// Which of the broker's replicas of the group, over time.
+    pub(crate) fn epoch(self) -> u32 {
+        u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(u32::MAX)
     }
 
     /// The broker it is on.
@@ -114,6 +118,9 @@ pub(crate) trait StateMachine: std::fmt::Debug + Send + Sync + 'static {
     /// Applies one entry and returns the reply for its proposer. Must not fail: an entry it does not
     /// understand is answered, not refused.
     fn apply(&mut self, entry: &Committed) -> Bytes;
+
+    /// Called when the first entry of a new leader is applied: from now on it may answer.
+    fn new_term(&mut self) {}
 
     /// The state as bytes, so that a restart need not apply everything again.
     fn checkpoint(&self) -> Bytes;

@@ -7,27 +7,28 @@
 
 mod image;
 mod machine;
+mod members;
 mod names;
 mod partition;
 mod placement;
+mod submit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use jangbu_engine::{EntryKind, PartitionId, PartitionLog, Term};
+use jangbu_engine::{PartitionId, PartitionLog, Term};
 use parking_lot::Mutex;
-use prost::Message;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use names::topic_names;
 
-pub(crate) use image::{Broker, Holder, Image, SharedImage, Topic, TopicPartition};
-pub(crate) use placement::place;
+pub(crate) use image::{Broker, Data, Holder, Image, SharedImage, Topic, TopicPartition};
+pub(crate) use placement::{Candidate, candidates, place};
 
 use crate::consensus::{self, Clock, Group, Network, ReplicaId};
+use crate::peer::Peers;
 use crate::proto::metadata::{self as proto, command::Command, outcome, report_leaders::Led};
 use machine::MetadataMachine;
 
@@ -82,6 +83,8 @@ pub(crate) struct Controller {
     image: Arc<SharedImage>,
     /// The broker this runs on.
     broker: i32,
+    /// The way to the node that leads the group.
+    peers: Peers,
     producer_ids: Mutex<std::ops::Range<i64>>,
 }
 
@@ -95,12 +98,13 @@ impl Controller {
         log: PartitionLog,
         holder: Holder,
         network: &Network,
+        peers: Peers,
     ) -> Result<Self, String> {
         let image = Arc::new(SharedImage::new(&holder));
         let broker = holder.broker;
         let machine = MetadataMachine::new(Arc::clone(&image), holder);
         let group = Group::start(replica, log, machine, network, Clock::Own).await?;
-        Ok(Self { group, image, broker, producer_ids: Mutex::new(0..0) })
+        Ok(Self { group, image, broker, peers, producer_ids: Mutex::new(0..0) })
     }
 
     /// Forms a new cluster with these voters if there is none yet.
@@ -109,6 +113,26 @@ impl Controller {
     /// [`consensus::Error`].
     pub(crate) async fn bootstrap(&self, voters: &[ReplicaId]) -> Result<(), consensus::Error> {
         self.group.initialize(voters).await
+    }
+
+    /// The broker that leads the group, as far as this one knows.
+    pub(crate) fn leader(&self) -> Option<i32> {
+        self.group.leadership().leader.map(ReplicaId::broker)
+    }
+
+    /// Whether this broker leads the group.
+    pub(crate) fn leads(&self) -> bool {
+        self.group.leadership().local
+    }
+
+    /// The broker this runs on.
+    pub(crate) fn broker(&self) -> i32 {
+        self.broker
+    }
+
+    /// Whether a broker votes in the group.
+    pub(crate) fn is_voter(&self, broker: i32) -> bool {
+        self.group.members().voters.iter().any(|voter| voter.broker() == broker)
     }
 
     /// Waits until the group has a leader. False after `timeout`.
@@ -158,15 +182,6 @@ impl Controller {
     /// [`Error::UnknownBroker`], [`Error::Consensus`].
     pub(crate) async fn set_liveness(&self, broker: i32, dead: bool) -> Result<(), Error> {
         let command = proto::SetLiveness { broker, dead: Some(dead), draining: None };
-        self.submit(Command::SetLiveness(command)).await.map(|_| ())
-    }
-
-    /// Records whether a broker is to be emptied: it gets no new replicas, and hands over what it leads.
-    ///
-    /// # Errors
-    /// [`Error::UnknownBroker`], [`Error::Consensus`].
-    pub(crate) async fn set_draining(&self, broker: i32, draining: bool) -> Result<(), Error> {
-        let command = proto::SetLiveness { broker, dead: None, draining: Some(draining) };
         self.submit(Command::SetLiveness(command)).await.map(|_| ())
     }
 
@@ -238,7 +253,12 @@ impl Controller {
     /// [`Error::UnknownTopic`], [`Error::Consensus`].
     pub(crate) async fn delete_topic(&self, id: Uuid) -> Result<(), Error> {
         let id = id.as_bytes().to_vec();
-        self.submit(Command::DeleteTopic(proto::DeleteTopic { id })).await.map(|_| ())
+        let answer = self.submit_once(Command::DeleteTopic(proto::DeleteTopic { id })).await;
+        match answer.outcome {
+            // It was the first attempt that deleted it.
+            Err(Error::UnknownTopic) if answer.given_twice => Ok(()),
+            outcome => outcome.map(|_| ()),
+        }
     }
 
     /// Adds partitions to a topic that has `existing` of them.
@@ -251,10 +271,17 @@ impl Controller {
         existing: u32,
         partitions: Vec<Vec<i32>>,
     ) -> Result<(), Error> {
-        let id = id.as_bytes().to_vec();
+        let id_bytes = id.as_bytes().to_vec();
+        let wanted = partitions.len() + existing as usize;
         let partitions = to_replicas(partitions);
-        let command = proto::CreatePartitions { id, existing, partitions };
-        self.submit(Command::CreatePartitions(command)).await.map(|_| ())
+        let command = proto::CreatePartitions { id: id_bytes, existing, partitions };
+        let answer = self.submit_once(Command::CreatePartitions(command)).await;
+        let count = self.image().topic_by_id(id).map(|topic| topic.partitions.len());
+        match answer.outcome {
+            // It was the first attempt that added them.
+            Err(Error::Stale) if answer.given_twice && count == Some(wanted) => Ok(()),
+            outcome => outcome.map(|_| ()),
+        }
     }
 
     /// Replaces what is set on a topic, `seen` being set so far.
@@ -306,29 +333,18 @@ impl Controller {
         }
     }
 
-    async fn submit(&self, command: Command) -> Result<proto::Outcome, Error> {
-        let payload: Bytes = proto::Command { command: Some(command) }.encode_to_vec().into();
-        let applied = self.group.propose(EntryKind::Command, payload).await?.await?;
-        let outcome = proto::Outcome::decode(applied.reply).unwrap_or_default();
-        match outcome.error() {
-            outcome::Error::None => Ok(outcome),
-            outcome::Error::TopicExists => Err(Error::TopicExists),
-            outcome::Error::UnknownTopic => Err(Error::UnknownTopic),
-            outcome::Error::Stale => Err(Error::Stale),
-            outcome::Error::Exhausted => Err(Error::Exhausted),
-            outcome::Error::UnknownBroker => Err(Error::UnknownBroker),
-            outcome::Error::InUse => Err(Error::InUse),
-            outcome::Error::OtherDirectory => Err(Error::OtherDirectory),
-            outcome::Error::NotReassigning => Err(Error::NotReassigning),
+    /// Hands the leadership of the group to another voter, if this broker leads and one `lives`.
+    pub(crate) async fn hand_over(&self, lives: impl Fn(i32) -> bool, timeout: Duration) {
+        if !self.leads() {
+            return;
         }
-    }
-
-    /// Confirms with a majority that the image is as new as any acknowledged change.
-    ///
-    /// # Errors
-    /// [`consensus::Error`].
-    pub(crate) async fn linearize(&self) -> Result<(), consensus::Error> {
-        self.group.linearize().await
+        let replication = self.group.replication();
+        let voters = self.group.members().voters.into_iter();
+        let able = voters.filter(|v| v.broker() != self.broker && lives(v.broker()));
+        let Some(to) = able.max_by_key(|v| replication.get(v).copied().flatten()) else { return };
+        if let Err(error) = self.group.transfer(to, timeout).await {
+            tracing::debug!(%error, to = to.broker(), "the metadata group was not handed over");
+        }
     }
 
     /// Stops the group.

@@ -79,8 +79,12 @@ pub(crate) static APIS: &[Api] = &[
     api!(AlterConfigs, 0..=2, handlers::alter_configs::handle),
     api!(DescribeLogDirs, 1..=5, raw handlers::describe_log_dirs::handle),
     api!(CreatePartitions, 0..=3, handlers::create_partitions::handle),
+    api!(ElectLeaders, 0..=2, handlers::elect_leaders::handle),
     api!(IncrementalAlterConfigs, 0..=1, handlers::incremental_alter_configs::handle),
+    api!(AlterPartitionReassignments, 0..=1, handlers::alter_partition_reassignments::handle),
+    api!(ListPartitionReassignments, 0..=0, handlers::list_partition_reassignments::handle),
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
+    api!(UnregisterBroker, 0..=0, handlers::unregister_broker::handle),
     api!(DescribeTopicPartitions, 0..=0, handlers::describe_topic_partitions::handle),
 ];
 

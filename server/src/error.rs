@@ -19,7 +19,7 @@ pub enum Error {
     )]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: String,
         /// The flag that sets it.
         flag: &'static str,
         /// What the system said.
@@ -34,6 +34,47 @@ pub enum Error {
         stored: String,
         /// The node id asked for.
         given: i32,
+    },
+    /// The data directory is in use by a cluster of one, which does not become part of another cluster.
+    #[error(
+        "the data directory holds a cluster of one, which cannot become part of another: to form or join a cluster give the node an empty data directory, or let new nodes join this one, which needs --peer-listen here and --join there"
+    )]
+    OneNode,
+    /// The data directory belongs to a cluster of several nodes, and the node was started as if alone.
+    #[error(
+        "the data directory belongs to node {node} of a cluster ({nodes}): start it with --cluster or --join as before, or with --peer-listen"
+    )]
+    NotAlone {
+        /// The node id in the data directory.
+        node: i32,
+        /// The nodes of its cluster, and where they are.
+        nodes: String,
+    },
+    /// The data directory says another cluster than the metadata.
+    #[error(
+        "the data directory belongs to cluster {stored}, but its metadata to cluster {found}: a part of it was copied from another node; restore all of it"
+    )]
+    OtherCluster {
+        /// The cluster in the data directory.
+        stored: String,
+        /// The cluster in the metadata.
+        found: String,
+    },
+    /// The cluster knows this node's id with another data directory.
+    #[error(
+        "the cluster knows node {node} with another data directory: a node whose disk was lost has lost its votes and cannot come back under its id; start it with --join HOST:PORT, without --node and --cluster, and with an empty data directory"
+    )]
+    OtherDirectory {
+        /// The node's id.
+        node: i32,
+    },
+    /// The node was removed from the cluster.
+    #[error(
+        "node {node} was removed from the cluster: start it with --join HOST:PORT, without --node, and with an empty data directory to bring it back as a new node"
+    )]
+    Removed {
+        /// The node's id.
+        node: i32,
     },
     /// Stored state does not decode, or the cluster does not form.
     #[error("{0}")]
@@ -90,6 +131,9 @@ pub(crate) fn controller_code(error: &controller::Error) -> ResponseError {
         controller::Error::InUse => ResponseError::InvalidRequest,
         controller::Error::OtherDirectory => ResponseError::DuplicateBrokerRegistration,
         controller::Error::NotReassigning => ResponseError::NoReassignmentInProgress,
+        controller::Error::Consensus(crate::consensus::Error::Timeout) => {
+            ResponseError::RequestTimedOut
+        }
         controller::Error::Consensus(_) => ResponseError::NotController,
     }
 }

@@ -1,7 +1,6 @@
 //! The HTTP port: `/healthz` (the process lives), `/readyz` (it can serve), `/metrics` (Prometheus).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -9,47 +8,48 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::broker::Broker;
 use crate::metrics;
+use crate::status::Status;
 
 #[derive(Debug, Clone)]
 struct Shared {
-    broker: Arc<Broker>,
-    ready: Arc<AtomicBool>,
+    status: Arc<Status>,
+    draining: CancellationToken,
 }
 
-/// Serves until the node drains.
-pub(crate) async fn run(broker: Arc<Broker>, ready: Arc<AtomicBool>, listener: TcpListener) {
-    let draining = broker.draining.clone();
+/// Serves until the node drains, also while it is not ready yet.
+pub(crate) async fn run(status: Arc<Status>, listener: TcpListener, draining: CancellationToken) {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
-        .with_state(Shared { broker, ready });
+        .with_state(Shared { status, draining: draining.clone() });
     let serving = axum::serve(listener, routes).with_graceful_shutdown(draining.cancelled_owned());
     if let Err(error) = serving.await {
         tracing::error!(%error, "the HTTP port has failed");
     }
 }
 
-async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
-    if shared.broker.draining.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
+    let unavailable = |text| (StatusCode::SERVICE_UNAVAILABLE, text);
+    if shared.draining.is_cancelled() {
+        return unavailable("draining\n".to_owned());
     }
-    if !shared.ready.load(Ordering::Acquire) {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "waiting for partitions to elect their leaders\n",
-        );
+    match shared.status.waiting() {
+        Some(what) => unavailable(format!("waiting for {what}\n")),
+        None => (StatusCode::OK, "ready\n".to_owned()),
     }
-    (StatusCode::OK, "ready\n")
 }
 
 async fn show_metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let Some(broker) = shared.status.broker().cloned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, content_type, String::new());
+    };
     // RocksDB and the file system are asked, which may take a while.
-    let page = tokio::task::spawn_blocking(move || metrics::render(&shared.broker)).await;
+    let page = tokio::task::spawn_blocking(move || metrics::render(&broker)).await;
     match page {
         Ok(page) => (StatusCode::OK, content_type, page),
         Err(error) => {

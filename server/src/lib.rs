@@ -3,6 +3,7 @@
 //! [`Node::start`] runs one; `ARCHITECTURE.md` shows how the parts stand to each other.
 
 mod broker;
+mod cluster;
 mod codes;
 pub mod config;
 pub mod configs;
@@ -15,6 +16,7 @@ mod error;
 mod fetch_sessions;
 mod frame;
 mod handlers;
+mod health;
 mod housekeeping;
 mod http;
 mod idle;
@@ -24,7 +26,6 @@ mod memory;
 mod metrics;
 mod node;
 mod partition;
-#[allow(dead_code, unused_imports, reason = "the node makes no cluster yet")]
 mod peer;
 mod producers;
 mod proto;
@@ -32,6 +33,7 @@ mod records;
 mod replicas;
 mod retention;
 mod schema;
+mod status;
 
 pub use config::Config;
 pub use controller::topic_names;

@@ -89,6 +89,12 @@ pub(crate) struct Metrics {
     pub(crate) connections_open: Counter,
     pub(crate) connections_accepted: Counter,
     pub(crate) connections_refused: Counter,
+    /// Elections that this node stood for.
+    pub(crate) elections: Counter,
+    /// Leaderships handed to other nodes.
+    pub(crate) transfers: Counter,
+    /// Moves of partitions carried out as their leader.
+    pub(crate) moves: Counter,
     connections_lost: Counter,
     connections_bad: Counter,
     connections_slow: Counter,
@@ -121,6 +127,9 @@ impl Default for Metrics {
             connections_open: Counter::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
+            elections: Counter::default(),
+            transfers: Counter::default(),
+            moves: Counter::default(),
             connections_lost: Counter::default(),
             connections_bad: Counter::default(),
             connections_slow: Counter::default(),

@@ -10,9 +10,9 @@
 
 mod ahead;
 mod machine;
+mod members;
 mod waiters;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::configs::Durability;
-use crate::consensus::{self, Clock, Group, Leadership, Members, Network, Proposal, ReplicaId};
+use crate::consensus::{self, Clock, Group, Network, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
 use crate::retention::Limits;
@@ -146,10 +146,21 @@ pub(crate) struct DiskReads {
     pub(crate) ahead: Arc<ReadAhead>,
 }
 
+/// What the partitions of a node share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) disk: DiskReads,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) network: Network,
+    /// Notified when the first entry of a new leader is applied.
+    pub(crate) terms: Arc<Notify>,
+}
+
 /// One replica of one partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
     id: PartitionId,
+    replica: ReplicaId,
     log: PartitionLog,
     group: Group<PartitionMachine>,
     progress: Arc<Progress>,
@@ -162,75 +173,24 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Starts the replica on its log. `disk` bounds catch-up reads over all partitions.
+    /// Starts the replica on its log.
     ///
     /// # Errors
     /// When the stored state does not decode; the text says which.
     pub(crate) async fn start(
         replica: ReplicaId,
         log: PartitionLog,
-        disk: DiskReads,
-        metrics: Arc<Metrics>,
-        network: &Network,
+        shared: &Shared,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());
-        let machine = PartitionMachine::new(Arc::clone(&progress), log.clone());
-        let group = Group::start(replica, log.clone(), machine, network, Clock::Node).await?;
+        let machine =
+            PartitionMachine::new(Arc::clone(&progress), log.clone(), Arc::clone(&shared.terms));
+        let group =
+            Group::start(replica, log.clone(), machine, &shared.network, Clock::Node).await?;
         let order = tokio::sync::Mutex::new(());
         let quiet = Mutex::new((None, Instant::now()));
-        Ok(Self { id: log.id(), log, group, progress, order, disk, metrics, quiet })
-    }
-
-    /// Gives a new partition its replicas; does nothing when it has some.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`].
-    pub(crate) async fn initialize(&self, replicas: &[ReplicaId]) -> Result<(), Error> {
-        Ok(self.group.initialize(replicas).await?)
-    }
-
-    /// Asks the other voters to elect this replica.
-    pub(crate) async fn elect(&self) {
-        self.group.elect().await;
-    }
-
-    /// Hands the leadership to another voter; done once that one is seen to lead.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`].
-    pub(crate) async fn transfer(&self, to: ReplicaId, timeout: Duration) -> Result<(), Error> {
-        Ok(self.group.transfer(to, timeout).await?)
-    }
-
-    /// Lets a replica be sent the log, without waiting for it to catch up.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
-    pub(crate) async fn add_learner(&self, replica: ReplicaId) -> Result<(), Error> {
-        Ok(self.group.add_learner(replica).await?)
-    }
-
-    /// Makes these the voters; who is not among them leaves.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
-    pub(crate) async fn change_members(&self, voters: &[ReplicaId]) -> Result<(), Error> {
-        Ok(self.group.change_members(voters).await?)
-    }
-
-    /// Who has a replica.
-    pub(crate) fn members(&self) -> Members {
-        self.group.members()
-    }
-
-    /// On the leader, how far the log of each other replica is known to match; empty elsewhere.
-    pub(crate) fn replication(&self) -> BTreeMap<ReplicaId, Option<Index>> {
-        self.group.replication()
-    }
-
-    /// Who leads, as this replica sees it.
-    pub(crate) fn leadership(&self) -> Leadership {
-        self.group.leadership()
+        let (disk, metrics) = (shared.disk.clone(), Arc::clone(&shared.metrics));
+        Ok(Self { id: log.id(), replica, log, group, progress, order, disk, metrics, quiet })
     }
 
     /// Lets the group sleep when nothing was written for `idle`; the next write wakes it, and everything else
@@ -546,7 +506,7 @@ async fn on_disk<T: Send + 'static>(
 
 /// Kafka carries 31 bits of the term. More elections than that cannot happen: at one a second they
 /// would take 68 years.
-fn epoch_of(term: Term) -> i32 {
+pub(crate) fn epoch_of(term: Term) -> i32 {
     i32::try_from(term.0).unwrap_or(i32::MAX)
 }
 

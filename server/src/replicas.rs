@@ -1,9 +1,12 @@
 //! The partitions this node runs, kept level with the metadata.
 //!
 //! Invariants:
-//! - A partition runs here exactly while the image places a replica of it on this broker.
+//! - A partition runs here while the image says that this broker may be a member of its group, as that replica.
 //! - A log is deleted only after the metadata group has confirmed, through a majority, that no topic
-//!   owns it.
+//!   places it here, or when the image places a later replica here: then the earlier one has left the group.
+//! - A group gets its first members only while nobody has ever led it, and none of its replicas has moved.
+//!
+//! Not here: elections, and moving replicas (`health.rs`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,27 +14,41 @@ use std::time::Duration;
 
 use jangbu_engine::{Engine, PartitionId, RetentionClass};
 use parking_lot::RwLock;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::configs::Durability;
 use crate::consensus::{Network, ReplicaId};
 use crate::controller::{Controller, TopicPartition};
 use crate::metrics::Metrics;
-use crate::partition::{DiskReads, Partition, ReadAhead};
+use crate::partition::{DiskReads, Partition, ReadAhead, Shared};
 use crate::retention;
 
 /// The metadata group's log.
 pub(crate) const METADATA: PartitionId = PartitionId(0);
 /// Partitions started or stopped at the same time.
 const PARALLEL_MAX: usize = 64;
+/// Bytes read from the disk before they are asked for, over all partitions.
+const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
 
 /// What one partition of this node needs to run.
 #[derive(Debug, Clone)]
 struct Wanted {
     partition: TopicPartition,
+    replica: ReplicaId,
     class: RetentionClass,
     durability: Durability,
+}
+
+/// What is to be done with what is on disk.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Leftovers {
+    /// Placed here no longer, as far as the image here knows.
+    unplaced: Vec<PartitionId>,
+    /// Logs of replicas that have left their group; a later one is placed here.
+    replaced: Vec<PartitionId>,
+    /// Logs of replicas that the image here does not know yet.
+    unknown: HashSet<PartitionId>,
 }
 
 /// The partitions of this node.
@@ -43,14 +60,9 @@ pub(crate) struct Replicas {
     running: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     /// What belongs here and cannot run, because what is stored of it is damaged.
     fenced: RwLock<HashSet<PartitionId>>,
-    disk: DiskReads,
-    metrics: Arc<Metrics>,
-    network: Network,
+    shared: Shared,
     version: watch::Sender<u64>,
 }
-
-/// Bytes read from the disk before they are asked for, over all partitions.
-const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
 
 /// The replica id of a partition's first assignment to a broker.
 pub(crate) fn replica_id(broker: i32) -> ReplicaId {
@@ -76,9 +88,7 @@ impl Replicas {
             controller,
             running: RwLock::default(),
             fenced: RwLock::default(),
-            disk,
-            metrics,
-            network,
+            shared: Shared { disk, metrics, network, terms: Arc::default() },
             version: watch::Sender::new(0),
         }
     }
@@ -91,6 +101,11 @@ impl Replicas {
     /// Changes when partitions were started or stopped.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// Notified when a leader, here or elsewhere, begins to answer for a partition that runs here. For one task.
+    pub(crate) fn terms(&self) -> &Arc<Notify> {
+        &self.shared.terms
     }
 
     /// The partitions that run here.
@@ -114,16 +129,44 @@ impl Replicas {
     }
 
     /// Starts what the image wants here and is not running, stops and deletes what it does not want. A partition
-    /// that cannot be started is fenced until the next start of the node; the others go on.
+    /// that cannot be started is fenced until the next start of the node; the others go on. False when something is
+    /// left to do that must wait until the metadata group answers.
     ///
     /// # Errors
     /// The first partition that could not be deleted, with the reason. The node cannot go on.
-    pub(crate) async fn reconcile(self: &Arc<Self>) -> Result<(), String> {
-        if !self.unwanted(&self.wanted()).is_empty() {
-            self.controller.linearize().await.map_err(|e| e.to_string())?;
+    pub(crate) async fn reconcile(self: &Arc<Self>) -> Result<bool, String> {
+        let mut done = true;
+        let mut wanted = self.wanted();
+        let mut leftovers = self.leftovers(&wanted);
+        if !leftovers.unplaced.is_empty() {
+            match self.controller.linearize().await {
+                Ok(()) => {
+                    wanted = self.wanted();
+                    leftovers = self.leftovers(&wanted);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "partitions that are placed here no longer wait to be deleted");
+                    leftovers.unplaced.clear();
+                    done = false;
+                }
+            }
         }
-        let wanted = self.wanted();
-        self.stop_unwanted(&wanted).await?;
+        for id in leftovers.unplaced.iter().chain(&leftovers.replaced) {
+            self.delete(*id).await?;
+        }
+        for id in &leftovers.unknown {
+            tracing::debug!(partition = %id, "the metadata here is older than the replica; it starts later");
+        }
+        self.start_missing(wanted, &leftovers.unknown).await?;
+        self.version.send_modify(|version| *version += 1);
+        Ok(done)
+    }
+
+    async fn start_missing(
+        self: &Arc<Self>,
+        wanted: HashMap<PartitionId, Wanted>,
+        unknown: &HashSet<PartitionId>,
+    ) -> Result<(), String> {
         let mut missing: Vec<Wanted> = {
             let (running, fenced) = (self.running.read(), self.fenced.read());
             for (id, wanted) in &wanted {
@@ -131,7 +174,9 @@ impl Replicas {
                     partition.set_durability(wanted.durability);
                 }
             }
-            let runs = |id: PartitionId| running.contains_key(&id) || fenced.contains(&id);
+            let runs = |id: PartitionId| {
+                running.contains_key(&id) || fenced.contains(&id) || unknown.contains(&id)
+            };
             wanted.into_values().filter(|w| !runs(w.partition.group)).collect()
         };
         // Neighbours share blocks on disk, so that what one start reads serves the next.
@@ -147,7 +192,6 @@ impl Replicas {
         while !tasks.is_empty() {
             joined(tasks.join_next().await)?;
         }
-        self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 
@@ -158,13 +202,20 @@ impl Replicas {
             let class = retention::class(&topic.settings);
             let durability = topic.settings.durability;
             for partition in &topic.partitions {
-                if partition.brokers.contains(&self.broker) {
+                if let Some(replica) = partition.replica_of(self.broker) {
                     let partition = partition.clone();
-                    wanted.insert(partition.group, Wanted { partition, class, durability });
+                    let group = partition.group;
+                    wanted.insert(group, Wanted { partition, replica, class, durability });
                 }
             }
         }
         wanted
+    }
+
+    fn leftovers(&self, wanted: &HashMap<PartitionId, Wanted>) -> Leftovers {
+        let stored = self.engine.partitions().into_iter().filter(|id| *id != METADATA);
+        let stored = stored.filter_map(|id| Some((id, self.engine.replica(id)?)));
+        leftovers(stored, |id| wanted.get(&id).map(|wanted| wanted.replica.epoch()))
     }
 
     async fn start_or_fence(&self, wanted: Wanted) -> Result<(), String> {
@@ -182,36 +233,42 @@ impl Replicas {
     async fn start(&self, wanted: Wanted) -> Result<(), String> {
         let id = wanted.partition.group;
         let failed = |why: String| format!("partition {id} could not be started: {why}");
-        let log = self.engine.log(id, wanted.class).map_err(|e| failed(e.to_string()))?;
-        let replica = replica_id(self.broker);
-        let reads = (self.disk.clone(), Arc::clone(&self.metrics));
-        let partition = Partition::start(replica, log, reads.0, reads.1, &self.network).await;
+        let log = self.engine.log_of(id, wanted.class, wanted.replica.epoch());
+        let log = log.map_err(|e| failed(e.to_string()))?;
+        let partition = Partition::start(wanted.replica, log, &self.shared).await;
         let partition = partition.map_err(failed)?;
         partition.set_durability(wanted.durability);
-        let voters: Vec<_> = wanted.partition.brokers.iter().map(|b| replica_id(*b)).collect();
-        partition.initialize(&voters).await.map_err(|e| failed(e.to_string()))?;
+        let first = self.first_live(&wanted.partition) == Some(self.broker);
+        if first && let Some(members) = self.first_members(&wanted.partition) {
+            partition.initialize(&members).await.map_err(|e| failed(e.to_string()))?;
+        }
         self.running.write().insert(id, Arc::new(partition));
         Ok(())
     }
 
-    fn unwanted(&self, wanted: &HashMap<PartitionId, Wanted>) -> Vec<PartitionId> {
-        let on_disk = self.engine.partitions().into_iter();
-        on_disk.filter(|id| *id != METADATA && !wanted.contains_key(id)).collect()
+    /// The members that a partition's group begins with, unless it may have some already.
+    pub(crate) fn first_members(&self, placed: &TopicPartition) -> Option<Vec<ReplicaId>> {
+        let led = self.controller.image().leader(placed.group).is_some();
+        (placed.is_new() && !led).then(|| placed.replicas())
     }
 
-    async fn stop_unwanted(&self, wanted: &HashMap<PartitionId, Wanted>) -> Result<(), String> {
-        for id in self.unwanted(wanted) {
-            self.fenced.write().remove(&id);
-            let stopped = self.running.write().remove(&id);
-            if let Some(partition) = stopped {
-                partition.shutdown().await;
-            }
-            let engine = self.engine.clone();
-            let deleting = tokio::task::spawn_blocking(move || engine.delete(id));
-            let deleted = deleting.await.map_err(|e| e.to_string())?;
-            deleted.map_err(|e| format!("partition {id} could not be deleted: {e}"))?;
+    /// The first of a partition's replicas that is not known to be dead.
+    fn first_live(&self, placed: &TopicPartition) -> Option<i32> {
+        let image = self.controller.image();
+        let dead = |id: i32| image.brokers.get(&id).is_none_or(|broker| broker.dead);
+        placed.brokers.iter().copied().find(|id| *id == self.broker || !dead(*id))
+    }
+
+    async fn delete(&self, id: PartitionId) -> Result<(), String> {
+        self.fenced.write().remove(&id);
+        let stopped = self.running.write().remove(&id);
+        if let Some(partition) = stopped {
+            partition.shutdown().await;
         }
-        Ok(())
+        let engine = self.engine.clone();
+        let deleting = tokio::task::spawn_blocking(move || engine.delete(id));
+        let deleted = deleting.await.map_err(|e| e.to_string())?;
+        deleted.map_err(|e| format!("partition {id} could not be deleted: {e}"))
     }
 
     /// Waits until every partition that runs here has a leader. False after `timeout`.
@@ -241,6 +298,26 @@ impl Replicas {
     }
 }
 
+/// What to do with the logs on disk, each with the epoch of its replica; `placed` is the epoch that the image places
+/// here.
+fn leftovers(
+    stored: impl Iterator<Item = (PartitionId, u32)>,
+    placed: impl Fn(PartitionId) -> Option<u32>,
+) -> Leftovers {
+    let mut leftovers = Leftovers::default();
+    for (id, epoch) in stored {
+        match placed(id) {
+            None => leftovers.unplaced.push(id),
+            Some(placed) if placed > epoch => leftovers.replaced.push(id),
+            Some(placed) if placed < epoch => {
+                leftovers.unknown.insert(id);
+            }
+            Some(_) => {}
+        }
+    }
+    leftovers
+}
+
 fn joined(
     result: Option<Result<Result<(), String>, tokio::task::JoinError>>,
 ) -> Result<(), String> {
@@ -248,5 +325,23 @@ fn joined(
         Some(Ok(result)) => result,
         Some(Err(error)) => Err(error.to_string()),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_goes_when_its_replica_is_placed_here_no_longer_or_a_later_one_is() {
+        let stored = [(1, 0), (2, 0), (3, 4), (4, 4)].map(|(id, epoch)| (PartitionId(id), epoch));
+        let placed = HashMap::from([(2, 0), (3, 5), (4, 2), (5, 0)]);
+        let found = leftovers(stored.into_iter(), |id| placed.get(&id.0).copied());
+        let expected = Leftovers {
+            unplaced: vec![PartitionId(1)],
+            replaced: vec![PartitionId(3)],
+            unknown: HashSet::from([PartitionId(4)]),
+        };
+        assert_eq!(found, expected);
     }
 }

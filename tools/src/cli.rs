@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Create, list, describe and delete topics.
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// See who is in the cluster, and move partitions between brokers.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Write records from a file or from standard input.
     Produce(ProduceArgs),
     /// Read records to standard output.
@@ -58,7 +61,15 @@ Examples:
   jangbu serve
   jangbu serve --data /var/lib/jangbu --listen 0.0.0.0:9092 --advertise node1.example:9092
   jangbu serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --json     (free ports, printed as JSON)
-  jangbu serve --config node.toml --log json";
+  jangbu serve --config node.toml --log json
+
+A cluster of three, the same list on each node; each listens for the others at its own entry:
+  jangbu serve --node 1 --cluster 1@a.example:9093,2@b.example:9093,3@c.example:9093 --listen 0.0.0.0:9092 --advertise a.example:9092
+  jangbu serve --node 2 --cluster 1@a.example:9093,2@b.example:9093,3@c.example:9093 --listen 0.0.0.0:9092 --advertise b.example:9092
+  jangbu serve --node 3 --cluster 1@a.example:9093,2@b.example:9093,3@c.example:9093 --listen 0.0.0.0:9092 --advertise c.example:9092
+
+One more, which gets its id from the cluster:
+  jangbu serve --join a.example:9093 --peer-listen 0.0.0.0:9093 --peer-advertise d.example:9093 --listen 0.0.0.0:9092 --advertise d.example:9092";
 
 /// Run a node.
 #[derive(Debug, Args)]
@@ -76,9 +87,25 @@ pub(crate) struct ServeArgs {
     /// Where health and metrics are served [default: 127.0.0.1:9600]
     #[arg(long, env = "JANGBU_HTTP", value_name = "IP:PORT")]
     pub http: Option<SocketAddr>,
-    /// This node's id, 1 or more; never changes for a data directory [default: 1]
+    /// This node's id, 1 or more; never changes for a data directory [default: the directory's, 1 for a new one]
     #[arg(long, env = "JANGBU_NODE", value_name = "ID")]
     pub node: Option<i32>,
+    /// The nodes that form a cluster: their ids, and where they listen for each other; the same on every node [default:
+    /// a cluster of one]
+    #[arg(long, env = "JANGBU_CLUSTER", value_name = "ID@HOST:PORT,...")]
+    pub cluster: Option<String>,
+    /// Join the cluster of the node that listens there for other nodes, and get an id from it
+    #[arg(long, env = "JANGBU_JOIN", value_name = "HOST:PORT")]
+    pub join: Option<String>,
+    /// Where other nodes connect [default: with --cluster this node's entry, with --join port 9093, else nowhere]
+    #[arg(long, env = "JANGBU_PEER_LISTEN", value_name = "IP:PORT")]
+    pub peer_listen: Option<SocketAddr>,
+    /// The address other nodes are told to use [default: with --cluster this node's entry, else where it listens for them]
+    #[arg(long, env = "JANGBU_PEER_ADVERTISE", value_name = "HOST:PORT")]
+    pub peer_advertise: Option<String>,
+    /// The rack or zone of this node; replicas are spread over them [default: none]
+    #[arg(long, env = "JANGBU_RACK", value_name = "NAME")]
+    pub rack: Option<String>,
     /// Memory for what is on its way and for the newest records, for instance 512MiB or 2GiB [default: 1 % of the
     /// machine's, at least 256 MiB]
     #[arg(long, env = "JANGBU_MEMORY", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
@@ -199,6 +226,39 @@ Examples:
     /// Delete a topic and all its records.
     #[command(after_help = "Examples:\n  jangbu topic delete flights")]
     Delete(NamedTopic),
+}
+
+/// See who is in the cluster, and move partitions between brokers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// List the brokers, what each holds and leads, and what is not as it should be.
+    #[command(after_help = "Examples:\n  jangbu cluster status\n  jangbu cluster status --json")]
+    Status(Brokers),
+    /// Give a broker that has joined its share of the replicas.
+    #[command(after_help = "\
+Examples:
+  jangbu serve --join 10.0.0.1:9093 --peer-listen 10.0.0.4:9093 --listen 10.0.0.4:9092     (on the new machine)
+  jangbu cluster add 4")]
+    Add(BrokerArgs),
+    /// Move everything off a broker; it can then be stopped and removed.
+    #[command(after_help = "Examples:\n  jangbu cluster drain 2")]
+    Drain(BrokerArgs),
+    /// Take a broker that is stopped and holds nothing out of the cluster, for ever.
+    #[command(after_help = "Examples:\n  jangbu cluster remove 2")]
+    Remove(BrokerArgs),
+    /// Level the number of replicas per broker, and let preferred leaders lead.
+    #[command(after_help = "Examples:\n  jangbu cluster rebalance")]
+    Rebalance(Brokers),
+}
+
+/// A broker of the cluster.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// Its id
+    #[arg(value_name = "ID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub broker: i32,
+    #[command(flatten)]
+    pub brokers: Brokers,
 }
 
 /// A topic to be created.

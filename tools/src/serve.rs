@@ -24,11 +24,16 @@ pub(crate) async fn run(args: &ServeArgs, json: bool) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     raise_file_limit(config.connections_max);
     return_memory_when_idle();
-    let node = Node::start(config).await?;
+    let mut signalled = async || {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM, draining"),
+            _ = interrupt.recv() => tracing::info!("SIGINT, draining"),
+        }
+    };
+    let Some(node) = Node::start_until(config, signalled()).await? else { return Ok(()) };
     banner(&node, &data, json)?;
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM, draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT, draining"),
+        () = signalled() => {}
         _ = node.failed() => bail!("the node has stopped because of a fatal error; its log tells which"),
     }
     if tokio::time::timeout(DRAIN, node.shutdown()).await.is_err() {
@@ -86,14 +91,30 @@ fn configure(args: &ServeArgs) -> anyhow::Result<Config> {
     if args.memory.is_some() {
         config.memory = args.memory;
     }
-    if let Some(node) = args.node {
-        config.node = node;
-    }
+    configure_cluster(&mut config, args);
     if args.disk_reserve.is_some() {
         config.disk_reserve_bytes = args.disk_reserve.and_then(|bytes| u64::try_from(bytes).ok());
     }
     config.accept_loss = args.accept_loss;
     Ok(config)
+}
+
+fn configure_cluster(config: &mut Config, args: &ServeArgs) {
+    config.node = args.node.or(config.node);
+    config.peer_listen = args.peer_listen.or(config.peer_listen);
+    let texts = [
+        (&mut config.cluster, &args.cluster),
+        (&mut config.join, &args.join),
+        (&mut config.peer_advertise, &args.peer_advertise),
+    ];
+    for (value, given) in texts {
+        if given.is_some() {
+            value.clone_from(given);
+        }
+    }
+    if let Some(rack) = &args.rack {
+        config.rack.clone_from(rack);
+    }
 }
 
 /// Tells where the node listens. Scripts may rely on the lines that begin with `kafka:` and `http:`.
@@ -106,6 +127,7 @@ fn banner(node: &Node, data: &std::path::Path, as_json: bool) -> std::io::Result
             "event": "ready",
             "version": version,
             "pid": std::process::id(),
+            "node": node.id(),
             "kafka": kafka.to_string(),
             "http": http.to_string(),
             "data": data.to_string(),

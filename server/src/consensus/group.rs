@@ -8,6 +8,8 @@
 //! - Only a sole voter that leads and has applied all of its log sleeps: nobody else can lead meanwhile, and
 //!   who leads in which term is the same before, in and after its sleep.
 
+mod applied;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -255,7 +257,11 @@ impl<M: StateMachine> Group<M> {
         let leads = metrics.state == ServerState::Leader;
         Leadership {
             term: Term(term),
-            leader: metrics.current_leader.map(ReplicaId),
+            // What it led before it was stopped it does not lead now.
+            leader: metrics
+                .current_leader
+                .map(ReplicaId)
+                .filter(|leader| leads || *leader != self.replica.id),
             local: leads && self.replica.applier.applied_term() == Some(Term(term)),
         }
     }

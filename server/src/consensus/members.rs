@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jangbu_engine::Index;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, ServerState};
 
 use super::replica::Instance;
 use super::types::{StoredMembership, Types};
@@ -89,7 +89,8 @@ impl<M: StateMachine> Group<M> {
         added.map(|_| ()).map_err(|error| refused(&error))
     }
 
-    /// Makes these the voters, in one joint step; who is not among them leaves the group.
+    /// Makes these the voters, in one joint step; voters that are not among them leave the group. Done once it is
+    /// committed.
     ///
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
@@ -98,6 +99,20 @@ impl<M: StateMachine> Group<M> {
         let raft = self.awake().await?;
         self.renew_lease().await?;
         let changed = raft.change_membership(voters, false).await;
+        changed.map(|_| ()).map_err(|error| refused(&error))
+    }
+
+    /// Lets all learners leave the group.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
+    pub(crate) async fn remove_learners(&self) -> Result<(), Error> {
+        let learners: BTreeSet<u64> = self.members().learners.iter().map(|r| r.0).collect();
+        if learners.is_empty() {
+            return Ok(());
+        }
+        let raft = self.awake().await?;
+        let changed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
         changed.map(|_| ()).map_err(|error| refused(&error))
     }
 

@@ -124,7 +124,12 @@ impl<M: StateMachine> State<M> {
     }
 
     fn apply(&mut self, entry: Entry) -> Applied {
+        let term = |id: &LogId| id.committed_leader_id().term;
+        let newer = self.applied.as_ref().map(term) != Some(term(&entry.log_id));
         self.applied = Some(entry.log_id);
+        if newer {
+            self.machine.new_term();
+        }
         self.entries_since_checkpoint += 1;
         match entry.payload {
             EntryPayload::Blank => Applied::default(),

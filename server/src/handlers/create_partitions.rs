@@ -79,18 +79,18 @@ fn new_partitions(
     }
     let factor = topic.partitions.first().map_or(1, |p| p.brokers.len());
     let Some(assignments) = &asked.assignments else {
-        return Ok(topics::assign(broker, factor, existing, count - existing));
+        return topics::assign(broker, factor, &topic.partitions, count - existing);
     };
-    let known: BTreeSet<i32> = broker.controller.image().brokers.keys().copied().collect();
     let lists: Vec<Vec<i32>> =
         assignments.iter().map(|a| a.broker_ids.iter().map(|id| id.0).collect()).collect();
-    let valid = |list: &Vec<i32>| list.len() == factor && list.iter().all(|id| known.contains(id));
-    if lists.len() != count - existing || !lists.iter().all(valid) {
+    if lists.len() != count - existing {
         let text = format!(
-            "{} new partition(s) need as many lists of {factor} registered broker(s) each",
-            count - existing
+            "Attempted to add {} additional partition(s), but only {} assignment(s) were specified.",
+            count - existing,
+            lists.len()
         );
         return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, text));
     }
+    topics::check_assignments(broker, &lists, Some(factor))?;
     Ok(lists)
 }

@@ -129,24 +129,16 @@ fn assignments(
         let text = format!("{count} partitions asked for, a topic may have {PARTITIONS_MAX}");
         return Err(Refusal::new(ResponseError::InvalidPartitions, text));
     }
-    let brokers = broker.controller.image().brokers.len();
     let factor = match topic.replication_factor {
-        -1 if version >= 4 => 1,
+        -1 if version >= 4 => topics::default_replication_factor(broker),
         given => usize::try_from(given).unwrap_or(0),
     };
     if factor == 0 {
-        let text = "Replication factor must be larger than 0.";
-        return Err(Refusal::new(ResponseError::InvalidReplicationFactor, text));
-    }
-    if factor > brokers {
-        let text = format!(
-            "Unable to replicate the partition {factor} time(s): only {brokers} broker(s) are \
-             registered."
-        );
+        let text = "Replication factor must be larger than 0, or -1 to use the default value.";
         return Err(Refusal::new(ResponseError::InvalidReplicationFactor, text));
     }
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    Ok(topics::assign(broker, factor, 0, count))
+    topics::assign(broker, factor, &[], count)
 }
 
 fn manual_assignments(broker: &Broker, topic: &CreatableTopic) -> Result<Vec<Vec<i32>>, Refusal> {
@@ -156,31 +148,23 @@ fn manual_assignments(broker: &Broker, topic: &CreatableTopic) -> Result<Vec<Vec
                     cannot be used at the same time.";
         return Err(Refusal::new(ResponseError::InvalidRequest, text));
     }
-    let known: BTreeSet<i32> = broker.controller.image().brokers.keys().copied().collect();
     let mut by_index = BTreeMap::new();
     for assignment in &topic.assignments {
         let brokers: Vec<i32> = assignment.broker_ids.iter().map(|id| id.0).collect();
-        let distinct: BTreeSet<i32> = brokers.iter().copied().collect();
-        if brokers.is_empty() || distinct.len() != brokers.len() {
-            return Err(invalid("a replica list is empty or names a broker twice".to_owned()));
-        }
-        if let Some(missing) = distinct.difference(&known).next() {
-            return Err(invalid(format!("broker {missing} is not registered")));
-        }
         if by_index.insert(assignment.partition_index, brokers).is_some() {
             let index = assignment.partition_index;
-            return Err(invalid(format!("partition {index} is assigned twice")));
+            let text = format!("Found multiple manual partition assignments for partition {index}");
+            return Err(invalid(text));
         }
     }
     let consecutive = by_index.keys().copied().eq(0..i32::try_from(by_index.len()).unwrap_or(0));
-    let factors: BTreeSet<usize> = by_index.values().map(Vec::len).collect();
+    let lists: Vec<Vec<i32>> = by_index.into_values().collect();
+    topics::check_assignments(broker, &lists, None)?;
     if !consecutive {
-        return Err(invalid("partitions should be a consecutive 0-based integer sequence".into()));
+        let text = "partitions should be a consecutive 0-based integer sequence";
+        return Err(invalid(text.to_owned()));
     }
-    if factors.len() > 1 {
-        return Err(invalid("all partitions should have the same number of replicas".into()));
-    }
-    Ok(by_index.into_values().collect())
+    Ok(lists)
 }
 
 fn answer(

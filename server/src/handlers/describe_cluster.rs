@@ -1,4 +1,5 @@
-//! DescribeCluster (60), versions 0 to 2: the brokers and the controller (KIP-700, KIP-919).
+//! DescribeCluster (60), versions 0 to 2: the brokers and the controller (KIP-700, KIP-919); from version 2 on also
+//! brokers that are dead, which Kafka calls fenced (KIP-1073).
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -24,19 +25,25 @@ pub(crate) async fn handle(
             .with_error_message(Some(StrBytes::from_static_str(message)))
             .with_endpoint_type(ENDPOINT_BROKERS);
     }
-    let image = broker.controller.image();
+    let cluster_id = broker.controller.image().cluster_id.clone();
     let entry = |b: &crate::controller::Broker| {
         DescribeClusterBroker::default()
             .with_broker_id(b.id.into())
             .with_host(StrBytes::from_string(b.host.clone()))
             .with_port(i32::from(b.port))
             .with_rack(rack(b))
+            .with_is_fenced(b.dead)
+    };
+    let brokers = if request.include_fenced_brokers {
+        broker.controller.image().brokers.values().cloned().collect()
+    } else {
+        broker.live_brokers()
     };
     let response = DescribeClusterResponse::default()
         .with_endpoint_type(ENDPOINT_BROKERS)
-        .with_cluster_id(StrBytes::from_string(image.cluster_id.clone()))
-        .with_controller_id(broker.id().into())
-        .with_brokers(image.brokers.values().map(entry).collect());
+        .with_cluster_id(StrBytes::from_string(cluster_id))
+        .with_controller_id(broker.controller_id().into())
+        .with_brokers(brokers.iter().map(entry).collect());
     if request.include_cluster_authorized_operations {
         response.with_cluster_authorized_operations(CLUSTER_OPERATIONS)
     } else {

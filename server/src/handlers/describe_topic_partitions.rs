@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::metadata::{TOPIC_OPERATIONS, leader};
+use super::metadata::{TOPIC_OPERATIONS, ids, leader};
 use super::topics::is_valid_name;
 use crate::broker::Broker;
 use crate::controller::Topic;
@@ -87,17 +87,21 @@ fn entry(
 }
 
 fn partition(broker: &Broker, topic: &Topic, index: i32) -> Partition {
+    let entry = Partition::default().with_partition_index(index);
     let placed = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
-    let nodes: Vec<_> =
-        placed.map(|p| p.brokers.iter().map(|id| (*id).into()).collect()).unwrap_or_default();
-    let (code, leader, epoch) = leader(broker, topic, index);
-    Partition::default()
+    let Some(placed) = placed else {
+        return entry.with_error_code(ResponseError::UnknownTopicOrPartition.code());
+    };
+    let (code, leader, epoch) = leader(broker, placed);
+    let replicas = broker.replicas_of(placed);
+    let offline = ids(replicas.offline());
+    entry
         .with_error_code(code)
-        .with_partition_index(index)
         .with_leader_id(leader.into())
         .with_leader_epoch(epoch)
-        .with_replica_nodes(nodes.clone())
-        .with_isr_nodes(nodes)
+        .with_replica_nodes(ids(replicas.all))
+        .with_isr_nodes(ids(replicas.in_sync))
+        .with_offline_replicas(offline)
         .with_eligible_leader_replicas(Some(vec![]))
         .with_last_known_elr(Some(vec![]))
 }

@@ -15,13 +15,17 @@ use futures_util::future::join_all;
 use jangbu_engine::{Error as LogError, Offset};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::leaders::Leaders;
+use super::metadata::rack;
 use crate::broker::{Broker, Lookup, now_ms};
+use crate::controller;
 use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
 use crate::fetch_sessions::{PartitionFetch, Topic};
@@ -52,7 +56,11 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         Err(error) => return refuse(&call, error.code()),
     };
     broker.metrics.fetched(read.records.iter().map(Vec::len).sum(), read.bytes);
-    let response = FetchResponse::default().with_session_id(session).with_responses(read.topics);
+    let endpoints = tell_leaders(&broker, &mut read.topics);
+    let response = FetchResponse::default()
+        .with_session_id(session)
+        .with_responses(read.topics)
+        .with_node_endpoints(endpoints);
     let body = encode::encode(&response, read.records, call.version);
     let body = body.map_err(|reason| Refused::Answer {
         key: call.key,
@@ -60,6 +68,34 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         reason: reason.to_string(),
     })?;
     Ok(Answer::Now(Some(call.respond_raw(body, call.version)?.with_errors_of(&response))))
+}
+
+/// Names the leaders of partitions that are led elsewhere, and where those are.
+fn tell_leaders(broker: &Broker, topics: &mut [FetchableTopicResponse]) -> Vec<NodeEndpoint> {
+    let mut leaders = Leaders::default();
+    for entry in topics {
+        if entry.partitions.iter().all(|partition| partition.error_code == 0) {
+            continue;
+        }
+        let by_name = || broker.topic(&entry.topic);
+        let topic = broker.topic_by_id(entry.topic_id).or_else(by_name);
+        for partition in &mut entry.partitions {
+            let (index, code) = (partition.partition_index, partition.error_code);
+            if let Some(leader) = leaders.find(broker, topic.as_deref(), index, code) {
+                partition.current_leader = LeaderIdAndEpoch::default()
+                    .with_leader_id(leader.broker.into())
+                    .with_leader_epoch(leader.epoch);
+            }
+        }
+    }
+    let endpoint = |broker: controller::Broker| {
+        NodeEndpoint::default()
+            .with_node_id(broker.id.into())
+            .with_rack(rack(&broker))
+            .with_port(i32::from(broker.port))
+            .with_host(StrBytes::from_string(broker.host))
+    };
+    leaders.brokers(broker).into_iter().map(endpoint).collect()
 }
 
 fn refuse(call: &Call, code: i16) -> Result<Answer, Refused> {
@@ -300,10 +336,7 @@ fn failed(fetch: &PartitionFetch, code: ResponseError) -> PartitionData {
 fn failed_here(fetch: &PartitionFetch, partition: &Partition, error: &Error) -> PartitionData {
     let data = failed(fetch, partition_code(error));
     match error {
-        Error::NotLeader | Error::FencedEpoch { .. } | Error::UnknownEpoch { .. } => {
-            let leader = LeaderIdAndEpoch::default().with_leader_epoch(partition.epoch());
-            data.with_current_leader(leader)
-        }
+        Error::NotLeader | Error::FencedEpoch { .. } | Error::UnknownEpoch { .. } => data,
         // The engine logs damage, once for each place: a consumer asks again and again.
         Error::Log(LogError::OffsetOutOfRange { .. } | LogError::Corrupt { .. }) => data,
         Error::Log(error) => {

@@ -1,7 +1,7 @@
 //! Metadata (3), versions 0 to 13: brokers, topics, leaders; creates missing topics if asked to.
 //!
 //! Rules that clients depend on: null topics are all, an empty list is none (from version 1); a
-//! leader that is named is among the brokers; LEADER_NOT_AVAILABLE while a partition has none.
+//! leader that is named is among the brokers; LEADER_NOT_AVAILABLE while a partition has none, or only a dead one.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::topics::{self, Refusal};
-use crate::broker::{Broker, Lookup};
-use crate::controller::Topic;
+use crate::broker::{Broker, Leader};
+use crate::controller::{Topic, TopicPartition};
 use crate::dispatch::Call;
 
 /// Everything that may be done with a topic, as a bit field (KIP-430). There are no ACLs yet.
@@ -49,11 +49,11 @@ pub(crate) async fn handle(
         }
     };
     let topics = topics.into_iter().map(with_operations).collect();
-    let image = broker.controller.image();
+    let cluster_id = broker.controller.image().cluster_id.clone();
     let response = MetadataResponse::default()
-        .with_brokers(image.brokers.values().map(broker_entry).collect())
-        .with_cluster_id(Some(StrBytes::from_string(image.cluster_id.clone())))
-        .with_controller_id(broker.id().into())
+        .with_brokers(broker.live_brokers().iter().map(broker_entry).collect())
+        .with_cluster_id(Some(StrBytes::from_string(cluster_id)))
+        .with_controller_id(broker.controller_id().into())
         .with_topics(topics);
     if request.include_cluster_authorized_operations {
         response.with_cluster_authorized_operations(CLUSTER_OPERATIONS)
@@ -68,11 +68,16 @@ pub(crate) fn rack(broker: &crate::controller::Broker) -> Option<StrBytes> {
 }
 
 /// Error code, leader id and leader epoch of a partition, as clients are told them.
-pub(crate) fn leader(broker: &Broker, topic: &Topic, index: i32) -> (i16, i32, i32) {
-    match broker.partition(topic, index) {
-        Lookup::Here(partition) if partition.leads() => (0, broker.id(), partition.epoch()),
-        _ => (ResponseError::LeaderNotAvailable.code(), -1, -1),
+pub(crate) fn leader(broker: &Broker, placed: &TopicPartition) -> (i16, i32, i32) {
+    match broker.leader_of(placed.group) {
+        Some(Leader { broker, epoch }) => (0, broker, epoch),
+        None => (ResponseError::LeaderNotAvailable.code(), -1, -1),
     }
+}
+
+/// Broker ids as a response holds them.
+pub(crate) fn ids(brokers: impl IntoIterator<Item = i32>) -> Vec<BrokerId> {
+    brokers.into_iter().map(BrokerId).collect()
 }
 
 fn broker_entry(broker: &crate::controller::Broker) -> MetadataResponseBroker {
@@ -139,13 +144,15 @@ fn describe(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
 fn describe_partition(broker: &Broker, topic: &Topic, index: usize) -> MetadataResponsePartition {
     let placed = &topic.partitions[index];
     let index = i32::try_from(index).unwrap_or(i32::MAX);
-    let nodes: Vec<_> = placed.brokers.iter().map(|id| (*id).into()).collect();
-    let (code, leader, epoch) = leader(broker, topic, index);
+    let (code, leader, epoch) = leader(broker, placed);
+    let replicas = broker.replicas_of(placed);
+    let offline = ids(replicas.offline());
     MetadataResponsePartition::default()
         .with_error_code(code)
         .with_partition_index(index)
         .with_leader_id(leader.into())
         .with_leader_epoch(epoch)
-        .with_replica_nodes(nodes.clone())
-        .with_isr_nodes(nodes)
+        .with_replica_nodes(ids(replicas.all))
+        .with_isr_nodes(ids(replicas.in_sync))
+        .with_offline_replicas(offline)
 }

@@ -18,17 +18,20 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    TopicProduceResponse,
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::leaders::Leaders;
+use super::metadata::rack;
 use super::topics::Refusal;
 use admit::Admitted;
 use check::Rejection;
 
 use crate::broker::{Broker, Lookup, now_ms};
-use crate::controller::Topic;
+use crate::controller::{self, Topic};
 use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
 use crate::partition::{Appending, Partition};
@@ -52,6 +55,7 @@ struct Proposed {
 
 /// One topic of the request with its partitions begun.
 struct BegunTopic {
+    topic: Option<Arc<Topic>>,
     response: TopicProduceResponse,
     partitions: Vec<Begun>,
 }
@@ -70,7 +74,7 @@ pub(crate) async fn begin(broker: Arc<Broker>, call: Call) -> Result<Answer, Ref
         topics.push(begin_topic(&broker, call.version, acks, data, whole.as_ref()).await);
     }
     Ok(Answer::Later(Box::pin(async move {
-        let response = finish(topics, timeout).await;
+        let response = finish(&broker, topics, timeout).await;
         if acks == 0 {
             return None;
         }
@@ -117,7 +121,7 @@ async fn begin_topic(
     }
     let response =
         TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id);
-    BegunTopic { response, partitions }
+    BegunTopic { topic, response, partitions }
 }
 
 async fn begin_partition(
@@ -134,12 +138,8 @@ async fn begin_partition(
         Lookup::Elsewhere => return Err(Rejection::new(ResponseError::NotLeaderOrFollower, "")),
         Lookup::Unknown => return Err(Rejection::new(ResponseError::UnknownTopicOrPartition, "")),
     };
-    let replicas = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
-    let replicas = replicas.map_or(0, |p| p.brokers.len());
-    let wanted = usize::try_from(topic.settings.min_insync_replicas).unwrap_or(1);
-    if acks == -1 && wanted > replicas {
-        let text = format!("min.insync.replicas is {wanted}, but there are {replicas} replica(s)");
-        return Err(Rejection::new(ResponseError::NotEnoughReplicas, text));
+    if acks == -1 {
+        check_in_sync(broker, topic, index)?;
     }
     let admitted =
         admit::admit(records, version, &topic.settings, now_ms(), &broker.recoding).await?;
@@ -152,17 +152,51 @@ async fn begin_partition(
     Ok(Proposed { partition, appending, append_time })
 }
 
-async fn finish(topics: Vec<BegunTopic>, timeout: Duration) -> ProduceResponse {
+/// Whether as many replicas are on live brokers as the topic wants for acks=all.
+fn check_in_sync(broker: &Broker, topic: &Topic, index: i32) -> Result<(), Rejection> {
+    let wanted = usize::try_from(topic.settings.min_insync_replicas).unwrap_or(1);
+    // There is one at least: this one.
+    if wanted <= 1 {
+        return Ok(());
+    }
+    let placed = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
+    let in_sync = placed.map_or(0, |placed| broker.replicas_of(placed).in_sync.len());
+    if wanted <= in_sync {
+        return Ok(());
+    }
+    let text =
+        format!("min.insync.replicas is {wanted}, but {in_sync} replica(s) are on live brokers");
+    Err(Rejection::new(ResponseError::NotEnoughReplicas, text))
+}
+
+async fn finish(broker: &Broker, topics: Vec<BegunTopic>, timeout: Duration) -> ProduceResponse {
     let deadline = tokio::time::Instant::now() + timeout;
     let mut responses = Vec::with_capacity(topics.len());
+    let mut leaders = Leaders::default();
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for begun in topic.partitions {
-            partitions.push(finish_partition(begun, deadline).await);
+            let mut response = finish_partition(begun, deadline).await;
+            let code = response.error_code;
+            if let Some(leader) = leaders.find(broker, topic.topic.as_deref(), response.index, code)
+            {
+                response.current_leader = LeaderIdAndEpoch::default()
+                    .with_leader_id(leader.broker.into())
+                    .with_leader_epoch(leader.epoch);
+            }
+            partitions.push(response);
         }
         responses.push(topic.response.with_partition_responses(partitions));
     }
-    ProduceResponse::default().with_responses(responses)
+    let endpoint = |broker: controller::Broker| {
+        NodeEndpoint::default()
+            .with_node_id(broker.id.into())
+            .with_rack(rack(&broker))
+            .with_port(i32::from(broker.port))
+            .with_host(StrBytes::from_string(broker.host))
+    };
+    let endpoints = leaders.brokers(broker).into_iter().map(endpoint).collect();
+    ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints)
 }
 
 async fn finish_partition(
@@ -187,9 +221,7 @@ async fn finish_partition(
             )
             .with_log_start_offset(partition.bounds().log_start.0),
         Ok(Err(error)) => {
-            let leader = LeaderIdAndEpoch::default().with_leader_epoch(partition.epoch());
-            let rejection = Rejection::new(partition_code(&error), error.to_string());
-            refuse(response.with_current_leader(leader), rejection)
+            refuse(response, Rejection::new(partition_code(&error), error.to_string()))
         }
         Err(_) => {
             let text = "the batch was not durable on a majority in time; it may still become so";

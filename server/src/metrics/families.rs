@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use super::page::{Kind, Page, plain, seconds};
 use super::{Sources, index};
+use crate::broker::Broker;
 use crate::codes;
+use crate::controller::TopicPartition;
 use crate::dispatch::APIS;
 
 /// One metric.
@@ -128,6 +130,49 @@ pub(super) static FAMILIES: &[Family] = &[
             page.labelled(&[("state", "asleep")], asleep);
             page.labelled(&[("state", "awake")], all.len() - asleep);
         },
+    ),
+    gauge("jangbu_partitions_led", "Partitions that this node leads.", |from, page| {
+        let led = from.broker.replicas.all().iter().filter(|partition| partition.leads()).count();
+        page.value(led as u64);
+    }),
+    gauge(
+        "jangbu_partitions_leaderless",
+        "Partitions of the cluster that nobody is known to lead, or only a dead broker.",
+        |from, page| {
+            let broker = from.broker;
+            let all: Vec<_> =
+                broker.controller.image().placements().map(|placed| placed.group).collect();
+            let led = all.iter().filter(|group| broker.leader_of(**group).is_some()).count();
+            page.value((all.len() - led) as u64);
+        },
+    ),
+    gauge(
+        "jangbu_partitions_under_replicated",
+        "Partitions that this node leads with replicas on dead brokers.",
+        |from, page| page.value(under_replicated(from.broker) as u64),
+    ),
+    gauge(
+        "jangbu_partitions_moving",
+        "Partitions of the cluster whose replicas are moving; the same on every node.",
+        |from, page| {
+            let image = from.broker.controller.image();
+            page.value(image.placements().filter(|placed| placed.is_moving()).count() as u64);
+        },
+    ),
+    counter(
+        "jangbu_elections_total",
+        "Elections of partition leaders that this node stood for; a group may need several.",
+        |from, page| page.value(from.metrics.elections.get()),
+    ),
+    counter(
+        "jangbu_leader_transfers_total",
+        "Leaderships of partitions that this node has handed to others.",
+        |from, page| page.value(from.metrics.transfers.get()),
+    ),
+    counter(
+        "jangbu_partition_moves_total",
+        "Moves of partitions that this node has carried out as their leader.",
+        |from, page| page.value(from.metrics.moves.get()),
     ),
     gauge(
         "jangbu_fetch_sessions",
@@ -315,6 +360,13 @@ const fn gauge(name: &'static str, help: &'static str, collect: Collect) -> Fami
 
 const fn histogram(name: &'static str, help: &'static str, collect: Collect) -> Family {
     Family { name, kind: Kind::Histogram, help, collect }
+}
+
+fn under_replicated(broker: &Broker) -> usize {
+    let led: Vec<_> = broker.replicas.all().into_iter().filter(|p| p.leads()).collect();
+    let is_under = |placed: &TopicPartition| broker.replicas_of(placed).offline().next().is_some();
+    let placed = led.iter().filter_map(|p| broker.controller.image().placement(p.id()).cloned());
+    placed.filter(is_under).count()
 }
 
 fn request_errors(from: &Sources<'_>, page: &mut Page) {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jangbu_engine::{EntryKind, Offset, PartitionLog, Term, batch::Header};
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::Notify;
 
 use super::waiters::Waiters;
 use crate::consensus::{Committed, StateMachine};
@@ -128,6 +129,8 @@ impl Tables {
 pub(crate) struct PartitionMachine {
     progress: Arc<Progress>,
     log: PartitionLog,
+    /// Notified when the first entry of a new leader is applied.
+    terms: Arc<Notify>,
     /// Where the log is to begin once it is long enough: a snapshot said so.
     owed_start: Option<Offset>,
 }
@@ -139,8 +142,8 @@ pub(super) fn set_log_start(offset: Offset) -> Bytes {
 }
 
 impl PartitionMachine {
-    pub(super) fn new(progress: Arc<Progress>, log: PartitionLog) -> Self {
-        Self { progress, log, owed_start: None }
+    pub(super) fn new(progress: Arc<Progress>, log: PartitionLog, terms: Arc<Notify>) -> Self {
+        Self { progress, log, terms, owed_start: None }
     }
 
     /// Carries out a command that stands at `next_offset` of the log. Applied again after a restart it
@@ -173,6 +176,12 @@ impl PartitionMachine {
 impl StateMachine for PartitionMachine {
     /// Recording a batch again, and moving the log start where it is, change nothing.
     const IDEMPOTENT: bool = true;
+
+    fn new_term(&mut self) {
+        self.terms.notify_one();
+        // Whoever waits here for what another replica gives now.
+        self.progress.waiters.notify_all();
+    }
 
     fn apply(&mut self, entry: &Committed) -> Bytes {
         if entry.kind == EntryKind::Command {

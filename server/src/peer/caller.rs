@@ -27,7 +27,7 @@ use super::link::Link;
 use super::{Error, Identity, Lane, Request, Response, writer};
 use crate::proto::peer::{Ping, Welcome};
 
-/// A connection that was open for this long was no failure.
+/// Connections that end sooner, one after the other, are made anew only after a while.
 const STABLE: Duration = Duration::from_secs(1);
 /// Different causes remembered, so that each is logged once.
 const CAUSES_MAX: usize = 8;
@@ -125,7 +125,7 @@ impl Keeper {
     async fn keep(&self) {
         let settings = &self.core.settings;
         let mut backoff = settings.backoff_min;
-        let mut patient = true;
+        let (mut patient, mut brief) = (true, false);
         loop {
             // From here on, so that none is missed during the attempt.
             let retry = self.link().retry.notified();
@@ -134,7 +134,8 @@ impl Keeper {
                 Ok(connection) => {
                     let begun = Instant::now();
                     self.use_up(connection).await;
-                    if begun.elapsed() >= STABLE {
+                    let was_brief = std::mem::replace(&mut brief, begun.elapsed() < STABLE);
+                    if !(brief && was_brief) {
                         (backoff, wait) = (settings.backoff_min, Duration::ZERO);
                     }
                     patient = true;
@@ -182,7 +183,11 @@ impl Keeper {
 
     async fn connect(&self) -> Result<Connection, String> {
         let identity = self.core.identity();
-        connect(&self.core, &identity, &self.peer.address, self.peer.node, self.lane as u32).await
+        let connected =
+            connect(&self.core, &identity, &self.peer.address, self.peer.node, self.lane as u32);
+        connected.await.map_err(|failure| match failure {
+            Failure::Unreachable(reason) | Failure::Refused(reason) => reason,
+        })
     }
 
     fn failed(&self, reason: &str) {
@@ -243,10 +248,7 @@ impl Keeper {
         for lane in [Lane::Append, Lane::Control] {
             self.peer.link(lane).retry.notify_waiters();
         }
-        let mut causes = self.peer.causes.lock();
-        if !std::mem::take(&mut *causes).is_empty() {
-            tracing::info!(node = self.peer.node, "the node is reached again");
-        }
+        self.peer.causes.lock().clear();
     }
 
     /// The node does not answer: its connections may be those of a machine that is gone.
@@ -285,13 +287,27 @@ impl Keeper {
     }
 }
 
+/// Why there is no connection.
+enum Failure {
+    /// Nobody answered.
+    Unreachable(String),
+    /// One of the two will not talk to the other.
+    Refused(String),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Unreachable(reason)
+    }
+}
+
 async fn connect(
     core: &Core,
     identity: &Identity,
     address: &str,
     to: i32,
     lane: u32,
-) -> Result<Connection, String> {
+) -> Result<Connection, Failure> {
     let stream = TcpStream::connect(address).await;
     let stream = stream.map_err(|error| format!("connecting to {address} failed: {error}"))?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -301,7 +317,8 @@ async fn connect(
     let welcome: Welcome = handshake::receive(&mut input).await?;
     let node = if to == 0 { welcome.node } else { to };
     let known = core.known_directory(node);
-    let other = handshake::judge_welcome(&welcome, identity, to, known)?;
+    let other = handshake::judge_welcome(&welcome, identity, to, known);
+    let other = other.map_err(Failure::Refused)?;
     Ok(Connection { input: input.with_bytes_max(frame::FRAME_BYTES_MAX), output, other })
 }
 
@@ -313,7 +330,10 @@ pub(super) async fn ask(core: &Core, address: &str, request: Request) -> Result<
     let unreachable = |reason| Error::Unreachable { node: 0, reason };
     let identity = core.identity();
     let connected = connect(core, &identity, address, 0, handshake::ONCE).await;
-    let Connection { mut input, output, other } = connected.map_err(unreachable)?;
+    let Connection { mut input, output, other } = connected.map_err(|failure| match failure {
+        Failure::Unreachable(reason) => unreachable(reason),
+        Failure::Refused(reason) => Error::Refused { node: 0, reason },
+    })?;
     let node = other.node;
     let frame = frame::encode_request(1, request, Vec::new())
         .map_err(|reason| Error::Refused { node, reason })?;

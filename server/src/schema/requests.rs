@@ -191,6 +191,35 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
     Request {
+        key: ApiKey::ElectLeaders,
+        versions: 0..=2,
+        flexible: 2,
+        body: layout(&[
+            field("election_type", INT8).since(1),
+            field("topic_partitions", Kind::NullableArray(&Kind::Struct(&ELECTED_TOPIC))),
+            field("timeout_ms", INT32),
+        ]),
+    },
+    Request {
+        key: ApiKey::AlterPartitionReassignments,
+        versions: 0..=1,
+        flexible: 0,
+        body: layout(&[
+            field("timeout_ms", INT32),
+            field("allow_replication_factor_change", BOOLEAN).since(1),
+            field("topics", Kind::Array(&Kind::Struct(&MOVED_TOPIC))),
+        ]),
+    },
+    Request {
+        key: ApiKey::ListPartitionReassignments,
+        versions: 0..=0,
+        flexible: 0,
+        body: layout(&[
+            field("timeout_ms", INT32),
+            field("topics", Kind::NullableArray(&Kind::Struct(&MOVING_TOPIC))),
+        ]),
+    },
+    Request {
         key: ApiKey::DescribeCluster,
         versions: 0..=2,
         flexible: 0,
@@ -199,6 +228,12 @@ pub(super) static REQUESTS: &[Request] = &[
             field("endpoint_type", INT8).since(1),
             field("include_fenced_brokers", BOOLEAN).since(2),
         ]),
+    },
+    Request {
+        key: ApiKey::UnregisterBroker,
+        versions: 0..=0,
+        flexible: 0,
+        body: layout(&[field("broker_id", INT32)]),
     },
     Request {
         key: ApiKey::DescribeTopicPartitions,
@@ -335,6 +370,20 @@ static GROWING_TOPIC: Layout = layout(&[
 ]);
 
 static PARTITION_ASSIGNMENT: Layout = layout(&[field("broker_ids", Kind::Array(&INT32))]);
+
+static ELECTED_TOPIC: Layout =
+    layout(&[field("topic", Kind::String), field("partitions", Kind::Array(&INT32))]);
+
+static MOVED_TOPIC: Layout = layout(&[
+    field("name", Kind::String),
+    field("partitions", Kind::Array(&Kind::Struct(&MOVED_PARTITION))),
+]);
+
+static MOVED_PARTITION: Layout =
+    layout(&[field("partition_index", INT32), field("replicas", Kind::NullableArray(&INT32))]);
+
+static MOVING_TOPIC: Layout =
+    layout(&[field("name", Kind::String), field("partition_indexes", Kind::Array(&INT32))]);
 
 static NAMED_TOPIC: Layout = layout(&[field("name", Kind::String)]);
 

@@ -86,7 +86,7 @@ async fn a_data_directory_is_refused_to_another_node_and_to_a_second_process() {
     let second = jangbu_server::Node::start(config(dir.path())).await.unwrap_err();
     assert!(second.to_string().contains("in use"), "{second}");
     node.shutdown().await;
-    let other = jangbu_server::Config { node: 2, ..config(dir.path()) };
+    let other = jangbu_server::Config { node: Some(2), ..config(dir.path()) };
     let refused = jangbu_server::Node::start(other).await.unwrap_err();
     assert!(refused.to_string().contains("belongs to node 1"), "{refused}");
 }

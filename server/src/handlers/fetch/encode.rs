@@ -7,13 +7,17 @@ use std::mem;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::FetchResponse;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::{
+    FetchableTopicResponse, NodeEndpoint, PartitionData,
+};
 use kafka_protocol::protocol::Encodable;
 
 /// From this version on lengths are varints and structures end with tagged fields (KIP-482).
 const VERSION_FLEXIBLE: i16 = 12;
 const VERSION_SESSIONS: i16 = 7;
 const VERSION_TOPIC_IDS: i16 = 13;
+/// The first version in which the response says where the leaders are that it names (KIP-951).
+const VERSION_ENDPOINTS: i16 = 16;
 
 /// Why a response cannot be encoded.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +56,7 @@ pub(super) fn encode(
     for topic in &response.responses {
         out.topic(topic, &mut records)?;
     }
-    out.no_tagged_fields();
+    out.endpoints(&response.node_endpoints)?;
     out.chunks.push(out.current.freeze());
     Ok(out.chunks)
 }
@@ -103,14 +107,35 @@ impl Encoder {
         Ok(())
     }
 
+    /// The tagged fields of the response: at most where leaders are, with tag 0.
+    fn endpoints(&mut self, endpoints: &[NodeEndpoint]) -> Result<(), Error> {
+        if self.version < VERSION_ENDPOINTS || endpoints.is_empty() {
+            self.no_tagged_fields();
+            return Ok(());
+        }
+        let mut field = Self { current: BytesMut::new(), chunks: Vec::new(), ..*self };
+        field.length(endpoints.len())?;
+        for endpoint in endpoints {
+            let encoded = endpoint.encode(&mut field.current, self.version);
+            encoded.map_err(|e| Error::Protocol(e.to_string()))?;
+        }
+        self.current.put_slice(&[1, 0]);
+        self.varint(u32::try_from(field.current.len()).map_err(|_| Error::Length)?)?;
+        self.current.put_slice(&field.current);
+        Ok(())
+    }
+
     /// The length of an array or of bytes.
     fn length(&mut self, length: usize) -> Result<(), Error> {
         if !self.flexible {
             self.current.put_i32(i32::try_from(length).map_err(|_| Error::Length)?);
             return Ok(());
         }
-        let mut rest = u32::try_from(length).map_err(|_| Error::Length)?;
-        rest = rest.checked_add(1).ok_or(Error::Length)?;
+        let length = u32::try_from(length).map_err(|_| Error::Length)?;
+        self.varint(length.checked_add(1).ok_or(Error::Length)?)
+    }
+
+    fn varint(&mut self, mut rest: u32) -> Result<(), Error> {
         while rest >= 0x80 {
             self.current.put_u8(u8::try_from(rest & 0x7f).map_err(|_| Error::Length)? | 0x80);
             rest >>= 7;
@@ -167,6 +192,11 @@ mod tests {
                 response.responses.iter_mut().for_each(|t| t.topic = TopicName::default());
             } else {
                 response.responses.iter_mut().for_each(|t| t.topic_id = uuid::Uuid::nil());
+            }
+            if version >= VERSION_ENDPOINTS {
+                let host = StrBytes::from_string("h".repeat(200));
+                let endpoint = NodeEndpoint::default().with_node_id(3.into()).with_host(host);
+                response.node_endpoints = vec![endpoint.with_port(9092)];
             }
             let mut expected = BytesMut::new();
             response.encode(&mut expected, version).unwrap();

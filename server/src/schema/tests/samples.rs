@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        AlterConfigsRequest, ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
-        CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-        DescribeConfigsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
-        FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
-        InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-        ProduceRequest, RequestHeader, TopicName,
+        AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest,
+        BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+        DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+        DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
+        FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+        ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+        OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, TopicName,
+        UnregisterBrokerRequest,
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
+        alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
         create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
         delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
@@ -19,11 +22,13 @@ use kafka_protocol::{
         describe_configs_request::DescribeConfigsResource,
         describe_log_dirs_request::DescribableLogDirTopic,
         describe_topic_partitions_request::{Cursor, TopicRequest},
+        elect_leaders_request::TopicPartitions,
         fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState},
         incremental_alter_configs_request::{
             AlterConfigsResource as EditedResource, AlterableConfig as EditedConfig,
         },
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        list_partition_reassignments_request::ListPartitionReassignmentsTopics,
         metadata_request::MetadataRequestTopic,
         offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
         produce_request::{PartitionProduceData, TopicProduceData},
@@ -54,7 +59,11 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::IncrementalAlterConfigs => sample.incremental_alter_configs(),
         ApiKey::DescribeLogDirs => sample.describe_log_dirs(),
         ApiKey::CreatePartitions => sample.create_partitions(),
+        ApiKey::ElectLeaders => sample.elect_leaders(),
+        ApiKey::AlterPartitionReassignments => sample.alter_partition_reassignments(),
+        ApiKey::ListPartitionReassignments => sample.list_partition_reassignments(),
         ApiKey::DescribeCluster => sample.describe_cluster(),
+        ApiKey::UnregisterBroker => sample.unregister_broker(),
         ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
         _ => panic!("no sample of {key:?}"),
     }
@@ -95,7 +104,15 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         }
         ApiKey::DescribeLogDirs => decode_as::<DescribeLogDirsRequest>(version.min(4), body),
         ApiKey::CreatePartitions => decode_as::<CreatePartitionsRequest>(version, body),
+        ApiKey::ElectLeaders => decode_as::<ElectLeadersRequest>(version, body),
+        ApiKey::AlterPartitionReassignments => {
+            decode_as::<AlterPartitionReassignmentsRequest>(version, body)
+        }
+        ApiKey::ListPartitionReassignments => {
+            decode_as::<ListPartitionReassignmentsRequest>(version, body)
+        }
         ApiKey::DescribeCluster => decode_as::<DescribeClusterRequest>(version, body),
+        ApiKey::UnregisterBroker => decode_as::<UnregisterBrokerRequest>(version, body),
         ApiKey::DescribeTopicPartitions => {
             decode_as::<DescribeTopicPartitionsRequest>(version, body)
         }
@@ -481,6 +498,50 @@ impl Sample {
         vec![encode(&full, version), encode(&null, version)]
     }
 
+    fn elect_leaders(&self) -> Vec<Bytes> {
+        let named = TopicPartitions::default()
+            .with_topic(topic("eins"))
+            .with_partitions(vec![0, 3])
+            .with_unknown_tagged_fields(self.tags(2));
+        let null = ElectLeadersRequest::default()
+            .with_election_type(self.since(1, 1, 0))
+            .with_topic_partitions(None)
+            .with_timeout_ms(5)
+            .with_unknown_tagged_fields(self.tags(2));
+        let full =
+            null.clone().with_topic_partitions(Some(vec![named, TopicPartitions::default()]));
+        vec![encode(&full, self.version), encode(&null, self.version)]
+    }
+
+    fn alter_partition_reassignments(&self) -> Vec<Bytes> {
+        let moved = ReassignablePartition::default()
+            .with_partition_index(3)
+            .with_replicas(Some(vec![BrokerId(1), BrokerId(2)]))
+            .with_unknown_tagged_fields(tags());
+        let back = ReassignablePartition::default().with_replicas(None);
+        let named = ReassignableTopic::default()
+            .with_name(topic("eins"))
+            .with_partitions(vec![moved, back])
+            .with_unknown_tagged_fields(tags());
+        let full = AlterPartitionReassignmentsRequest::default()
+            .with_timeout_ms(5)
+            .with_allow_replication_factor_change(self.since(1, false, true))
+            .with_topics(vec![named, ReassignableTopic::default()])
+            .with_unknown_tagged_fields(tags());
+        let empty = AlterPartitionReassignmentsRequest::default();
+        vec![encode(&full, self.version), encode(&empty, self.version)]
+    }
+
+    fn list_partition_reassignments(&self) -> Vec<Bytes> {
+        let named = ListPartitionReassignmentsTopics::default()
+            .with_name(topic("eins"))
+            .with_partition_indexes(vec![0, 3])
+            .with_unknown_tagged_fields(tags());
+        let null = ListPartitionReassignmentsRequest::default().with_topics(None);
+        let full = null.clone().with_topics(Some(vec![named])).with_unknown_tagged_fields(tags());
+        vec![encode(&full, self.version), encode(&null, self.version)]
+    }
+
     fn describe_cluster(&self) -> Vec<Bytes> {
         let full = DescribeClusterRequest::default()
             .with_include_cluster_authorized_operations(true)
@@ -488,6 +549,13 @@ impl Sample {
             .with_include_fenced_brokers(self.since(2, true, false))
             .with_unknown_tagged_fields(tags());
         vec![encode(&full, self.version), encode(&DescribeClusterRequest::default(), self.version)]
+    }
+
+    fn unregister_broker(&self) -> Vec<Bytes> {
+        let request = UnregisterBrokerRequest::default()
+            .with_broker_id(3.into())
+            .with_unknown_tagged_fields(tags());
+        vec![encode(&request, self.version)]
     }
 
     fn describe_topic_partitions(&self) -> Vec<Bytes> {

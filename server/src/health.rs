@@ -1,0 +1,42 @@
+//! Who leads the partitions of this node, and where their replicas move (`docs/decisions/0008-the-cluster.md`).
+//!
+//! Groups of partitions have no clock of their own. One task a node watches which nodes live and stands for election
+//! where a leader is gone; it reports what this node leads, gives leadership back to preferred replicas, and carries
+//! out the moves that the metadata asks for. What it is about to do follows from the metadata and the groups each
+//! time it looks, so that it goes on wherever another leader or another start of the node left off.
+//!
+//! Nothing here is needed for safety: that is Raft's. Without it nobody would lead.
+//!
+//! Not here: the failure detector (`peer.rs`), marking brokers dead in the metadata (`controller`).
+
+mod doubts;
+mod elections;
+mod leaders;
+mod moves;
+mod nodes;
+mod reports;
+
+use std::sync::Arc;
+
+pub(crate) use doubts::led;
+pub(crate) use leaders::{Preference, hand_over, prefer};
+
+use crate::broker::Broker;
+
+/// Runs until the node drains.
+pub(crate) async fn run(broker: Arc<Broker>) {
+    let doubts = doubts::Doubts::default();
+    let working = async {
+        tokio::join!(
+            doubts::run(&broker, &doubts),
+            elections::run(&broker, &doubts),
+            reports::run(&broker),
+            leaders::run(&broker),
+            moves::run(&broker),
+        )
+    };
+    tokio::select! {
+        () = broker.draining.cancelled() => {}
+        _ = working => {}
+    }
+}

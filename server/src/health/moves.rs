@@ -1,0 +1,174 @@
+//! Carries out the moves that the metadata asks for, where this node leads.
+//!
+//! Each time it looks, a move is at one of these steps, told by the metadata and the group's members:
+//!
+//! ```text
+//! target in the metadata → new replicas are learners → they have caught up → the target are the voters
+//!   → the metadata's replicas are the target
+//! ```
+//! A move that is turned back has the old replicas as its target. The metadata keeps whatever may be a member, so that
+//! nobody deletes what is still needed, until the group is seen to have exactly the target's members.
+//!
+//! Not here: how fast learners are sent the log; nothing bounds that yet but the lane it goes over.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jangbu_engine::{Index, PartitionId};
+use tokio::task::JoinSet;
+
+use crate::broker::Broker;
+use crate::consensus::ReplicaId;
+use crate::controller::TopicPartition;
+use crate::partition::Partition;
+
+/// How often is looked while something moves. A replica has caught up when it has what was there at the last look.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often is looked although the metadata has not changed.
+const COMPARE: Duration = Duration::from_secs(30);
+/// Moves under way at a time on this node as the leader.
+const MOVES_MAX: usize = 8;
+/// How long a change of members may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Moves that this node is working on.
+#[derive(Debug, Default)]
+struct Moves {
+    /// The end of each log at the last look.
+    seen: HashMap<PartitionId, Index>,
+    busy: HashSet<PartitionId>,
+    tasks: JoinSet<PartitionId>,
+}
+
+/// Looks when the metadata changes, and again while anything moves.
+pub(super) async fn run(broker: &Arc<Broker>) {
+    let mut changes = broker.controller.changes();
+    let mut moves = Moves::default();
+    loop {
+        changes.mark_unchanged();
+        let moving = moves.look(broker);
+        let pause = if moving { LOOK } else { COMPARE };
+        tokio::select! {
+            changed = changes.changed(), if !moving => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+            Some(done) = moves.tasks.join_next() => {
+                if let Ok(id) = done {
+                    moves.busy.remove(&id);
+                }
+            }
+        }
+    }
+}
+
+impl Moves {
+    /// Takes each move on that this node leads. Whether anything moves in the cluster.
+    fn look(&mut self, broker: &Arc<Broker>) -> bool {
+        let moving: Vec<TopicPartition> = {
+            let image = broker.controller.image();
+            image.placements().filter(|placed| placed.is_moving()).cloned().collect()
+        };
+        let mut ends = HashMap::new();
+        for placed in &moving {
+            let Some(partition) = broker.replicas.get(placed.group) else { continue };
+            if ends.len() >= MOVES_MAX || !partition.leads() {
+                continue;
+            }
+            let Some(end) = partition.last_index() else { continue };
+            let before = self.seen.get(&placed.group).copied();
+            ends.insert(placed.group, end);
+            if self.busy.insert(placed.group) {
+                let (broker, placed) = (Arc::clone(broker), placed.clone());
+                self.tasks.spawn(async move {
+                    step(&broker, &partition, &placed, before).await;
+                    placed.group
+                });
+            }
+        }
+        self.seen = ends;
+        !moving.is_empty()
+    }
+}
+
+async fn step(
+    broker: &Broker,
+    partition: &Partition,
+    placed: &TopicPartition,
+    before: Option<Index>,
+) {
+    let id = partition.id();
+    match tokio::time::timeout(TIMEOUT, go_on(broker, partition, placed, before)).await {
+        Ok(Ok(true)) => {
+            broker.metrics.moves.add(1);
+            tracing::info!(partition = %id, to = ?placed.target, "the partition has moved");
+        }
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, partition = %id, "a move is taken on again"),
+        Err(_) => tracing::debug!(partition = %id, "a move takes its time"),
+    }
+}
+
+/// Takes a move on by as much as is possible now. Whether it is done.
+async fn go_on(
+    broker: &Broker,
+    partition: &Partition,
+    placed: &TopicPartition,
+    before: Option<Index>,
+) -> Result<bool, String> {
+    let target = placed.target_replicas();
+    let members = partition.members();
+    for replica in &target {
+        if !members.voters.contains(replica) && !members.learners.contains(replica) {
+            partition.add_learner(*replica).await.map_err(|e| e.to_string())?;
+        }
+    }
+    let replication = partition.replication();
+    let matching = |replica: &ReplicaId| replication.get(replica).copied().flatten();
+    if !have_caught_up(&target, partition.replica(), before, matching) {
+        return Ok(false);
+    }
+    // Also when they are the members already: only an answer says that this is committed.
+    partition.change_members(&target).await.map_err(|e| e.to_string())?;
+    // Of targets that were given up.
+    partition.remove_learners().await.map_err(|e| e.to_string())?;
+    let members = partition.members();
+    let set = |replicas: &[ReplicaId]| replicas.iter().copied().collect::<BTreeSet<_>>();
+    if set(&members.voters) != set(&target) || !members.learners.is_empty() {
+        return Err(format!("the group has other members: {members:?}"));
+    }
+    let finished = broker.controller.finish_reassignment(placed.group, placed.reassignment).await;
+    finished.map_err(|e| e.to_string())?;
+    Ok(true)
+}
+
+/// Whether every replica of the target has what was in the log at the last look.
+fn have_caught_up(
+    target: &[ReplicaId],
+    me: ReplicaId,
+    before: Option<Index>,
+    matching: impl Fn(&ReplicaId) -> Option<Index>,
+) -> bool {
+    let Some(before) = before else { return false };
+    target.iter().all(|replica| {
+        *replica == me || matching(replica).is_some_and(|matching| matching >= before)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_goes_on_once_every_new_replica_has_what_the_last_look_saw() {
+        let [one, two, three] = [1, 2, 3].map(|broker| ReplicaId::new(broker, 0));
+        let caught_up = |before: Option<u64>, two_has: Option<u64>, three_has: Option<u64>| {
+            let matching =
+                |replica: &ReplicaId| if *replica == two { two_has } else { three_has }.map(Index);
+            have_caught_up(&[one, two, three], one, before.map(Index), matching)
+        };
+        assert!(caught_up(Some(10), Some(10), Some(12)));
+        assert!(!caught_up(Some(10), Some(9), Some(12)));
+        assert!(!caught_up(Some(10), None, Some(12)), "nothing is known of it yet");
+        assert!(!caught_up(None, Some(10), Some(12)), "the first look knows of no traffic");
+    }
+}
