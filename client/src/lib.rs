@@ -24,6 +24,7 @@
 
 mod api;
 mod batch;
+mod claims;
 mod client;
 mod cluster;
 mod compression;
