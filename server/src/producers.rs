@@ -194,7 +194,8 @@ impl Producers {
         let stored = proto::Producers::decode(bytes).map_err(|e| e.to_string())?;
         let mut by_id = HashMap::with_capacity(stored.producers.len());
         for producer in stored.producers {
-            let batches = producer.batches.iter().map(|b| Batch {
+            let older = producer.batches.len().saturating_sub(BATCHES_MAX);
+            let batches = producer.batches.iter().skip(older).map(|b| Batch {
                 first_sequence: b.first_sequence,
                 last_sequence: b.last_sequence,
                 base_offset: Offset(b.base_offset),
@@ -208,3 +209,6 @@ impl Producers {
         Ok(Self { by_id })
     }
 }
+
+#[cfg(test)]
+mod tests;

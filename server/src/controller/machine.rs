@@ -347,3 +347,6 @@ mod tests {
         assert_eq!(restored.topic("a").unwrap().configs["retention.ms"], "1000");
     }
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -178,3 +178,6 @@ impl StateMachine for PartitionMachine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod fuzz;
