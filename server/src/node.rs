@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::answers::AnswerRoom;
 use crate::broker::Broker;
 use crate::config::{Config, parse_host_port};
 use crate::configs::BrokerValues;
@@ -76,6 +77,7 @@ impl Node {
         ));
         let broker = Arc::new(Broker {
             admission: Admission::new(sizes.requests),
+            answers: AnswerRoom::new(sizes.answers),
             metrics,
             config,
             engine,
