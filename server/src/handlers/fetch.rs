@@ -104,6 +104,8 @@ struct Read {
     /// For `records`.
     room: Reserved,
     failed: bool,
+    /// Something did not fit any more: whatever else is read would be read in vain.
+    full: bool,
 }
 
 async fn read_or_wait(
@@ -168,8 +170,9 @@ async fn read_all(
     let ahead = wanted.len() <= AHEAD_PARTITIONS_MAX;
     let (mut wanted, mut sources) = (wanted, sources);
     while !wanted.is_empty() {
-        let left = response_max.saturating_sub(read.bytes);
-        let (now, later) = wanted.split_at(window(wanted, left));
+        let left = if read.full { 0 } else { response_max.saturating_sub(read.bytes) };
+        let count = if read.full { wanted.len() } else { window(wanted, left) };
+        let (now, later) = wanted.split_at(count);
         let (here, elsewhere) = sources.split_at(now.len());
         let asked = asked(now, here).min(left);
         // Whoever holds room does not wait for more.
@@ -255,6 +258,7 @@ impl Read {
         let bytes: usize = batches.iter().map(Bytes::len).sum();
         // Beyond the first batch of the whole response the limits are strict.
         let fits = self.bytes == 0 || (bytes <= left && partition_bytes_max(fetch) > 0);
+        self.full |= !fits && bytes > 0;
         if let Some(first) = batches.first().filter(|_| fits) {
             // The session sees that there are records; what is written are the batches kept beside.
             data = data.with_records(Some(first.clone()));

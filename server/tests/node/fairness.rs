@@ -120,6 +120,28 @@ async fn clients_that_read_no_answers_keep_no_more_than_their_room_and_not_for_e
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_fetch_that_waits_for_more_holds_nothing_and_wants_no_more_than_there_is_room_for() {
+    let dir = tempdir().unwrap();
+    let small = Config { memory: Some(SMALL), ..config(dir.path()) };
+    let node = Node::start(small).await.unwrap();
+    let mut producer = filled(&node, 10).await;
+    let mut waiting = Client::connect(&node).await;
+    let greedy = fetch_request("t", 0, i32::MAX, Duration::from_secs(600));
+    waiting.send(&greedy, FETCH_VERSION).await;
+    let mut quiet = 0;
+    while quiet < 20 {
+        quiet += u32::from(samples(&node).await["jangbu_answer_bytes"] == 0.0);
+    }
+    for _ in 0..50 {
+        let mine = batch(&[&"x".repeat(14_000)], NO_SEQUENCE);
+        assert_eq!(producer.produce("t", 0, mine).await.error_code, 0);
+    }
+    let (_, response) = waiting.receive::<FetchRequest>(FETCH_VERSION).await;
+    assert!(records(&response).len() > 30, "half a mebibyte, in batches of 14 kB");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_client_that_reads_late_keeps_its_connection_while_nobody_wants_its_room() {
     const REQUESTS: usize = 20;
     let dir = tempdir().unwrap();
