@@ -25,6 +25,7 @@
 mod admin;
 mod api;
 mod batch;
+mod claims;
 mod client;
 mod cluster;
 mod compression;

@@ -330,6 +330,11 @@ impl Partition {
         Bounds { log_start, high_watermark }
     }
 
+    /// Whether clients may read something at `offset` or behind it.
+    pub(crate) fn has_after(&self, offset: Offset) -> bool {
+        self.progress.high_watermark() > offset
+    }
+
     /// Moves the log start to `offset`, through the group so that every replica does the same, and
     /// returns where it is then. An offset below the log start moves nothing.
     ///

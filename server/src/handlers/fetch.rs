@@ -3,6 +3,9 @@
 //! Rules that clients depend on: the batch that holds the fetch offset comes whole; the first
 //! non-empty partition gives at least one batch, whatever the limits; an error answers at once.
 //!
+//! Room is taken for what is read before it is read (`answers.rs`). Nothing is held while a fetch waits for
+//! more.
+//!
 //! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`).
 
 mod encode;
@@ -24,6 +27,7 @@ use tokio::time::Instant;
 
 use super::leaders::Leaders;
 use super::metadata::rack;
+use crate::answers::Reserved;
 use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller;
 use crate::dispatch::{Answer, Call, Refused};
@@ -67,7 +71,8 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         version: call.version,
         reason: reason.to_string(),
     })?;
-    Ok(Answer::Now(Some(call.respond_raw(body, call.version)?.with_errors_of(&response))))
+    let response = call.respond_raw(body, call.version)?.with_errors_of(&response);
+    Ok(Answer::Now(Some(response.holding(read.room))))
 }
 
 /// Names the leaders of partitions that are led elsewhere, and where those are.
@@ -132,7 +137,11 @@ struct Read {
     /// The batches of the partitions that have any, in the order of `topics`.
     records: Vec<Vec<Bytes>>,
     bytes: usize,
+    /// For `records`.
+    room: Reserved,
     failed: bool,
+    /// Something did not fit any more: whatever else is read would be read in vain.
+    full: bool,
 }
 
 async fn read_or_wait(
@@ -143,12 +152,15 @@ async fn read_or_wait(
 ) -> Read {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let deadline = Instant::now() + wait;
+    // Whole batches fill half of what there is room for at least, unless one is larger than that.
     let enough = usize::try_from(request.min_bytes).unwrap_or(0);
+    let enough = enough.min(response_bytes_max(broker, request) / 2);
     let done = |read: &Read| read.failed || read.bytes >= enough || wanted.is_empty();
-    let read = read_all(request, wanted, sources).await;
+    let read = read_all(broker, request, wanted, sources).await;
     if done(&read) || wait.is_zero() {
         return read;
     }
+    drop(read);
     let notify = Arc::new(Notify::new());
     let _waiting: Vec<_> = sources
         .iter()
@@ -159,41 +171,75 @@ async fn read_or_wait(
         .collect();
     loop {
         // Registered before looking again, so that nothing can slip in between.
-        let read = read_all(request, wanted, sources).await;
+        let read = read_all(broker, request, wanted, sources).await;
         if done(&read) {
             return read;
         }
+        drop(read);
         let timed_out = tokio::select! {
             () = notify.notified() => false,
             () = tokio::time::sleep_until(deadline) => true,
             () = broker.draining.cancelled() => true,
         };
         if timed_out {
-            return read_all(request, wanted, sources).await;
+            return read_all(broker, request, wanted, sources).await;
         }
     }
 }
 
+/// What the response may hold beyond its first batch.
+fn response_bytes_max(broker: &Broker, request: &FetchRequest) -> usize {
+    let most = RESPONSE_BYTES_MAX.min(broker.answers.answer_bytes_max());
+    usize::try_from(request.max_bytes).unwrap_or(0).min(most)
+}
+
 /// Reads the partitions in their order, window by window.
-async fn read_all(request: &FetchRequest, wanted: &[PartitionFetch], sources: &[Source]) -> Read {
+async fn read_all(
+    broker: &Broker,
+    request: &FetchRequest,
+    wanted: &[PartitionFetch],
+    sources: &[Source],
+) -> Read {
     let mut read = Read::default();
-    let response_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
+    let response_max = response_bytes_max(broker, request);
     // With many partitions the next request asks for others first.
     let ahead = wanted.len() <= AHEAD_PARTITIONS_MAX;
     let (mut wanted, mut sources) = (wanted, sources);
     while !wanted.is_empty() {
-        let left = response_max.saturating_sub(read.bytes);
-        let (now, later) = wanted.split_at(window(wanted, left));
+        let left = if read.full { 0 } else { response_max.saturating_sub(read.bytes) };
+        let count = if read.full { wanted.len() } else { window(wanted, left) };
+        let (now, later) = wanted.split_at(count);
         let (here, elsewhere) = sources.split_at(now.len());
-        let plan = Plan { left, begun: read.bytes > 0, ahead };
+        let asked = asked(now, here).min(left);
+        // Whoever holds room does not wait for more.
+        let room = match read.bytes {
+            0 => Some(broker.answers.reserve(asked).await),
+            _ => broker.answers.reserve_now(asked),
+        };
+        let (before, left) = (read.bytes, if room.is_some() { asked } else { 0 });
+        let plan = Plan { left, begun: before > 0, ahead };
         let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, plan));
         for (fetch, found) in now.iter().zip(join_all(reading).await) {
-            let left = response_max.saturating_sub(read.bytes);
+            let left = (before + left).saturating_sub(read.bytes);
             read.take(request, fetch, found, left);
         }
+        let mut room = room.unwrap_or_default();
+        room.shrink(read.bytes - before);
+        read.room.add(room);
         (wanted, sources) = (later, elsewhere);
     }
     read
+}
+
+/// The bytes that reading these partitions may give.
+fn asked(wanted: &[PartitionFetch], sources: &[Source]) -> usize {
+    let bytes = |(fetch, source): (&PartitionFetch, &Source)| match source {
+        Source::Here(partition) if partition.has_after(Offset(fetch.fetch_offset)) => {
+            partition_bytes_max(fetch)
+        }
+        _ => 0,
+    };
+    wanted.iter().zip(sources).map(bytes).fold(0, usize::saturating_add)
 }
 
 /// How many partitions are read at the same time: as many as have room in the response whatever they
@@ -248,6 +294,7 @@ impl Read {
         let bytes: usize = batches.iter().map(Bytes::len).sum();
         // Beyond the first batch of the whole response the limits are strict.
         let fits = self.bytes == 0 || (bytes <= left && partition_bytes_max(fetch) > 0);
+        self.full |= !fits && bytes > 0;
         if let Some(first) = batches.first().filter(|_| fits) {
             // The session sees that there are records; what is written are the batches kept beside.
             data = data.with_records(Some(first.clone()));

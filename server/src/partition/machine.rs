@@ -222,6 +222,9 @@ impl StateMachine for PartitionMachine {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
