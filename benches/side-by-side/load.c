@@ -172,9 +172,9 @@ static int latency(const char *broker, const char *name, int partitions, size_t 
         return failed || delivered != total;
 }
 
-static rd_kafka_t *assigned(const char *broker, const char *name, int partitions) {
+static rd_kafka_t *assigned(const char *broker, const char *name, int partitions, const char *partition_bytes) {
         const char *settings[] = {"group.id", "none", "enable.auto.commit", "false", "fetch.message.max.bytes",
-                                  "1048576", "queued.max.messages.kbytes", "262144", "log_level", "0", NULL};
+                                  partition_bytes, "queued.max.messages.kbytes", "262144", "log_level", "0", NULL};
         rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, broker, settings);
         rd_kafka_poll_set_consumer(rk);
         rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
@@ -185,7 +185,7 @@ static rd_kafka_t *assigned(const char *broker, const char *name, int partitions
 }
 
 static int consume(const char *broker, const char *name, int partitions, long count) {
-        rd_kafka_t *rk = assigned(broker, name, partitions);
+        rd_kafka_t *rk = assigned(broker, name, partitions, "1048576");
         rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(rk);
         rd_kafka_message_t *batch[10000];
         double start = now(), cpu_start = cpu(), bytes = 0;
@@ -223,13 +223,19 @@ static int ready(const char *broker, const char *name, int partitions, double si
         while (leaders(rk, topic) < partitions)
                 usleep(10000);
         double metadata = now() - since;
-        rd_kafka_t *reader = assigned(broker, name, partitions);
+        /* A little of each, and no more of what has been seen: librdkafka asks for the same partitions first again
+         * and again, and would read most of the data before it has seen the last one. */
+        rd_kafka_t *reader = assigned(broker, name, partitions, "65536");
         char *seen = calloc(1, partitions);
         for (int left = partitions; left > 0;) {
                 rd_kafka_message_t *m = rd_kafka_consumer_poll(reader, 100);
                 if (m && !m->err && !seen[m->partition]) {
                         seen[m->partition] = 1;
                         left--;
+                        rd_kafka_topic_partition_list_t *done = rd_kafka_topic_partition_list_new(1);
+                        rd_kafka_topic_partition_list_add(done, name, m->partition);
+                        rd_kafka_pause_partitions(reader, done);
+                        rd_kafka_topic_partition_list_destroy(done);
                 }
                 if (m)
                         rd_kafka_message_destroy(m);

@@ -2,7 +2,7 @@
 //!
 //! Every part is a bound that is kept under overload; beside them stand what a connection and a
 //! partition cost (`docs/operations.md`). The kernel's page cache is not counted: it holds the
-//! write-ahead log and what has been read of tables.
+//! write-ahead log, and tables only where the file system cannot be read past it.
 
 use std::fs;
 
@@ -29,9 +29,13 @@ pub(crate) struct Sizes {
     pub(crate) cache: usize,
     /// Requests taken in and not yet answered.
     pub(crate) requests: usize,
+<<<<<<< HEAD
     /// Records read for clients that have not taken them yet.
     pub(crate) answers: usize,
     /// Index blocks and rows of `meta`, twice: each has a cache of its own.
+=======
+    /// Blocks of buckets, mostly of their indexes, and of `meta`: each has a cache of this size.
+>>>>>>> reads
     pub(crate) block_cache: usize,
     /// A bucket on disk: its tables are as large as a memtable, and a read looks at all of them.
     pub(crate) bucket: u64,

@@ -413,8 +413,10 @@ pub(crate) static ELECT_LEADERS: Response = response(
     ],
 );
 
-static ELECTED_TOPIC: Layout =
-    layout(&[field("topic", Kind::Text), field("partition_result", Kind::Array(&PARTITION_RESULT))]);
+static ELECTED_TOPIC: Layout = layout(&[
+    field("topic", Kind::Text),
+    field("partition_result", Kind::Array(&PARTITION_RESULT)),
+]);
 
 pub(crate) static UNREGISTER_BROKER: Response = response(
     0,

@@ -7,9 +7,11 @@ use std::ops::RangeInclusive;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsResponse, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    DescribeLogDirsRequest, DescribeClusterRequest, AlterPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, ElectLeadersRequest, UnregisterBrokerRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, ProduceRequest, ResponseHeader,
+    AlterPartitionReassignmentsRequest, ApiVersionsResponse, CreateTopicsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+    ElectLeadersRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest, ResponseHeader,
+    UnregisterBrokerRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use proptest::{collection::vec, prelude::any, proptest, sample::Index};

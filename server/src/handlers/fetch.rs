@@ -3,11 +3,17 @@
 //! Rules that clients depend on: the batch that holds the fetch offset comes whole; the first
 //! non-empty partition gives at least one batch, whatever the limits; an error answers at once.
 //!
+<<<<<<< HEAD
 //! Room is taken for what is read before it is read (`answers.rs`). Nothing is held while a fetch waits for
 //! more.
 //!
 //! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`).
+=======
+//! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`), what is read before it is asked
+//! for (`ahead.rs`).
+>>>>>>> reads
 
+mod ahead;
 mod encode;
 
 use std::sync::Arc;
@@ -15,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use jangbu_engine::{Error as LogError, Offset};
+use jangbu_engine::{Entry, Error as LogError, Offset};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -35,12 +41,13 @@ use crate::error::partition_code;
 use crate::fetch_sessions::{PartitionFetch, Topic};
 use crate::partition::{Error, Partition};
 
-/// A response holds no more than this, as Kafka's `fetch.max.bytes`.
-const RESPONSE_BYTES_MAX: usize = 55 << 20;
+/// A response holds no more than this. Clients ask for twice that, but while one response is sent the next is read.
+const RESPONSE_BYTES_MAX: usize = 24 << 20;
 /// Partitions read at the same time for one request.
 const WINDOW_MAX: usize = 64;
-/// Requests for no more partitions than this are read ahead of.
-const AHEAD_PARTITIONS_MAX: usize = 8;
+/// A response is full when no more than this part of it is left: what is read for the partitions behind would hardly
+/// fit, and be read in vain.
+const FULL_PART: usize = 16;
 const READ_COMMITTED: i8 = 1;
 
 /// Decodes, reads, waits if need be, and answers.
@@ -55,6 +62,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
     };
     let sources: Vec<Source> = plan.partitions().iter().map(|p| Source::find(&broker, p)).collect();
     let mut read = read_or_wait(&broker, &request, plan.partitions(), &sources).await;
+    ahead::read_ahead(&read, plan.partitions(), &sources, request.session_epoch >= 0);
     let session = match broker.sessions.finish(plan, &mut read.topics, now_ms()) {
         Ok(session) => session,
         Err(error) => return refuse(&call, error.code()),
@@ -140,8 +148,14 @@ struct Read {
     /// For `records`.
     room: Reserved,
     failed: bool,
+<<<<<<< HEAD
     /// Something did not fit any more: whatever else is read would be read in vain.
     full: bool,
+=======
+    /// Whether something was left out for want of room.
+    full: bool,
+    progress: ahead::Progress,
+>>>>>>> reads
 }
 
 async fn read_or_wait(
@@ -201,6 +215,7 @@ async fn read_all(
     sources: &[Source],
 ) -> Read {
     let mut read = Read::default();
+<<<<<<< HEAD
     let response_max = response_bytes_max(broker, request);
     // With many partitions the next request asks for others first.
     let ahead = wanted.len() <= AHEAD_PARTITIONS_MAX;
@@ -218,6 +233,18 @@ async fn read_all(
         };
         let (before, left) = (read.bytes, if room.is_some() { asked } else { 0 });
         let plan = Plan { left, begun: before > 0, ahead };
+=======
+    let response_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
+    let (mut wanted, mut sources) = (wanted, sources);
+    while !wanted.is_empty() {
+        let left = response_max.saturating_sub(read.bytes);
+        let begun = read.bytes > 0;
+        let full = begun && (read.full || left <= response_max / FULL_PART);
+        let count = if full { wanted.len().min(WINDOW_MAX) } else { window(wanted, left) };
+        let (now, later) = wanted.split_at(count);
+        let (here, elsewhere) = sources.split_at(now.len());
+        let plan = Plan { left: if full { 0 } else { left }, begun };
+>>>>>>> reads
         let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, plan));
         for (fetch, found) in now.iter().zip(join_all(reading).await) {
             let left = (before + left).saturating_sub(read.bytes);
@@ -275,18 +302,20 @@ fn push(topics: &mut Vec<FetchableTopicResponse>, topic: &Topic, data: Partition
 struct Found {
     data: PartitionData,
     batches: Vec<Bytes>,
+    /// Where they end.
+    end: Option<Offset>,
 }
 
 impl From<PartitionData> for Found {
     fn from(data: PartitionData) -> Self {
-        Self { data, batches: Vec::new() }
+        Self { data, batches: Vec::new(), end: None }
     }
 }
 
 impl Read {
     /// Adds what was found of one partition, as far as it fits into the `left` bytes.
     fn take(&mut self, request: &FetchRequest, fetch: &PartitionFetch, found: Found, left: usize) {
-        let Found { mut data, batches } = found;
+        let Found { mut data, batches, end } = found;
         self.failed |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
         if request.isolation_level == READ_COMMITTED {
             data = data.with_aborted_transactions(Some(Vec::new()));
@@ -294,7 +323,12 @@ impl Read {
         let bytes: usize = batches.iter().map(Bytes::len).sum();
         // Beyond the first batch of the whole response the limits are strict.
         let fits = self.bytes == 0 || (bytes <= left && partition_bytes_max(fetch) > 0);
+<<<<<<< HEAD
         self.full |= !fits && bytes > 0;
+=======
+        self.full |= !fits;
+        self.progress.push(fetch, end.filter(|_| fits));
+>>>>>>> reads
         if let Some(first) = batches.first().filter(|_| fits) {
             // The session sees that there are records; what is written are the batches kept beside.
             data = data.with_records(Some(first.clone()));
@@ -312,8 +346,6 @@ struct Plan {
     left: usize,
     /// Whether the response holds records already.
     begun: bool,
-    /// Whether the next request is likely to ask for what follows.
-    ahead: bool,
 }
 
 async fn find(source: &Source, fetch: &PartitionFetch, plan: Plan) -> Found {
@@ -353,8 +385,9 @@ async fn read_partition(
     if from == bounds.high_watermark || (bytes_max == 0 && plan.begun) {
         return Ok(data.into());
     }
-    let entries = partition.read(from, bytes_max, plan.ahead).await?;
-    Ok(Found { data, batches: entries.into_iter().map(|entry| entry.payload).collect() })
+    let entries = partition.read(from, bytes_max).await?;
+    let end = entries.last().map(Entry::next_offset);
+    Ok(Found { data, batches: entries.into_iter().map(|entry| entry.payload).collect(), end })
 }
 
 /// Whether what the client read last was replaced by another leader's records (KIP-320): then where its
