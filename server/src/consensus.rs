@@ -16,14 +16,18 @@ mod boundary;
 mod codec;
 mod config;
 mod group;
+mod lease;
 mod log_store;
 mod members;
 mod network;
+mod purge;
 mod replica;
 mod router;
 mod state_machine;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wire;
 
@@ -32,7 +36,6 @@ use jangbu_engine::{EntryKind, Index, Offset, Term};
 
 pub(crate) use group::{Group, Proposal};
 pub(crate) use network::Network;
-pub(crate) use router::Router;
 
 /// What a stored checkpoint holds: the index of the last entry in it, the offset behind that, and the state
 /// machine's own bytes; `None` when it does not decode.

@@ -10,9 +10,9 @@
 
 mod ahead;
 mod machine;
+mod members;
 mod waiters;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,13 +25,16 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::configs::Durability;
-use crate::consensus::{self, Clock, Group, Leadership, Members, Network, Proposal, ReplicaId};
+use crate::consensus::{self, Clock, Group, Network, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
 use crate::retention::Limits;
 pub(crate) use ahead::ReadAhead;
 use machine::{Judgement, PartitionMachine, Progress};
 pub(crate) use waiters::Waiting;
+
+/// How long a batch may be in flight before it is looked whether it still is.
+const TWIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a partition did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -123,8 +126,9 @@ impl Appending {
     pub(crate) async fn appended(self) -> Result<Appended, Error> {
         let seen = match self.step {
             Step::Proposed(proposal) => {
-                let offset = proposal.await?.base_offset;
-                return Ok(Appended { offset, known_timestamp: None });
+                let applied = proposal.await;
+                let applied = applied.inspect_err(|_| self.partition.progress.doubt())?;
+                return Ok(Appended { offset: applied.base_offset, known_timestamp: None });
             }
             Step::Known(seen) => seen,
             Step::InFlight(header) => self.partition.wait_for_twin(&header).await?,
@@ -132,6 +136,9 @@ impl Appending {
         Ok(Appended { offset: seen.offset, known_timestamp: Some(seen.timestamp) })
     }
 }
+
+/// The least that room is set aside for when something is read ahead.
+const AHEAD_BYTES_MIN: usize = 16 << 10;
 
 /// What bounds reads of the disk, over all partitions.
 #[derive(Debug, Clone)]
@@ -189,58 +196,6 @@ impl Partition {
         Ok(Self { id: log.id(), replica, log, group, progress, order, disk, metrics, quiet })
     }
 
-    /// Gives a new partition its replicas; does nothing when it has some.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`].
-    pub(crate) async fn initialize(&self, replicas: &[ReplicaId]) -> Result<(), Error> {
-        Ok(self.group.initialize(replicas).await?)
-    }
-
-    /// Asks the other voters to elect this replica.
-    pub(crate) async fn elect(&self) {
-        self.group.elect().await;
-    }
-
-    /// Hands the leadership to another voter; done once that one is seen to lead.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`].
-    pub(crate) async fn transfer(&self, to: ReplicaId, timeout: Duration) -> Result<(), Error> {
-        Ok(self.group.transfer(to, timeout).await?)
-    }
-
-    /// Lets a replica be sent the log, without waiting for it to catch up.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
-    pub(crate) async fn add_learner(&self, replica: ReplicaId) -> Result<(), Error> {
-        Ok(self.group.add_learner(replica).await?)
-    }
-
-    /// Makes these the voters; who is not among them leaves.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
-    pub(crate) async fn change_members(&self, voters: &[ReplicaId]) -> Result<(), Error> {
-        Ok(self.group.change_members(voters).await?)
-    }
-
-    /// Who has a replica.
-    pub(crate) fn members(&self) -> Members {
-        self.group.members()
-    }
-
-    /// On the leader, how far the log of each other replica is known to match; empty elsewhere.
-    pub(crate) fn replication(&self) -> BTreeMap<ReplicaId, Option<Index>> {
-        self.group.replication()
-    }
-
-    /// Who leads, as this replica sees it.
-    pub(crate) fn leadership(&self) -> Leadership {
-        self.group.leadership()
-    }
-
     /// Lets the group sleep when nothing was written for `idle`; the next write wakes it, and everything else
     /// is answered meanwhile. To be called now and then.
     pub(crate) async fn rest(&self, idle: Duration) {
@@ -287,16 +242,6 @@ impl Partition {
         self.id
     }
 
-    /// This replica of it.
-    pub(crate) fn replica(&self) -> ReplicaId {
-        self.replica
-    }
-
-    /// The last entry of the log here.
-    pub(crate) fn last_index(&self) -> Option<Index> {
-        self.log.state().last.map(|last| last.index)
-    }
-
     /// Whether this replica leads and may answer.
     pub(crate) fn leads(&self) -> bool {
         self.group.leadership().local
@@ -337,12 +282,22 @@ impl Partition {
         header: &Header,
     ) -> Result<Appending, Error> {
         let _order = self.order.lock().await;
+        self.check_leader(-1)?;
+        if self.progress.is_doubtful() {
+            self.group.settle().await?;
+            self.progress.forget_in_flight();
+        }
+        // What is judged is in flight from then on, so nothing may be in the way of proposing it.
+        self.group.renew_lease().await?;
         let leadership = self.group.leadership();
         if !leadership.local {
             return Err(self.not_leading());
         }
         let step = match self.progress.judge(header, leadership.term)? {
-            Judgement::Append => Step::Proposed(self.group.propose(EntryKind::Batch, batch).await?),
+            Judgement::Append => {
+                let proposed = self.group.propose_now(EntryKind::Batch, batch).await;
+                Step::Proposed(proposed.inspect_err(|_| self.progress.doubt())?)
+            }
             Judgement::Duplicate(seen) => Step::Known(seen),
             Judgement::InFlight => Step::InFlight(*header),
         };
@@ -360,7 +315,14 @@ impl Partition {
             if !self.leads() {
                 return Err(Error::NotLeader);
             }
-            committed.await;
+            if tokio::time::timeout(TWIN_TIMEOUT, committed).await.is_err() {
+                // Its proposal may have come to nothing without anybody there to see it.
+                self.group.settle().await?;
+                if self.progress.committed(header).is_none() {
+                    self.progress.doubt();
+                    return Err(Error::NotLeader);
+                }
+            }
         }
     }
 
@@ -369,6 +331,11 @@ impl Partition {
         let log_start = self.log.state().log_start_offset;
         let high_watermark = self.progress.high_watermark().max(log_start);
         Bounds { log_start, high_watermark }
+    }
+
+    /// Whether clients may read something at `offset` or behind it.
+    pub(crate) fn has_after(&self, offset: Offset) -> bool {
+        self.progress.high_watermark() > offset
     }
 
     /// Moves the log start to `offset`, through the group so that every replica does the same, and
@@ -442,41 +409,42 @@ impl Partition {
     }
 
     /// Whole batches from the one that holds `from`, below the high watermark; from memory when they are
-    /// there, else on a bounded number of threads for blocking work. `ahead` says that the caller is
-    /// likely to ask for what follows next.
+    /// there, else on a bounded number of threads for blocking work.
     ///
     /// # Errors
     /// [`Error::Log`].
-    pub(crate) async fn read(
-        &self,
-        from: Offset,
-        bytes_max: usize,
-        ahead: bool,
-    ) -> Result<Vec<Entry>, Error> {
+    pub(crate) async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<Entry>, Error> {
         let until = self.bounds().high_watermark;
         if from == until || self.log.is_cached(from) {
             self.metrics.cached_reads.add(1);
             return Ok(self.log.read(from, until, bytes_max)?);
         }
         self.metrics.disk_reads.add(1);
-        let found = match self.disk.ahead.take(self.id, from, bytes_max) {
-            Some(reading) => reading.await.map_err(|_| Error::Stopped)??,
-            None => self.on_disk(move |log| log.read(from, until, bytes_max)).await?,
+        let ahead = &self.disk.ahead;
+        let Some(reading) = ahead.take(self.id, from) else {
+            return self.on_disk(move |log| log.read(from, until, bytes_max)).await;
         };
-        if ahead && let Some(last) = found.last() {
-            self.read_on(last.next_offset(), until, bytes_max);
-        }
+        let mut found = reading.await.map_err(|_| Error::Stopped)??;
+        ahead.keep_rest(self.id, &mut found, bytes_max);
         Ok(found)
     }
 
-    /// Begins to read what follows a piece that came from the disk.
-    fn read_on(&self, from: Offset, until: Offset, bytes_max: usize) {
-        if from >= until || self.log.is_cached(from) {
-            return;
+    /// Begins to read what somebody is likely to ask for next, at most `bytes_max` from `from` on, if that is on the
+    /// disk; a record has about `record_bytes`. False when there is no room for it.
+    pub(crate) fn read_ahead(&self, from: Offset, bytes_max: usize, record_bytes: usize) -> bool {
+        let Some(from) = self.disk.ahead.behind(self.id, from) else { return true };
+        let Bounds { log_start, high_watermark: until } = self.bounds();
+        if from >= until || from < log_start || self.log.is_cached(from) {
+            return true;
         }
-        let read = move |log: PartitionLog| log.read(from, until, bytes_max);
-        let reading = tokio::spawn(on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read));
-        self.disk.ahead.keep(self.id, from, bytes_max, reading);
+        // Room is set aside for what there can be.
+        let records = usize::try_from(until.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
+        let left = records.saturating_mul(record_bytes).saturating_add(AHEAD_BYTES_MIN);
+        let bytes_max = bytes_max.min(left.saturating_add(left / 4));
+        self.disk.ahead.keep(self.id, from, bytes_max, || {
+            let read = move |log: PartitionLog| log.read(from, until, bytes_max);
+            tokio::spawn(on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read))
+        })
     }
 
     /// The first committed batch with a record at `timestamp` or later.

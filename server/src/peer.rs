@@ -18,6 +18,8 @@ mod frame;
 mod handshake;
 mod link;
 mod listener;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::BTreeMap;

@@ -4,13 +4,12 @@
 //!
 //! Invariants:
 //! - A producer's batches are consecutive in sequence, the newest last, at most [`BATCHES_MAX`].
+//! - Recording a batch again changes nothing, whatever was recorded since.
 //! - Sequences count from 0 to `i32::MAX` and then start at 0 again.
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::Bytes;
 use jangbu_engine::{Offset, batch::Header};
-use prost::Message;
 
 use crate::proto::partition as proto;
 
@@ -100,8 +99,12 @@ impl Producer {
         }
     }
 
+    fn last_offset(&self) -> Option<Offset> {
+        self.batches.back().map(|batch| batch.base_offset)
+    }
+
     /// Remembers an appended batch.
-    pub(crate) fn record(&mut self, batch: &Header, base_offset: Offset) {
+    fn record(&mut self, batch: &Header, base_offset: Offset) {
         if batch.producer_epoch != self.epoch {
             self.batches.clear();
             self.epoch = batch.producer_epoch;
@@ -150,11 +153,23 @@ impl Producers {
         }
     }
 
+    /// Remembers a committed batch. One that is not behind what is remembered of its producer was recorded before: this
+    /// state may be newer than the place in the log from which it is applied again.
     pub(crate) fn record(&mut self, batch: &Header, base_offset: Offset) {
-        self.by_id
-            .entry(batch.producer_id)
-            .or_insert_with(|| Producer::new(batch.producer_epoch))
-            .record(batch, base_offset);
+        let known = self.get(batch.producer_id).and_then(Producer::last_offset);
+        if known.is_none_or(|known| base_offset > known) {
+            self.producer(batch).record(batch, base_offset);
+        }
+    }
+
+    /// Remembers a batch that is proposed: its offset is not known yet.
+    pub(crate) fn expect(&mut self, batch: &Header) {
+        self.producer(batch).record(batch, Offset(-1));
+    }
+
+    fn producer(&mut self, batch: &Header) -> &mut Producer {
+        let new = || Producer::new(batch.producer_epoch);
+        self.by_id.entry(batch.producer_id).or_insert_with(new)
     }
 
     /// Puts in a copy of one producer's state, to build on.
@@ -170,31 +185,27 @@ impl Producers {
         self.by_id.clear();
     }
 
-    pub(crate) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Vec<proto::Producer> {
         let batch = |b: &Batch| proto::Batch {
             first_sequence: b.first_sequence,
             last_sequence: b.last_sequence,
             base_offset: b.base_offset.0,
             timestamp: b.timestamp,
         };
-        let producers = self
-            .by_id
-            .iter()
-            .map(|(id, producer)| proto::Producer {
-                id: *id,
-                epoch: i32::from(producer.epoch),
-                batches: producer.batches.iter().map(batch).collect(),
-                last_timestamp: producer.last_timestamp,
-            })
-            .collect();
-        proto::Producers { producers }.encode_to_vec().into()
+        let producer = |(id, producer): (&i64, &Producer)| proto::Producer {
+            id: *id,
+            epoch: i32::from(producer.epoch),
+            batches: producer.batches.iter().map(batch).collect(),
+            last_timestamp: producer.last_timestamp,
+        };
+        self.by_id.iter().map(producer).collect()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let stored = proto::Producers::decode(bytes).map_err(|e| e.to_string())?;
-        let mut by_id = HashMap::with_capacity(stored.producers.len());
-        for producer in stored.producers {
-            let batches = producer.batches.iter().map(|b| Batch {
+    pub(crate) fn decode(stored: Vec<proto::Producer>) -> Result<Self, String> {
+        let mut by_id = HashMap::with_capacity(stored.len());
+        for producer in stored {
+            let older = producer.batches.len().saturating_sub(BATCHES_MAX);
+            let batches = producer.batches.iter().skip(older).map(|b| Batch {
                 first_sequence: b.first_sequence,
                 last_sequence: b.last_sequence,
                 base_offset: Offset(b.base_offset),
@@ -206,5 +217,90 @@ impl Producers {
             by_id.insert(producer.id, Producer { epoch, batches, last_timestamp });
         }
         Ok(Self { by_id })
+    }
+}
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn header(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Header {
+        Header {
+            base_offset: Offset(0),
+            batch_bytes: 61,
+            leader_epoch: 0,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: 0,
+            base_timestamp: 0,
+            max_timestamp: i64::from(base_sequence),
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            record_count: 1,
+        }
+    }
+
+    /// A log as leaders let it come about: what is not the next batch of its producer is not in it.
+    fn log(wishes: &[(i64, bool)]) -> Vec<(Header, Offset)> {
+        let mut known = Producers::default();
+        let mut log = Vec::new();
+        let mut epochs = HashMap::new();
+        for (&(id, new_epoch), offset) in wishes.iter().zip(0..) {
+            let epoch: &mut i16 = epochs.entry(id).or_default();
+            *epoch += i16::from(new_epoch);
+            let last = known.get(id).filter(|known| known.epoch == *epoch);
+            let next = last.and_then(|known| known.batches.back());
+            let header = header(id, *epoch, next.map_or(0, |batch| batch.last_sequence + 1));
+            assert_eq!(known.check(&header), Ok(Verdict::Append));
+            known.record(&header, Offset(offset));
+            log.push((header, Offset(offset)));
+        }
+        log
+    }
+
+    fn wishes() -> impl Strategy<Value = Vec<(i64, bool)>> {
+        let wish = (0..4_i64, any::<u8>()).prop_map(|(id, dice)| (id, dice < 30));
+        proptest::collection::vec(wish, 1..60)
+    }
+
+    fn apply(state: &mut Producers, log: &[(Header, Offset)]) {
+        for (header, offset) in log {
+            state.record(header, *offset);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_that_is_newer_than_where_it_is_applied_from_comes_to_the_same(
+            wishes in wishes(), from in any::<proptest::sample::Index>(),
+            until in any::<proptest::sample::Index>(),
+        ) {
+            let log = log(&wishes);
+            let mut whole = Producers::default();
+            apply(&mut whole, &log);
+            let mut state = Producers::default();
+            apply(&mut state, &log[..until.index(log.len() + 1)]);
+            let from = from.index(until.index(log.len() + 1) + 1);
+            let mut state = Producers::decode(state.encode()).unwrap();
+            apply(&mut state, &log[from..]);
+            prop_assert_eq!(state, whole);
+        }
+
+        #[test]
+        fn what_was_recorded_is_a_duplicate(wishes in wishes()) {
+            let log = log(&wishes);
+            let mut state = Producers::default();
+            for (header, offset) in &log {
+                state.record(header, *offset);
+                let verdict = state.check_duplicate(header);
+                prop_assert!(matches!(verdict, Verdict::Duplicate(seen) if seen.offset == *offset));
+            }
+        }
     }
 }

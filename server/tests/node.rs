@@ -11,6 +11,8 @@ mod compression;
 mod configs;
 #[path = "node/damage.rs"]
 mod damage;
+#[path = "node/fairness.rs"]
+mod fairness;
 #[path = "node/fetch.rs"]
 mod fetch;
 #[path = "node/forming.rs"]

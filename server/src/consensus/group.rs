@@ -17,30 +17,26 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, Index, PartitionLog, Term};
+use jangbu_engine::{EntryKind, PartitionLog, Term};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{Fatal, LinearizableReadError, RaftError};
+use openraft::errors::Fatal;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
-use openraft::{Instant, Raft, ReadPolicy, ServerState};
+use openraft::{Raft, ServerState};
 use parking_lot::RwLock;
 
 use super::config;
+use super::lease::is_sole_voter;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::replica::{Instance, Replica, Seat};
 use super::state_machine::Applier;
-use super::types::{LogId, Payload, Types};
+use super::types::{Payload, Types};
 use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
 
-/// How long a purge may take, its snapshot included.
-const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a group may take to lead again when it wakes; it waits for no disk.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long everything proposed so far may take to be applied.
-const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// One replica of one group.
 #[derive(Debug)]
 pub(crate) struct Group<M: StateMachine> {
@@ -48,7 +44,7 @@ pub(crate) struct Group<M: StateMachine> {
     /// Held while the group falls asleep, wakes, begins anew or stops.
     changing: tokio::sync::Mutex<()>,
     /// Held while it purges.
-    purging: tokio::sync::Mutex<()>,
+    pub(super) purging: tokio::sync::Mutex<()>,
     network: Network,
     clock: Clock,
 }
@@ -89,8 +85,7 @@ impl<M: StateMachine> Group<M> {
         let raft = instance(replica, &applier, network, clock, false).await?;
         let seat = RwLock::new(Seat::Awake(raft.clone()));
         let replica = Arc::new(Replica { id: replica, applier, seat });
-        let remote = Arc::clone(&replica);
-        network.router().insert(group, replica.id, remote);
+        network.router().insert(group, replica.id, Arc::clone(&replica));
         let group = Self {
             replica,
             changing: tokio::sync::Mutex::default(),
@@ -104,14 +99,10 @@ impl<M: StateMachine> Group<M> {
 
     /// A sole voter need not wait for an election timeout after a restart: nobody else can lead.
     async fn elect_if_sole_voter(&self, raft: &Instance<M>) -> Result<(), String> {
-        if self.is_sole_voter(raft) {
+        if is_sole_voter(raft) {
             raft.trigger().elect(false).await.map_err(|e| e.to_string())?;
         }
         Ok(())
-    }
-
-    fn is_sole_voter(&self, raft: &Instance<M>) -> bool {
-        raft.voter_ids().eq([self.replica.id.0])
     }
 
     /// The running instance, if the group is awake.
@@ -119,7 +110,7 @@ impl<M: StateMachine> Group<M> {
         self.replica.running()
     }
 
-    fn log(&self) -> &PartitionLog {
+    pub(super) fn log(&self) -> &PartitionLog {
         self.replica.applier.log()
     }
 
@@ -189,7 +180,7 @@ impl<M: StateMachine> Group<M> {
         let leadership = self.leadership();
         let applied = self.replica.applier.applied_index();
         let level = applied == self.log().state().last.map(|l| l.index);
-        let alone = self.is_sole_voter(&raft) && self.members().learners.is_empty();
+        let alone = is_sole_voter(&raft) && self.members().learners.is_empty();
         if !leadership.local || !level || !alone {
             return false;
         }
@@ -225,11 +216,23 @@ impl<M: StateMachine> Group<M> {
     /// Hands a batch or command to the group. Calls that return in an order are appended in it.
     ///
     /// # Errors
-    /// [`Error::Stopped`]. That another replica leads is told by the proposal itself.
+    /// [`Error::NotLeader`], [`Error::Stopped`]. That another replica leads may also be told by the proposal itself.
     pub(crate) async fn propose(&self, kind: EntryKind, payload: Bytes) -> Result<Proposal, Error> {
+        self.renew_lease().await?;
+        self.propose_now(kind, payload).await
+    }
+
+    /// Like [`Group::propose`], right after [`Group::renew_lease`].
+    ///
+    /// # Errors
+    /// [`Error::Stopped`]. That another replica leads is told by the proposal itself.
+    pub(crate) async fn propose_now(
+        &self,
+        kind: EntryKind,
+        payload: Bytes,
+    ) -> Result<Proposal, Error> {
         loop {
             let raft = self.awake().await?;
-            renew_lease(&raft).await?;
             let (responder, answer) = ProgressResponder::complete_only();
             let write = Payload::new(kind, payload.clone());
             match raft.client_write_ff(write, Some(responder)).await {
@@ -239,36 +242,6 @@ impl<M: StateMachine> Group<M> {
                 Err(_) => return Err(Error::Stopped),
             }
         }
-    }
-
-    /// Makes sure that a proposal that follows at once finds a leader that may write.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`] also when too few of the other replicas answer; [`Error::Stopped`].
-    pub(crate) async fn renew_lease(&self) -> Result<(), Error> {
-        match self.running() {
-            Some(raft) => renew_lease(&raft).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until everything proposed so far is either applied or will never be.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`].
-    pub(crate) async fn settle(&self) -> Result<(), Error> {
-        let Some(raft) = self.running() else { return Ok(()) };
-        // It goes to openraft behind the proposals: when it is answered, those are in the log or refused.
-        raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|e| not_read(&e))?;
-        let end = self.last_index();
-        let mut data = raft.data_metrics();
-        let applied = async {
-            while self.replica.applier.applied_index() < end {
-                data.changed().await.map_err(|_| Error::Stopped)?;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(BARRIER_TIMEOUT, applied).await.map_err(|_| Error::Timeout)?
     }
 
     /// Who leads. `local` only once this replica has applied an entry of its own term, since only
@@ -326,80 +299,16 @@ impl<M: StateMachine> Group<M> {
         tokio::time::timeout(timeout, changed).await.unwrap_or(false)
     }
 
-    /// Confirms with a majority that this replica still leads and has applied everything committed
-    /// before the call (ReadIndex, Raft paper section 6.4 of the dissertation).
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`].
-    pub(crate) async fn linearize(&self) -> Result<(), Error> {
-        // A group that sleeps has one voter, which leads and has applied all there is.
-        let Some(raft) = self.running() else {
-            return if self.is_asleep() { Ok(()) } else { Err(Error::Stopped) };
-        };
-        match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(()),
-            Err(_) if self.is_asleep() => Ok(()),
-            Err(error) => Err(not_read(&error)),
-        }
-    }
-
-    /// Forgets the entries up to and including `upto`, as far as they are applied, after a snapshot of what
-    /// they came to.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`], also when it takes longer than [`PURGE_TIMEOUT`].
-    pub(crate) async fn purge(&self, upto: Index) -> Result<(), Error> {
-        let purging = async {
-            let stopped = |_| Error::Stopped;
-            let _purging = self.purging.lock().await;
-            let raft = self.awake().await?;
-            let mut data = raft.data_metrics();
-            let applied = self.replica.applier.applied_index().unwrap_or_default();
-            let upto = upto.min(applied);
-            let is_behind = |id: Option<LogId>| id.is_none_or(|id| Index(id.index) < upto);
-            if !is_behind(data.borrow_watched().purged) {
-                return Ok(());
-            }
-            self.move_boundary(upto).await?;
-            if is_behind(data.borrow_watched().snapshot) {
-                raft.trigger().snapshot().await.map_err(stopped)?;
-            }
-            while is_behind(data.borrow_watched().snapshot) {
-                data.changed().await.map_err(|_| Error::Stopped)?;
-            }
-            raft.trigger().purge_log(upto.0).await.map_err(stopped)?;
-            while is_behind(data.borrow_watched().purged) {
-                data.changed().await.map_err(|_| Error::Stopped)?;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(PURGE_TIMEOUT, purging).await.map_err(|_| Error::Stopped)?
-    }
-
-    async fn move_boundary(&self, upto: Index) -> Result<(), Error> {
-        let replica = Arc::clone(&self.replica);
-        let moving = tokio::task::spawn_blocking(move || replica.applier.move_boundary(upto));
-        match moving.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                tracing::error!(log = %self.log().id(), %error, "the log cannot be purged");
-                Err(Error::Stopped)
-            }
-            Err(_) => Err(Error::Stopped),
-        }
-    }
-
     /// Stops the replica after storing a checkpoint, so that a restart has nothing to apply again.
     pub(crate) async fn shutdown(&self) {
         let _changing = self.changing.lock().await;
-        let Replica { id, .. } = *self.replica;
-        self.network.router().remove(self.log().id().0, id);
+        self.network.router().remove(self.log().id().0, &self.replica);
         let running = self.running();
         *self.replica.seat.write() = Seat::Stopped;
         if let Some(raft) = running
             && raft.shutdown().await.is_err()
         {
-            tracing::debug!(replica = id.0, "raft task had already ended");
+            tracing::debug!(replica = self.replica.id.0, "raft task had already ended");
         }
         self.save_checkpoint();
     }
@@ -414,28 +323,8 @@ impl<M: StateMachine> Group<M> {
 
 impl<M: StateMachine> Drop for Group<M> {
     fn drop(&mut self) {
-        self.network.router().remove(self.log().id().0, self.replica.id);
+        self.network.router().remove(self.log().id().0, &self.replica);
     }
-}
-
-/// Asks the other replicas whether this one still leads when none has said so for a while: a group without traffic
-/// sends no heartbeats, and openraft takes writes only while it knows. Asked for at half of that time, so that the
-/// proposal after it is not late.
-async fn renew_lease<M: StateMachine>(raft: &Instance<M>) -> Result<(), Error> {
-    let acknowledged = raft.data_metrics().borrow_watched().last_quorum_acked;
-    let fresh = acknowledged.is_some_and(|at| at.elapsed() < config::LEASE / 2);
-    if fresh || raft.voter_ids().eq([*raft.node_id()]) {
-        return Ok(());
-    }
-    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(not_read(&error)),
-    }
-}
-
-/// What a read that could not be confirmed means.
-fn not_read(error: &RaftError<Types, LinearizableReadError<Types>>) -> Error {
-    if error.fatal().is_some() { Error::Stopped } else { Error::NotLeader }
 }
 
 /// A Raft instance on the applier's log and state.
@@ -468,3 +357,6 @@ async fn leads<M: StateMachine>(raft: &Instance<M>, timeout: Duration) -> bool {
     };
     tokio::time::timeout(timeout, waiting).await.unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::ptr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -86,15 +87,22 @@ pub(crate) struct Router {
 
 impl Router {
     /// Lets a replica take requests.
-    pub(super) fn insert(&self, group: u32, replica: ReplicaId, remote: Arc<dyn Remote>) {
+    pub(super) fn insert<R: Remote + 'static>(
+        &self,
+        group: u32,
+        replica: ReplicaId,
+        remote: Arc<R>,
+    ) {
+        let remote: Arc<dyn Remote> = remote;
         let appends = Appends::start(group, Arc::clone(&remote));
         self.running.write().insert(group, Running { replica, remote, appends });
     }
 
     /// Takes no more requests for a replica; another one of the group is left alone.
-    pub(super) fn remove(&self, group: u32, replica: ReplicaId) {
+    pub(super) fn remove<R: Remote>(&self, group: u32, remote: &Arc<R>) {
         let mut running = self.running.write();
-        if running.get(&group).is_some_and(|running| running.replica == replica) {
+        let it = Arc::as_ptr(remote);
+        if running.get(&group).is_some_and(|known| ptr::addr_eq(Arc::as_ptr(&known.remote), it)) {
             running.remove(&group);
         }
     }

@@ -208,14 +208,15 @@ impl<M: StateMachine> Applier<M> {
     pub(crate) fn recover(machine: M, log: PartitionLog) -> io::Result<Self> {
         let mut state = State::new(machine);
         if let Some(bytes) = log.checkpoint().map_err(to_io)? {
-            state.restore(Checkpoint::decode(&bytes)?)?;
-            if let Some(applied) = &state.applied
-                && log.state().last < Some(codec::engine_log_id(applied))
+            let checkpoint = Checkpoint::decode(&bytes)?;
+            if let Some(applied) = checkpoint.applied.as_ref().map(codec::engine_log_id)
+                && log.state().last < Some(applied)
             {
                 // A snapshot was stored and the process ended before the log began anew behind it.
-                let last = codec::engine_log_id(applied);
-                log.reset(last, state.next_offset, Box::new(|_| {})).map_err(to_io)?;
+                let next_offset = Offset(checkpoint.next_offset);
+                log.reset(applied, next_offset, Box::new(|_| {})).map_err(to_io)?;
             }
+            state.restore(checkpoint)?;
             if let Some(purged) = log.state().purged {
                 state.stand_at(&log, purged, bytes)?;
             }

@@ -300,3 +300,6 @@ pub(super) fn transfer(sent: proto::Transfer) -> Result<TransferLeaderRequest<Ty
     let vote = leaders_vote(sent.vote)?;
     Ok(TransferLeaderRequest::new(vote, sent.to, optional_log_id(sent.last)?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //! not yet committed. It is a guess of this leader in this term only, and is thrown away with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, Offset, PartitionLog, Term, batch::Header};
@@ -38,6 +38,7 @@ struct Tables {
 pub(super) struct Progress {
     high_watermark: AtomicI64,
     tables: Mutex<Tables>,
+    doubtful: AtomicBool,
     pub(super) waiters: Waiters,
 }
 
@@ -68,7 +69,7 @@ impl Progress {
         let verdict = tables.tentative.check(batch);
         match verdict {
             Ok(Verdict::Append) => {
-                tables.tentative.record(batch, Offset(-1));
+                tables.tentative.expect(batch);
                 Ok(Judgement::Append)
             }
             Ok(Verdict::Duplicate(_)) => Ok(Judgement::InFlight),
@@ -79,9 +80,21 @@ impl Progress {
         }
     }
 
+    /// Notes that a proposal came to nothing while its leader may still lead: what is remembered as in flight is
+    /// not to be relied on.
+    pub(super) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Release);
+    }
+
+    /// Whether what is in flight is in doubt.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
+    }
+
     /// Forgets what was in flight when nothing is any more: what is not in the log by now never will be.
     pub(super) fn forget_in_flight(&self) {
         self.tables.lock().tentative.clear();
+        self.doubtful.store(false, Ordering::Release);
     }
 
     /// Where a batch is that was sent before, once it is committed.
@@ -118,6 +131,8 @@ pub(crate) struct PartitionMachine {
     log: PartitionLog,
     /// Notified when the first entry of a new leader is applied.
     terms: Arc<Notify>,
+    /// Where the log is to begin once it is long enough: a snapshot said so.
+    owed_start: Option<Offset>,
 }
 
 /// The command that moves the log start to `offset`.
@@ -128,30 +143,44 @@ pub(super) fn set_log_start(offset: Offset) -> Bytes {
 
 impl PartitionMachine {
     pub(super) fn new(progress: Arc<Progress>, log: PartitionLog, terms: Arc<Notify>) -> Self {
-        Self { progress, log, terms }
+        Self { progress, log, terms, owed_start: None }
     }
 
     /// Carries out a command that stands at `next_offset` of the log. Applied again after a restart it
     /// does the same, or nothing.
-    fn command(&self, payload: &[u8], next_offset: Offset) {
+    fn command(&mut self, payload: &[u8], next_offset: Offset) {
         match proto::Command::decode(payload).map(|command| command.command) {
             Ok(Some(proto::command::Command::SetLogStart(asked))) => {
-                let start = Offset(asked.offset).min(next_offset);
-                // A log that is closed or deleted meanwhile has nobody left to see its start.
-                if let Err(error) = self.log.set_log_start(start) {
-                    tracing::debug!(%error, "the log start did not move");
-                }
-                self.progress.waiters.notify_all();
+                self.move_start(Offset(asked.offset).min(next_offset));
             }
             Ok(None) => tracing::warn!("a command of a newer version was passed over"),
             Err(error) => tracing::error!(%error, "a committed command does not decode"),
         }
     }
+
+    fn move_start(&self, start: Offset) {
+        // A log that is closed or deleted meanwhile has nobody left to see its start.
+        if let Err(error) = self.log.set_log_start(start) {
+            tracing::debug!(%error, "the log start did not move");
+        }
+        self.progress.waiters.notify_all();
+    }
+
+    fn move_owed_start(&mut self, next_offset: Offset) {
+        if let Some(start) = self.owed_start.take_if(|start| *start <= next_offset) {
+            self.move_start(start);
+        }
+    }
 }
 
 impl StateMachine for PartitionMachine {
+    /// Recording a batch again, and moving the log start where it is, change nothing.
+    const IDEMPOTENT: bool = true;
+
     fn new_term(&mut self) {
         self.terms.notify_one();
+        // Whoever waits here for what another replica gives now.
+        self.progress.waiters.notify_all();
     }
 
     fn apply(&mut self, entry: &Committed) -> Bytes {
@@ -170,18 +199,70 @@ impl StateMachine for PartitionMachine {
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "a committed batch has no readable header"),
         }
+        self.move_owed_start(entry.next_offset);
         self.progress.advance(entry.next_offset);
         Bytes::new()
     }
 
     fn checkpoint(&self) -> Bytes {
-        self.progress.tables.lock().committed.encode()
+        let log_start = self.log.state().log_start_offset.max(self.owed_start.unwrap_or_default());
+        let producers = self.progress.tables.lock().committed.encode();
+        proto::Checkpoint { producers, log_start: log_start.0 }.encode_to_vec().into()
     }
 
     fn restore(&mut self, checkpoint: &[u8], next_offset: Offset) -> Result<(), String> {
-        let committed = Producers::decode(checkpoint)?;
+        let stored = proto::Checkpoint::decode(checkpoint).map_err(|e| e.to_string())?;
+        let committed = Producers::decode(stored.producers)?;
+        self.owed_start = Some(Offset(stored.log_start));
+        self.move_owed_start(next_offset);
         *self.progress.tables.lock() = Tables { committed, ..Tables::default() };
         self.progress.advance(next_offset);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(base_sequence: i32) -> Header {
+        Header {
+            base_offset: Offset(0),
+            batch_bytes: 61,
+            leader_epoch: 0,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id: 7,
+            producer_epoch: 0,
+            base_sequence,
+            record_count: 1,
+        }
+    }
+
+    #[test]
+    fn a_batch_whose_proposal_came_to_nothing_is_appended_when_it_is_sent_again() {
+        let progress = Progress::default();
+        let judge = |sequence| progress.judge(&header(sequence), Term(1));
+        assert_eq!(judge(0), Ok(Judgement::Append));
+        assert_eq!(judge(0), Ok(Judgement::InFlight));
+        progress.doubt();
+        assert!(progress.is_doubtful());
+        progress.forget_in_flight();
+        assert!(!progress.is_doubtful());
+        assert_eq!(judge(0), Ok(Judgement::Append));
+        assert_eq!(judge(1), Ok(Judgement::Append), "in flight right behind it");
+    }
+
+    #[test]
+    fn what_is_in_flight_is_forgotten_with_its_term() {
+        let progress = Progress::default();
+        assert_eq!(progress.judge(&header(0), Term(1)), Ok(Judgement::Append));
+        assert_eq!(progress.judge(&header(0), Term(2)), Ok(Judgement::Append));
     }
 }

@@ -46,16 +46,20 @@ impl Core {
 
     /// A node has answered.
     pub(super) fn found(&self, peer: &Peer, incarnation: u64) {
-        self.change(peer, |_| PeerState { alive: true, incarnation });
+        if self.change(peer, |_| PeerState { alive: true, incarnation }) {
+            tracing::info!(node = peer.node, incarnation, "the node is there");
+        }
     }
 
     /// A node does not answer any more.
     pub(super) fn lost(&self, peer: &Peer) {
-        self.change(peer, |state| PeerState { alive: false, ..state });
+        if self.change(peer, |state| PeerState { alive: false, ..state }) {
+            tracing::warn!(node = peer.node, "the node does not answer any more");
+        }
     }
 
-    fn change(&self, peer: &Peer, change: impl FnOnce(PeerState) -> PeerState) {
-        let changed = self.states.send_if_modified(|states| {
+    fn change(&self, peer: &Peer, change: impl FnOnce(PeerState) -> PeerState) -> bool {
+        self.states.send_if_modified(|states| {
             let Some(before) = states.get(&peer.node).copied() else { return false };
             let after = change(before);
             if after == before || peer.stop.is_cancelled() {
@@ -63,11 +67,7 @@ impl Core {
             }
             Arc::make_mut(states).insert(peer.node, after);
             true
-        });
-        if changed {
-            let state = self.states.borrow().get(&peer.node).copied();
-            tracing::debug!(node = peer.node, ?state, "what is known of a node has changed");
-        }
+        })
     }
 }
 

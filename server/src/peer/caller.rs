@@ -27,7 +27,7 @@ use super::link::Link;
 use super::{Error, Identity, Lane, Request, Response, writer};
 use crate::proto::peer::{Ping, Welcome};
 
-/// A connection that was open for this long was no failure.
+/// Connections that end sooner, one after the other, are made anew only after a while.
 const STABLE: Duration = Duration::from_secs(1);
 /// Different causes remembered, so that each is logged once.
 const CAUSES_MAX: usize = 8;
@@ -125,7 +125,7 @@ impl Keeper {
     async fn keep(&self) {
         let settings = &self.core.settings;
         let mut backoff = settings.backoff_min;
-        let mut patient = true;
+        let (mut patient, mut brief) = (true, false);
         loop {
             // From here on, so that none is missed during the attempt.
             let retry = self.link().retry.notified();
@@ -134,7 +134,8 @@ impl Keeper {
                 Ok(connection) => {
                     let begun = Instant::now();
                     self.use_up(connection).await;
-                    if begun.elapsed() >= STABLE {
+                    let was_brief = std::mem::replace(&mut brief, begun.elapsed() < STABLE);
+                    if !(brief && was_brief) {
                         (backoff, wait) = (settings.backoff_min, Duration::ZERO);
                     }
                     patient = true;
@@ -247,10 +248,7 @@ impl Keeper {
         for lane in [Lane::Append, Lane::Control] {
             self.peer.link(lane).retry.notify_waiters();
         }
-        let mut causes = self.peer.causes.lock();
-        if !std::mem::take(&mut *causes).is_empty() {
-            tracing::info!(node = self.peer.node, "the node is reached again");
-        }
+        self.peer.causes.lock().clear();
     }
 
     /// The node does not answer: its connections may be those of a machine that is gone.

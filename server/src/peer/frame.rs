@@ -12,6 +12,9 @@
 //! - A length is checked before anything is allocated, and a buffer grows only with the bytes that have arrived.
 //! - Payloads are neither copied when they are sent nor when they are received.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -108,29 +111,22 @@ pub(super) fn encode_request(
     body: request::Body,
     payloads: Vec<Bytes>,
 ) -> Result<Frame, String> {
-    let entries = match &body {
-        request::Body::Append(append) => append.entries.as_slice(),
-        _ => &[],
+    let (entries, elements) = match &body {
+        request::Body::Append(append) => (append.entries.as_slice(), append.entries.len()),
+        request::Body::Heartbeats(all) if has_entries(&all.appends) => {
+            return Err("entries are sent with an append and not with heartbeats".to_owned());
+        }
+        request::Body::Heartbeats(all) => (&[][..], all.appends.len()),
+        _ => (&[][..], 0),
     };
+    if elements > ELEMENTS_MAX {
+        return Err(format!("{elements} elements are more than {ELEMENTS_MAX}: send it in parts"));
+    }
     let lengths = entries.iter().map(|entry| entry.payload_bytes as usize);
     if !lengths.eq(payloads.iter().map(Bytes::len)) {
         return Err("its payloads are not those of its entries".to_owned());
     }
-    if elements_of(&body) > ELEMENTS_MAX {
-        return Err(format!("it holds more than {ELEMENTS_MAX} elements"));
-    }
     encode(&Request { sequence, body: Some(body) }, payloads)
-}
-
-/// What `elements::bounded` will count on the other side.
-fn elements_of(body: &request::Body) -> usize {
-    match body {
-        request::Body::Append(append) => append.entries.len(),
-        request::Body::Heartbeats(all) => {
-            all.appends.iter().map(|append| 1 + append.entries.len()).sum()
-        }
-        _ => 0,
-    }
 }
 
 /// Cuts a stream into frames.
@@ -177,9 +173,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// # Errors
     /// [`Error`]
     pub(super) async fn body(&mut self, length: usize) -> Result<Bytes, Error> {
+        let missing = length.saturating_sub(self.buffer.len());
+        self.buffer.reserve(missing.min(GROW_BYTES));
         while self.buffer.len() < length {
-            let room = self.buffer.len().max(GROW_BYTES);
-            self.buffer.reserve(room.min(length - self.buffer.len()));
+            if self.buffer.len() == self.buffer.capacity() {
+                let missing = length - self.buffer.len();
+                self.buffer.reserve(missing.min(self.buffer.len().max(GROW_BYTES)));
+            }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(ended());
             }

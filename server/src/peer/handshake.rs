@@ -128,7 +128,8 @@ pub(super) fn judge_welcome(
     known: Option<[u8; 16]>,
 ) -> Result<Other, String> {
     if !welcome.refused.is_empty() {
-        return Err(welcome.refused.clone());
+        // It goes into the log.
+        return Err(welcome.refused.replace(char::is_control, " "));
     }
     if to != 0 && to != welcome.node {
         return Err(meant(to, welcome.node));

@@ -110,7 +110,10 @@ pub(crate) async fn serve(
 impl Host {
     fn log_once(&self, address: SocketAddr, cause: &str) {
         let mut refusals = self.refusals.lock();
-        if refusals.len() < REFUSALS_MAX && refusals.insert(cause.to_owned()) {
+        if refusals.len() >= REFUSALS_MAX {
+            refusals.clear();
+        }
+        if refusals.insert(cause.to_owned()) {
             tracing::warn!(%address, "refused a connection of another node: {cause}");
         }
     }
