@@ -8,7 +8,7 @@ use crate::{config, controller, partition, producers};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A value of the configuration is out of its bounds.
-    #[error("the configuration is refused: {0}")]
+    #[error(transparent)]
     Config(#[from] config::Error),
     /// The data directory cannot be used.
     #[error(transparent)]

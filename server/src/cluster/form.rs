@@ -212,6 +212,7 @@ fn objection(listed: &[i32], given: &str, own: &str, answer: &Formed) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Directory, Own};
 
     fn answer(nodes: &[i32], cluster_id: &str) -> Formed {
         Formed { nodes: nodes.to_vec(), cluster_id: cluster_id.to_owned() }
@@ -244,5 +245,47 @@ mod tests {
         assert_eq!(round.text(), "nodes 2 (b:2), 3 (c:3); node 4 (d:4): it was");
         assert!(!round.is_fine());
         assert!(Round::default().is_fine());
+    }
+
+    const LIST: &str = "1@a:1,2@b:2,3@c:3,4@d:4";
+
+    /// The voter 2 of [`LIST`] with an empty directory, or whatever is left in it.
+    async fn with_voter(dir: &std::path::Path, test: impl FnOnce(&Cluster)) {
+        let failed = Arc::new(|error: &jangbu_engine::Error| panic!("{error}"));
+        let engine = jangbu_engine::Engine::open(dir, Default::default(), failed).unwrap();
+        let config =
+            crate::Config { cluster: Some(LIST.into()), node: Some(2), ..Default::default() };
+        let own = Own { node: 2, kafka: "b:9".into(), peer: "b:2".into(), rack: String::new() };
+        let directory = Directory::open(engine.clone()).unwrap();
+        test(&Cluster::open(&config, directory, own, Arc::default()).unwrap().0);
+        engine.close().unwrap();
+    }
+
+    fn form(nodes: &[i32], cluster_id: &str) -> Form {
+        Form { nodes: nodes.to_vec(), cluster_id: cluster_id.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_voter_becomes_part_of_one_cluster_for_ever_and_only_by_the_first_of_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = [1, 2, 3, 4];
+        with_voter(dir.path(), |voter| {
+            let told = |from, form: &Form| voter.be_formed(from, form).unwrap();
+            assert_eq!(told(1, &form(&all, "")), answer(&all, ""), "it was only asked");
+            assert_eq!(told(3, &form(&all, "x")), answer(&all, ""), "not by the first");
+            assert_eq!(told(1, &form(&[1, 2, 3], "x")), answer(&all, ""), "another list");
+            assert!(voter.formed.borrow().is_none());
+            assert_eq!(told(1, &form(&all, "x")), answer(&all, "x"));
+            let standing = voter.formed.borrow().clone().unwrap();
+            assert_eq!((standing.node, standing.voters), (2, Vec::new()));
+        })
+        .await;
+        with_voter(dir.path(), |voter| {
+            let told = |from, form: &Form| voter.be_formed(from, form).unwrap();
+            assert_eq!(told(1, &form(&all, "y")), answer(&all, "x"), "also after a restart");
+            assert_eq!(told(1, &form(&all, "")), answer(&all, "x"));
+            assert_eq!(voter.peers.identity().cluster_id, "x");
+        })
+        .await;
     }
 }

@@ -16,7 +16,7 @@ use crate::peer::PeerState;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long one change of members may take.
 const CHANGE_MAX: Duration = Duration::from_secs(10);
-/// A node that has just become leader gives the others this long to be heard before it calls them dead.
+/// A node that has just started gives the others this long to be heard before it calls them dead.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs until the node drains.
@@ -27,26 +27,24 @@ pub(crate) async fn run(
 ) {
     let mut states = cluster.peers.states();
     let mut changes = controller.changes();
-    let mut leading_since = None;
+    let started = Instant::now();
     loop {
-        if controller.leads() {
-            let since = *leading_since.get_or_insert_with(Instant::now);
+        let leads = controller.leads();
+        if leads {
             let seen = states.borrow_and_update().clone();
             changes.mark_unchanged();
-            tell_liveness(&controller, &seen, since.elapsed() >= GRACE).await;
+            tell_liveness(&controller, &seen, started.elapsed() >= GRACE).await;
             match tokio::time::timeout(CHANGE_MAX, controller.level_members(&seen)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "the metadata's members change later"),
                 Err(_) => tracing::debug!("the metadata's members change later: no majority"),
             }
-        } else {
-            leading_since = None;
         }
         tokio::select! {
             () = draining.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            Ok(()) = states.changed(), if leading_since.is_some() => {}
-            Ok(()) = changes.changed(), if leading_since.is_some() => {}
+            Ok(()) = states.changed(), if leads => {}
+            Ok(()) = changes.changed(), if leads => {}
         }
     }
 }

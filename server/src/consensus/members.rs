@@ -116,6 +116,18 @@ impl<M: StateMachine> Group<M> {
         changed.map(|_| ()).map_err(|error| refused(&error))
     }
 
+    /// A learner leaves the group.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
+    pub(crate) async fn remove_learner(&self, replica: ReplicaId) -> Result<(), Error> {
+        let raft = self.awake().await?;
+        self.renew_lease().await?;
+        let leaving = ChangeMembers::RemoveNodes([replica.0].into());
+        let changed = raft.change_membership(leaving, false).await;
+        changed.map(|_| ()).map_err(|error| refused(&error))
+    }
+
     /// Who belongs to the group.
     pub(crate) fn members(&self) -> Members {
         match self.running() {

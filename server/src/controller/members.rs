@@ -14,6 +14,7 @@ use crate::replicas::replica_id;
 enum Step {
     AddLearner(ReplicaId),
     ChangeVoters(Vec<ReplicaId>),
+    RemoveLearner(ReplicaId),
 }
 
 impl Controller {
@@ -36,6 +37,7 @@ impl Controller {
         match step {
             Some(Step::AddLearner(replica)) => self.group.add_learner(replica).await,
             Some(Step::ChangeVoters(voters)) => self.group.change_members(&voters).await,
+            Some(Step::RemoveLearner(replica)) => self.group.remove_learner(replica).await,
             None => Ok(()),
         }
     }
@@ -57,7 +59,8 @@ fn step(
     let (gone, mut voters): (Vec<ReplicaId>, Vec<_>) =
         members.voters.iter().copied().partition(|voter| removed(voter.broker()));
     if gone.is_empty() {
-        return None;
+        let gone = members.learners.iter().find(|learner| removed(learner.broker()));
+        return gone.copied().map(Step::RemoveLearner);
     }
     let able = |replica: &&ReplicaId| lives(replica.broker()) && !removed(replica.broker());
     voters.extend(members.learners.iter().filter(able).take(gone.len()));
@@ -94,5 +97,11 @@ mod tests {
         assert_eq!(next(&[1, 2, 3], &[9, 4], &[1, 2, 4, 9], &[3]), voters(&[1, 2, 4]));
         assert_eq!(next(&[1, 2, 3], &[], &[1, 2], &[3]), voters(&[1, 2]));
         assert_eq!(next(&[1], &[], &[], &[1]), None, "somebody has to vote");
+    }
+
+    #[test]
+    fn a_broker_that_was_removed_hears_the_metadata_no_longer() {
+        let gone = Some(Step::RemoveLearner(replica_id(4)));
+        assert_eq!(next(&[1, 2, 3], &[4, 5], &[1, 2, 3, 5], &[4]), gone);
     }
 }
