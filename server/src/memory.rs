@@ -29,13 +29,9 @@ pub(crate) struct Sizes {
     pub(crate) cache: usize,
     /// Requests taken in and not yet answered.
     pub(crate) requests: usize,
-<<<<<<< HEAD
     /// Records read for clients that have not taken them yet.
     pub(crate) answers: usize,
-    /// Index blocks and rows of `meta`, twice: each has a cache of its own.
-=======
     /// Blocks of buckets, mostly of their indexes, and of `meta`: each has a cache of this size.
->>>>>>> reads
     pub(crate) block_cache: usize,
     /// A bucket on disk: its tables are as large as a memtable, and a read looks at all of them.
     pub(crate) bucket: u64,

@@ -3,15 +3,8 @@
 //! Rules that clients depend on: the batch that holds the fetch offset comes whole; the first
 //! non-empty partition gives at least one batch, whatever the limits; an error answers at once.
 //!
-<<<<<<< HEAD
-//! Room is taken for what is read before it is read (`answers.rs`). Nothing is held while a fetch waits for
-//! more.
-//!
-//! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`).
-=======
 //! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`), what is read before it is asked
 //! for (`ahead.rs`).
->>>>>>> reads
 
 mod ahead;
 mod encode;
@@ -148,14 +141,9 @@ struct Read {
     /// For `records`.
     room: Reserved,
     failed: bool,
-<<<<<<< HEAD
     /// Something did not fit any more: whatever else is read would be read in vain.
     full: bool,
-=======
-    /// Whether something was left out for want of room.
-    full: bool,
     progress: ahead::Progress,
->>>>>>> reads
 }
 
 async fn read_or_wait(
@@ -215,14 +203,14 @@ async fn read_all(
     sources: &[Source],
 ) -> Read {
     let mut read = Read::default();
-<<<<<<< HEAD
     let response_max = response_bytes_max(broker, request);
-    // With many partitions the next request asks for others first.
-    let ahead = wanted.len() <= AHEAD_PARTITIONS_MAX;
     let (mut wanted, mut sources) = (wanted, sources);
     while !wanted.is_empty() {
-        let left = if read.full { 0 } else { response_max.saturating_sub(read.bytes) };
-        let count = if read.full { wanted.len() } else { window(wanted, left) };
+        let left = response_max.saturating_sub(read.bytes);
+        let begun = read.bytes > 0;
+        let full = begun && (read.full || left <= response_max / FULL_PART);
+        let left = if full { 0 } else { left };
+        let count = if full { wanted.len().min(WINDOW_MAX) } else { window(wanted, left) };
         let (now, later) = wanted.split_at(count);
         let (here, elsewhere) = sources.split_at(now.len());
         let asked = asked(now, here).min(left);
@@ -232,19 +220,7 @@ async fn read_all(
             _ => broker.answers.reserve_now(asked),
         };
         let (before, left) = (read.bytes, if room.is_some() { asked } else { 0 });
-        let plan = Plan { left, begun: before > 0, ahead };
-=======
-    let response_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
-    let (mut wanted, mut sources) = (wanted, sources);
-    while !wanted.is_empty() {
-        let left = response_max.saturating_sub(read.bytes);
-        let begun = read.bytes > 0;
-        let full = begun && (read.full || left <= response_max / FULL_PART);
-        let count = if full { wanted.len().min(WINDOW_MAX) } else { window(wanted, left) };
-        let (now, later) = wanted.split_at(count);
-        let (here, elsewhere) = sources.split_at(now.len());
-        let plan = Plan { left: if full { 0 } else { left }, begun };
->>>>>>> reads
+        let plan = Plan { left, begun };
         let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, plan));
         for (fetch, found) in now.iter().zip(join_all(reading).await) {
             let left = (before + left).saturating_sub(read.bytes);
@@ -323,12 +299,8 @@ impl Read {
         let bytes: usize = batches.iter().map(Bytes::len).sum();
         // Beyond the first batch of the whole response the limits are strict.
         let fits = self.bytes == 0 || (bytes <= left && partition_bytes_max(fetch) > 0);
-<<<<<<< HEAD
         self.full |= !fits && bytes > 0;
-=======
-        self.full |= !fits;
         self.progress.push(fetch, end.filter(|_| fits));
->>>>>>> reads
         if let Some(first) = batches.first().filter(|_| fits) {
             // The session sees that there are records; what is written are the batches kept beside.
             data = data.with_records(Some(first.clone()));

@@ -39,12 +39,12 @@ fn recorded(batches: &[Header]) -> Producers {
 }
 
 fn decoded(bytes: &[u8]) -> Result<Producers, String> {
-    let stored = proto::Producers::decode(bytes).map_err(|e| e.to_string())?;
+    let stored = proto::Checkpoint::decode(bytes).map_err(|e| e.to_string())?;
     Producers::decode(stored.producers)
 }
 
 fn encoded(producers: &Producers) -> Vec<u8> {
-    proto::Producers { producers: producers.encode(), ..proto::Producers::default() }.encode_to_vec()
+    proto::Checkpoint { producers: producers.encode(), log_start: 0 }.encode_to_vec()
 }
 
 /// The bounds hold, and go on holding whatever comes.

@@ -4,12 +4,15 @@ use jangbu_engine::{Engine, Offset, Options, PartitionId, RetentionClass};
 
 use super::super::Committed;
 use super::*;
+use crate::peer::{Identity, Peers};
 
 /// Counts what it applied.
 #[derive(Debug, Default)]
 struct Counter(u8);
 
 impl StateMachine for Counter {
+    const IDEMPOTENT: bool = false;
+
     fn apply(&mut self, _entry: &Committed) -> Bytes {
         self.0 += 1;
         Bytes::new()
@@ -32,7 +35,14 @@ async fn what_was_applied_before_a_sleep_is_not_applied_again_after_a_crash() {
     let engine = Engine::open(dir.path(), Options::default(), Arc::new(failed)).unwrap();
     let log = engine.log(PartitionId(1), RetentionClass::from_retention_ms(-1)).unwrap();
     let replica = ReplicaId::new(1, 0);
-    let group = Group::start(replica, log.clone(), Counter::default()).await.unwrap();
+    let network = Network::new(Peers::new(Identity {
+        node: 1,
+        cluster_id: String::new(),
+        directory: [1; 16],
+        incarnation: 1,
+    }));
+    let start = Group::start(replica, log.clone(), Counter::default(), &network, Clock::Node);
+    let group = start.await.unwrap();
     group.initialize(&[replica]).await.unwrap();
     assert!(group.wait_for_leader(WAKE_TIMEOUT).await);
     for _ in 0..5 {

@@ -3,6 +3,8 @@
 //! A command that does not decode is refused, on every replica alike; a checkpoint that does not decode is an
 //! error at the start. Nothing is set aside on the word of a length: prost lets a field grow as its bytes are read.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, Offset};
 use proptest::collection::vec;
@@ -49,9 +51,12 @@ fn replicas() -> impl Strategy<Value = Vec<proto::Replicas>> {
 fn command() -> impl Strategy<Value = Command> {
     let broker = || proptest::option::of(0..2_i32);
     prop_oneof![
-        "[ab]{0,2}".prop_map(|cluster_id| Command::InitCluster(proto::InitCluster { cluster_id })),
+        "[ab]{0,2}".prop_map(|cluster_id| Command::InitCluster(proto::InitCluster {
+            cluster_id,
+            last_broker: 0
+        })),
         (any::<i32>(), "[a-z]{0,3}", any::<u32>()).prop_map(|(id, host, port)| {
-            let broker = proto::Broker { id, host, port, rack: String::new() };
+            let broker = proto::Broker { id, host, port, ..proto::Broker::default() };
             Command::RegisterBroker(proto::RegisterBroker { broker: Some(broker) })
         }),
         ("[ab]{1,2}", id(), replicas(), configs()).prop_map(|(name, id, partitions, configs)| {
