@@ -15,6 +15,7 @@ mod submit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jangbu_engine::{PartitionId, PartitionLog, Term};
@@ -86,6 +87,7 @@ pub(crate) struct Controller {
     /// The way to the node that leads the group.
     peers: Peers,
     producer_ids: Mutex<std::ops::Range<i64>>,
+    stopping: AtomicBool,
 }
 
 impl Controller {
@@ -104,7 +106,14 @@ impl Controller {
         let broker = holder.broker;
         let machine = MetadataMachine::new(Arc::clone(&image), holder);
         let group = Group::start(replica, log, machine, network, Clock::Own).await?;
-        Ok(Self { group, image, broker, peers, producer_ids: Mutex::new(0..0) })
+        Ok(Self {
+            group,
+            image,
+            broker,
+            peers,
+            producer_ids: Mutex::new(0..0),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// Forms a new cluster with these voters if there is none yet.
@@ -349,6 +358,7 @@ impl Controller {
 
     /// Stops the group.
     pub(crate) async fn shutdown(&self) {
+        self.stopping.store(true, Ordering::Release);
         self.group.shutdown().await;
     }
 }

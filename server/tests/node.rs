@@ -15,6 +15,8 @@ mod damage;
 mod fairness;
 #[path = "node/fetch.rs"]
 mod fetch;
+#[path = "node/forming.rs"]
+mod forming;
 #[path = "node/harness.rs"]
 mod harness;
 #[path = "node/idle.rs"]
