@@ -5,13 +5,16 @@
 # How long `make soak` goes on.
 MINUTES ?= 60
 
-.PHONY: help demo test soak build fmt lint docs bench
+.PHONY: help demo cluster-demo test soak build fmt lint docs bench
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
 demo: ## Build, stream 336,776 rows through a node that is killed half-way, check all of them
 	@scripts/demo
+
+cluster-demo: ## The same with three nodes, of which a leader is killed
+	@scripts/demo cluster_demo
 
 test: ## Install what is missing and run every check; see scripts/test
 	@scripts/test

@@ -126,8 +126,15 @@ def read_input(path):
     return header, by_key, count
 
 
-def stream(node, path, total):
-    """Produces the file; kills the node once a third is in; restarts it; waits for the producer."""
+def kill_and_restart(node, taken, total):
+    node.kill()
+    print(f"kill -9 after {taken:,} of {total:,} rows were taken in")
+    listening, ready = node.start()
+    print(f"started again: listens after {listening * 1000:.0f} ms, all partitions led after {ready * 1000:.0f} ms")
+
+
+def stream(node, path, total, outage=kill_and_restart):
+    """Produces the file; makes an outage once a third is in; waits for the producer."""
     out = open(HOME / "produce.log", "wb")
     began = time.monotonic()
     command = [node.binary, "produce", TOPIC, path, "--key", KEY, "--brokers", node.kafka, "--json"]
@@ -139,12 +146,9 @@ def stream(node, path, total):
                 raise Off("the producer ended too early:\n" + tail(HOME / "produce.log"))
             taken = node.records()
             time.sleep(0.002)
-        node.kill()
-        print(f"kill -9 after {taken:,} of {total:,} rows were taken in")
         if producer.poll() is not None:
             raise Off("the producer was done before the kill")
-        listening, ready = node.start()
-        print(f"started again: listens after {listening * 1000:.0f} ms, all partitions led after {ready * 1000:.0f} ms")
+        outage(node, taken, total)
         text, _ = producer.communicate(timeout=PRODUCE_SECONDS)
         if producer.returncode != 0:
             raise Off(f"the producer ended with {producer.returncode}:\n" + tail(HOME / "produce.log"))

@@ -1,6 +1,7 @@
 /* The load generator of the side-by-side benchmark: one C program on librdkafka, the same for every broker.
  *
- *   load create  BROKER TOPIC PARTITIONS
+ *   load create  BROKERS TOPIC PARTITIONS [REPLICAS]         and waits for the leaders
+ *   load leader  BROKERS TOPIC                               of partition 0
  *   load delete  BROKER TOPIC
  *   load produce BROKER TOPIC PARTITIONS SIZE COUNT BATCH     as fast as it goes, batches of up to BATCH bytes
  *   load latency BROKER TOPIC PARTITIONS SIZE COUNT RATE      RATE records a second, linger 0
@@ -12,6 +13,8 @@
  * Latencies count from the moment a record was due, not from when the client got round to sending it.
  */
 #include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +22,10 @@
 #include <time.h>
 #include <unistd.h>
 
-static double *latencies;
+static double *latencies; /* not NULL while latency is what is measured */
 static long delivered, failed;
+static long warm; /* records of the first second of a latency load, which connects */
+static double last_ack, longest_gap; /* seconds; counted after the first second of a latency load */
 
 static double now(void) {
         struct timespec t;
@@ -58,8 +63,14 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
                 failed++;
                 return;
         }
-        if (latencies)
-                latencies[delivered] = now() - ((double *)m->_private)[0];
+        if (latencies) {
+                double at = now();
+                latencies[delivered] = at - ((double *)m->_private)[0];
+                if (last_ack && at - last_ack > longest_gap)
+                        longest_gap = at - last_ack;
+                if (last_ack || delivered >= warm)
+                        last_ack = at;
+        }
         delivered++;
 }
 
@@ -86,7 +97,8 @@ static void send_one(rd_kafka_t *rk, rd_kafka_topic_t *topic, int partition, cha
                         die("produce", rd_kafka_err2str(rd_kafka_last_error()));
                 rd_kafka_poll(rk, 10);
         }
-        rd_kafka_poll(rk, 0);
+        if (!latencies) /* else a thread of its own does it */
+                rd_kafka_poll(rk, 0);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -116,33 +128,53 @@ static int produce(const char *broker, const char *name, int partitions, size_t 
         return failed || delivered != count;
 }
 
+static atomic_int sending = 1;
+
+/* Takes acknowledgements as they come; a client that spins would take a core from the broker. */
+static void *take_acknowledgements(void *rk) {
+        while (sending)
+                rd_kafka_poll(rk, 100);
+        return NULL;
+}
+
+static void sleep_until(double when) {
+        struct timespec t = {(time_t)when, (long)((when - (time_t)when) * 1e9)};
+        while (clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &t, NULL))
+                ;
+}
+
 static int latency(const char *broker, const char *name, int partitions, size_t size, long count, double rate) {
         rd_kafka_t *rk = producer(broker, "0", "1000000");
         rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
         char *value = calloc(1, size);
-        long warm = (long)rate, total = warm + count;
+        warm = (long)rate;
+        long total = warm + count;
         double *due = malloc(sizeof(double) * total);
         latencies = malloc(sizeof(double) * total);
+        pthread_t taker;
+        pthread_create(&taker, NULL, take_acknowledgements, rk);
         double start = now();
         for (long i = 0; i < total; i++) {
                 due[i] = start + i / rate;
-                for (double left; (left = due[i] - now()) > 0;)
-                        rd_kafka_poll(rk, left > 0.001 ? 1 : 0);
+                sleep_until(due[i]);
                 send_one(rk, topic, (int)(i % partitions), value, size, &due[i]);
         }
+        sending = 0;
+        pthread_join(taker, NULL);
         rd_kafka_flush(rk, 300000);
         double seconds = now() - start;
         long measured = delivered - warm; /* the first second connects and warms up */
         qsort(latencies + warm, measured, sizeof(double), ascending);
 #define AT(q) (latencies[warm + (long)(measured * (q))] * 1e3)
-        printf("{\"seconds\": %.3f, \"records_per_s\": %.0f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f}\n",
-               seconds, delivered / seconds, AT(0.5), AT(0.99), AT(0.999));
+        printf("{\"seconds\": %.3f, \"records_per_s\": %.0f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f, "
+               "\"longest_gap_ms\": %.1f}\n",
+               seconds, delivered / seconds, AT(0.5), AT(0.99), AT(0.999), longest_gap * 1e3);
         return failed || delivered != total;
 }
 
-static rd_kafka_t *assigned(const char *broker, const char *name, int partitions) {
+static rd_kafka_t *assigned(const char *broker, const char *name, int partitions, const char *partition_bytes) {
         const char *settings[] = {"group.id", "none", "enable.auto.commit", "false", "fetch.message.max.bytes",
-                                  "1048576", "queued.max.messages.kbytes", "262144", "log_level", "0", NULL};
+                                  partition_bytes, "queued.max.messages.kbytes", "262144", "log_level", "0", NULL};
         rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, broker, settings);
         rd_kafka_poll_set_consumer(rk);
         rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
@@ -153,7 +185,7 @@ static rd_kafka_t *assigned(const char *broker, const char *name, int partitions
 }
 
 static int consume(const char *broker, const char *name, int partitions, long count) {
-        rd_kafka_t *rk = assigned(broker, name, partitions);
+        rd_kafka_t *rk = assigned(broker, name, partitions, "1048576");
         rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(rk);
         rd_kafka_message_t *batch[10000];
         double start = now(), cpu_start = cpu(), bytes = 0;
@@ -191,13 +223,19 @@ static int ready(const char *broker, const char *name, int partitions, double si
         while (leaders(rk, topic) < partitions)
                 usleep(10000);
         double metadata = now() - since;
-        rd_kafka_t *reader = assigned(broker, name, partitions);
+        /* A little of each, and no more of what has been seen: librdkafka asks for the same partitions first again
+         * and again, and would read most of the data before it has seen the last one. */
+        rd_kafka_t *reader = assigned(broker, name, partitions, "65536");
         char *seen = calloc(1, partitions);
         for (int left = partitions; left > 0;) {
                 rd_kafka_message_t *m = rd_kafka_consumer_poll(reader, 100);
                 if (m && !m->err && !seen[m->partition]) {
                         seen[m->partition] = 1;
                         left--;
+                        rd_kafka_topic_partition_list_t *done = rd_kafka_topic_partition_list_new(1);
+                        rd_kafka_topic_partition_list_add(done, name, m->partition);
+                        rd_kafka_pause_partitions(reader, done);
+                        rd_kafka_topic_partition_list_destroy(done);
                 }
                 if (m)
                         rd_kafka_message_destroy(m);
@@ -208,7 +246,7 @@ static int ready(const char *broker, const char *name, int partitions, double si
         return 0;
 }
 
-static int admin(const char *broker, const char *name, int partitions) {
+static int admin(const char *broker, const char *name, int partitions, int replicas) {
         const char *settings[] = {NULL};
         char error[512];
         rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, broker, settings);
@@ -217,7 +255,7 @@ static int admin(const char *broker, const char *name, int partitions) {
         rd_kafka_AdminOptions_set_request_timeout(options, 120000, NULL, 0);
         rd_kafka_AdminOptions_set_operation_timeout(options, 110000, NULL, 0);
         if (partitions) {
-                rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1, error, sizeof error);
+                rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, replicas, error, sizeof error);
                 rd_kafka_CreateTopics(rk, &topic, 1, options, queue);
         } else {
                 rd_kafka_DeleteTopic_t *topic = rd_kafka_DeleteTopic_new(name);
@@ -239,14 +277,26 @@ static int admin(const char *broker, const char *name, int partitions) {
         return 0;
 }
 
+static int leader(const char *broker, const char *name) {
+        const char *settings[] = {NULL};
+        const struct rd_kafka_metadata *m;
+        rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, broker, settings);
+        if (rd_kafka_metadata(rk, 0, rd_kafka_topic_new(rk, name, NULL), &m, 10000) || m->topics[0].partition_cnt < 1)
+                die(name, "no metadata");
+        printf("{\"leader\": %d}\n", (int)m->topics[0].partitions[0].leader);
+        return 0;
+}
+
 int main(int argc, char **argv) {
         const char *verb = argc > 3 ? argv[1] : "";
         int code = 2;
         setvbuf(stdout, NULL, _IOLBF, 0);
-        if (!strcmp(verb, "create") && argc == 5)
-                code = admin(argv[2], argv[3], atoi(argv[4]));
+        if (!strcmp(verb, "create") && (argc == 5 || argc == 6))
+                code = admin(argv[2], argv[3], atoi(argv[4]), argc == 6 ? atoi(argv[5]) : 1);
         else if (!strcmp(verb, "delete") && argc == 4)
-                code = admin(argv[2], argv[3], 0);
+                code = admin(argv[2], argv[3], 0, 0);
+        else if (!strcmp(verb, "leader") && argc == 4)
+                code = leader(argv[2], argv[3]);
         else if (!strcmp(verb, "produce") && argc == 8)
                 code = produce(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), argv[7]);
         else if (!strcmp(verb, "latency") && argc == 8)

@@ -73,11 +73,16 @@ class Kafka(Side):
         with open(os.path.join(self.directory, "pid")) as f:
             self.pid = int(f.read())
 
+    def ended(self):
+        return not os.path.exists(f"/proc/{self.pid}")
+
     def kill(self):
         self.control("kill")
 
 
 class Jangbu(Side):
+    extra = []  # more options of `jangbu serve`
+
     def __init__(self, name, directory, binary):
         super().__init__(name, directory)
         self.port, self.binary, self.process = free_port(), binary, None
@@ -87,6 +92,7 @@ class Jangbu(Side):
         self.address = f"127.0.0.1:{self.port}"
         data = os.path.join(self.directory, "data")
         command = [self.binary, "serve", "--data", data, "--listen", self.address, "--http", "127.0.0.1:0"]
+        command += self.extra
         with open(os.path.join(self.directory, "server.log"), "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.pid = self.process.pid
@@ -98,16 +104,21 @@ class Jangbu(Side):
                     sys.exit(f"{self.binary} ended with {self.process.returncode}: see {log.name}")
                 time.sleep(0.01)
 
+    def ended(self):
+        return self.process.poll() is not None
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
 
 class Bench:
+    replicas = 1  # of the topics
+
     def __init__(self, options, work):
         self.options, self.load, self.results = options, os.path.join(work, "load"), []
         shell("need gcc gcc libc6-dev; [ -e /usr/include/librdkafka/rdkafka.h ] || packages librdkafka-dev")
-        build = ["gcc", "-O2", "-o", self.load, os.path.join(HERE, "load.c"), "-lrdkafka"]
+        build = ["gcc", "-O2", "-o", self.load, os.path.join(HERE, "load.c"), "-lrdkafka", "-lpthread"]
         subprocess.run(build, check=True)
         self.jars = shell("kafka_jars >&2; echo $KAFKA_JARS")
 
@@ -130,6 +141,7 @@ class Bench:
 
     def measure(self, load, side, gigabytes, action):
         """Runs action; adds what the broker used meanwhile."""
+        os.sync()  # what another side has left in the page cache is not written at this one's expense
         before = side.cpu()
         values = action()
         if gigabytes:
@@ -146,7 +158,7 @@ class Bench:
     def warm_topic(self, side, partitions):
         """A new topic that has been written to: the first write to a partition is not what is measured."""
         topic = f"bench-{random.randrange(1 << 40)}"
-        self.call("create", side, topic, partitions)
+        self.call("create", side, topic, partitions, self.replicas)
         self.call("produce", side, topic, partitions, 100, max(20_000, 20 * partitions), DEFAULT_BATCH)
         return topic
 
@@ -190,7 +202,7 @@ class Bench:
         """kill -9 and start again, with a topic of many partitions full of data."""
         topic = f"restart-{partitions}"
         if not getattr(side, "filled", False):
-            self.call("create", side, topic, partitions)
+            self.call("create", side, topic, partitions, self.replicas)
             self.call("produce", side, topic, partitions, 1024, count, DEFAULT_BATCH)
             side.filled = True
         else:

@@ -219,20 +219,22 @@ impl Client {
     }
 
     /// Tries until it works, a refusal is final, or the request timeout has passed.
-    async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    pub(crate) async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
         let config = &self.cluster.config;
         let deadline = Instant::now() + config.request_timeout;
         for failures in 1.. {
             match attempt().await {
                 Err(error) if error.is_retriable() => {
                     let pause = config.backoff(failures);
-                    let hopeless = matches!(error, Error::Unreachable { .. });
-                    if hopeless || Instant::now() + pause >= deadline {
+                    if Instant::now() + pause >= deadline {
                         return Err(error);
                     }
                     tracing::debug!(%error, ?pause, "trying again");
                     tokio::time::sleep(pause).await;
-                    let _ = self.cluster.refresh(Scope::All).await;
+                    // Another broker may have taken over from one that is gone; without any there is no hope.
+                    if let Err(Error::Unreachable { .. }) = self.cluster.refresh(Scope::All).await {
+                        return Err(error);
+                    }
                 }
                 done => return done,
             }

@@ -154,6 +154,11 @@ impl Cluster {
         self.state().topics.remove(topic);
     }
 
+    /// Whether the broker was among those that are there, when last asked.
+    pub(crate) fn lists(&self, broker: BrokerId) -> bool {
+        self.state().addresses.contains_key(&broker)
+    }
+
     /// The open connection to a broker, if there is one.
     pub(crate) fn open_connection(&self, broker: BrokerId) -> Option<Arc<Connection>> {
         let state = self.state();

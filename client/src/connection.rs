@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - Requests go out in the order of [`Connection::submit`], which never waits.
+//! - Nothing is set aside on the word of a response: its claims are checked before it is decoded.
 //! - Once anything went wrong the connection is dead for good: every waiter and every later caller is
 //!   told the same reason. A request that timed out kills it too, since answers behind it are stuck.
 //!
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::claims::{self, layouts};
 use crate::config::Config;
 use crate::{Error, Result, frame};
 
@@ -35,6 +37,8 @@ pub(crate) trait Api: Request {
     const NAME: &'static str;
     /// The newest version used.
     const MAX: i16;
+    /// What its response looks like.
+    const RESPONSE: &'static layouts::Response;
 }
 
 /// A connection after version negotiation.
@@ -224,7 +228,7 @@ impl Shared {
     }
 }
 
-impl<R: Request> Pending<R> {
+impl<R: Api> Pending<R> {
     /// Waits for the answer and decodes it.
     ///
     /// # Errors
@@ -232,11 +236,15 @@ impl<R: Request> Pending<R> {
     pub(crate) async fn answer(self) -> Result<R::Response> {
         let (version, what) = (self.version, self.what);
         let mut bytes = self.bytes().await?;
+        claims::check(R::RESPONSE, version, &bytes)
+            .map_err(|error| Error::malformed("a response", format!("to {what}: {error}")))?;
         decode_header(&mut bytes, R::Response::header_version(version))?;
         let answer = R::Response::decode(&mut bytes, version);
         answer.map_err(|error| Error::malformed("a response", format!("to {what}: {error:#}")))
     }
+}
 
+impl<R: Request> Pending<R> {
     async fn bytes(self) -> Result<Bytes> {
         match tokio::time::timeout(self.timeout, self.answer).await {
             Ok(Ok(answer)) => answer,
@@ -322,9 +330,11 @@ fn decode_header(bytes: &mut Bytes, header_version: i16) -> Result<()> {
 /// Reads the answer to a version request of `asked`; behind error 35 it is in version 0.
 fn decode_api_versions(mut bytes: Bytes, asked: i16) -> Result<ApiVersionsResponse> {
     let refused = bytes.get(4..6) == Some(&UNSUPPORTED_VERSION.to_be_bytes());
+    let version = if refused { 0 } else { asked };
+    let malformed = |reason: String| Error::malformed("the list of versions", reason);
+    claims::check(&layouts::API_VERSIONS, version, &bytes).map_err(|e| malformed(e.to_string()))?;
     decode_header(&mut bytes, 0)?;
-    ApiVersionsResponse::decode(&mut bytes, if refused { 0 } else { asked })
-        .map_err(|error| Error::malformed("the list of versions", format!("{error:#}")))
+    ApiVersionsResponse::decode(&mut bytes, version).map_err(|e| malformed(format!("{e:#}")))
 }
 
 #[cfg(test)]

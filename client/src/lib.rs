@@ -22,8 +22,10 @@
 //!
 //! What is deliberately not here: consumer groups, transactions, TLS and SASL.
 
+mod admin;
 mod api;
 mod batch;
+mod claims;
 mod client;
 mod cluster;
 mod compression;
@@ -37,6 +39,7 @@ mod producer;
 mod record;
 mod sizes;
 
+pub use admin::{Broker, ClusterDescription, Move, Moving};
 pub use client::{Client, NewTopic, Position, TopicConfig};
 pub use cluster::{BrokerId, Partition, Topic};
 pub use compression::Compression;

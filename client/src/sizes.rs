@@ -22,7 +22,7 @@ pub struct TopicSize {
 }
 
 impl Client {
-    /// The space every topic takes, by name. Of a broker that is not jangbu `stored_bytes` is `live_bytes`.
+    /// The space every topic takes, by name, on the brokers that are there. Of a broker that is not jangbu `stored_bytes` is `live_bytes`.
     ///
     /// # Errors
     /// Those of the connection, and the code of a broker that refuses.
@@ -34,6 +34,9 @@ impl Client {
             topics.iter().map(|topic| (topic.name.clone(), TopicSize::default())).collect();
         for broker in brokers {
             let request = DescribeLogDirsRequest::default().with_topics(None);
+            if !self.cluster().lists(broker) {
+                continue;
+            }
             let answer = self.cluster().connection(broker).await?.call(&request).await?;
             let place = || format!("sizes on broker {}", broker.0);
             Error::check(answer.error_code, None, place)?;

@@ -72,7 +72,7 @@ impl Core {
             db: RwLock::new(Some(db)),
             commands: Queue::default(),
             syncing: Mutex::new(()),
-            unsynced: Unsynced::default(),
+            unsynced: Unsynced::new(options.queue_bytes_max),
             running: AtomicUsize::new(0),
             room: Room::new(options.queue_bytes_max),
             buckets: Mutex::new(buckets),

@@ -344,6 +344,7 @@ fn database_options(
     out.set_recycle_log_file_num(wal_bytes_max / options.memtable_bytes.max(1) + 2);
     out.set_bytes_per_sync(1 << 20);
     out.set_use_direct_io_for_flush_and_compaction(direct_io);
+    out.set_use_direct_reads(direct_io);
     out.set_max_manifest_file_size(16 << 20);
     out.set_keep_log_file_num(10);
     #[cfg(feature = "failpoints")]
@@ -355,15 +356,17 @@ fn database_options(
 
 fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, rocksdb::Error> {
     // The first key of every block lies in the index, so that a seek reads one block and not one of
-    // each file. Insertion hints are kept per partition: runs of one partition insert in O(1). With many
-    // partitions a run is a block or two, so nothing is read ahead before two blocks in a row.
+    // each file. Insertion hints are kept per partition: runs of one partition insert in O(1). Most of the
+    // cache is for index blocks, without which a read begins with one from each table of its bucket; few
+    // shards, so that a block with a large batch in it drives out no index.
     let mut out = rocksdb::Options::default().get_options_from_string(format!(
         "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.4;\
          block_based_table_factory={{index_type=kBinarySearchWithFirstKey;\
          index_shortening=kNoShortening;block_size=32768;filter_policy=bloomfilter:10:false;\
          whole_key_filtering=false;num_file_reads_for_auto_readahead=2;\
          initial_auto_readahead_size=262144;max_auto_readahead_size=1048576;cache_index_and_filter_blocks=true;\
-         cache_index_and_filter_blocks_with_high_priority=true;block_cache={}}}",
+         cache_index_and_filter_blocks_with_high_priority=true;\
+         block_cache={{capacity={};num_shard_bits=2;high_pri_pool_ratio=0.8}}}}",
         options.block_cache_bytes
     ))?;
     out.set_disable_auto_compactions(true);

@@ -17,7 +17,7 @@ use crate::keys::{self, Tag};
 use crate::partition::Partition;
 use crate::read::{SparseIndex, Walk, Want};
 use crate::record::Head;
-use crate::state::{Change, Prepared, State};
+use crate::state::{Change, Prepared, SPARSE_BYTES, State};
 use crate::{
     Entry, EntryKind, Error, Index, NewEntry, Offset, PartitionId, Result, RetentionClass, Term,
     recovery, rows,
@@ -72,10 +72,15 @@ pub struct PartitionLog {
     pub(crate) partition: Arc<Partition>,
 }
 
+/// What a look at the entries behind a row of the sparse index reads at once.
+pub(crate) const SCAN_BYTES: usize = 2 * SPARSE_BYTES;
+
 /// Where a read begins.
 struct Start {
     generation: u64,
     index: Index,
+    /// Where it may end although its bytes are not used up.
+    end: Index,
     /// The end the read may not pass.
     until: Offset,
 }
@@ -276,7 +281,7 @@ impl PartitionLog {
         loop {
             let generation = self.partition.live()?.generation;
             let mut budget = Budget::new(bytes_max);
-            let taken = self.walk(generation).run(start, end, |head| {
+            let taken = self.walk(generation, bytes_max).run(start, end, |head| {
                 if budget.takes(head) { Want::Take(part) } else { Want::Stop }
             })?;
             if let Some(taken) = taken {
@@ -286,7 +291,7 @@ impl PartitionLog {
     }
 
     /// Whole record batches from the one that holds `from` up to, not including, offset `until`, at
-    /// most `bytes_max` but at least one batch when there is one. `from == until` gives none, and so
+    /// most `bytes_max` (from the disk sometimes a little less than would fit) but at least one batch when there is one. `from == until` gives none, and so
     /// does a batch that ends behind `until`. May read the disk when [`PartitionLog::is_cached`] is
     /// false.
     ///
@@ -296,9 +301,10 @@ impl PartitionLog {
     pub fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>> {
         self.check_open()?;
         loop {
-            let Some(start) = self.start(from, until)? else { return Ok(Vec::new()) };
+            let Some(start) = self.start(from, until, bytes_max)? else { return Ok(Vec::new()) };
             let mut budget = Budget::new(bytes_max);
-            let taken = self.walk(start.generation).run(start.index, Index(u64::MAX), |head| {
+            let walk = self.walk(start.generation, bytes_max);
+            let taken = walk.run(start.index, start.end, |head| {
                 if head.kind != EntryKind::Batch || head.next_offset() <= from {
                     Want::Skip
                 } else if head.next_offset() <= start.until && budget.takes(head) {
@@ -347,7 +353,7 @@ impl PartitionLog {
                 row.map_or(first, |row| row.index.max(first))
             };
             let mut found = false;
-            let taken = self.walk(generation).run(index, Index(u64::MAX), |head| {
+            let taken = self.walk(generation, SCAN_BYTES).run(index, Index(u64::MAX), |head| {
                 if found || head.next_offset() > until {
                     return Want::Stop;
                 }
@@ -429,8 +435,9 @@ impl PartitionLog {
         if self.handle.core.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    pub(crate) fn walk(&self, generation: u64) -> Walk<'_> {
-        Walk { core: &self.handle.core, partition: &self.partition, generation }
+    /// A read that is likely to take `bytes`.
+    pub(crate) fn walk(&self, generation: u64, bytes: usize) -> Walk<'_> {
+        Walk { core: &self.handle.core, partition: &self.partition, generation, bytes }
     }
 
     fn row(&self, tag: Tag, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
@@ -442,7 +449,7 @@ impl PartitionLog {
     }
 
     /// Where a read of `from..until` begins; `None` when there is nothing to read.
-    fn start(&self, from: Offset, until: Offset) -> Result<Option<Start>> {
+    fn start(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Option<Start>> {
         let state = self.partition.live()?;
         let until = until.min(state.end);
         if from < state.log_start || from > until {
@@ -454,16 +461,16 @@ impl PartitionLog {
         let (generation, first) = (state.generation, state.first);
         let cached = state.tail.find(from);
         drop(state);
-        let index = match cached {
-            Some(index) => index,
+        let (index, end) = match cached {
+            Some(index) => (index, None),
             None => {
                 self.settle()?;
                 let db = self.handle.core.read()?;
-                let row = SparseIndex::new(&db, self.id()).floor(from)?;
-                row.map_or(first, |row| row.index.max(first))
+                let (row, end) = SparseIndex::new(&db, self.id()).piece(from, bytes_max)?;
+                (row.map_or(first, |row| row.index.max(first)), end)
             }
         };
-        Ok(Some(Start { generation, index, until }))
+        Ok(Some(Start { generation, index, end: end.unwrap_or(Index(u64::MAX)), until }))
     }
 
     /// Changes the log with what stands at `index`, which may have to be read from disk first.
@@ -498,7 +505,7 @@ impl PartitionLog {
             }
             let end = Index(index.0.saturating_add(1));
             let mut found = None;
-            let taken = self.walk(generation).run(index, end, |head| {
+            let taken = self.walk(generation, 0).run(index, end, |head| {
                 found = Some(*head);
                 Want::Skip
             })?;
@@ -514,7 +521,7 @@ impl PartitionLog {
             let (generation, from) = (state.generation, state.log_start);
             drop(state);
             let mut max = None;
-            let walked = self.walk(generation).run(index, Index(u64::MAX), |head| {
+            let walked = self.walk(generation, SCAN_BYTES).run(index, Index(u64::MAX), |head| {
                 if head.next_offset() > until {
                     return Want::Stop;
                 }

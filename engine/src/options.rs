@@ -53,7 +53,7 @@ pub struct Options {
     pub memtables_bytes_max: usize,
     /// Bytes of block cache for index blocks and catch-up reads. Default 16 MiB, at least 1 MiB.
     pub block_cache_bytes: usize,
-    /// Writes tables past the page cache, where the file system can. Default true.
+    /// Writes and reads tables past the page cache, where the file system can. Default true.
     pub direct_io: bool,
     /// Open a store that lost what was acknowledged, instead of refusing it. Default false.
     pub accept_loss: bool,

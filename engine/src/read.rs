@@ -15,6 +15,7 @@ use crate::keys::{self, Tag};
 use crate::partition::Partition;
 use crate::record::{self, Head, RECORD_HEADER_BYTES};
 use crate::rows::{self, Segment, SparseRow};
+use crate::state::SPARSE_BYTES;
 use crate::{Entry, EntryKind, Error, Index, Offset, PartitionId, PayloadPart, Result};
 
 /// What to do with an entry.
@@ -28,12 +29,17 @@ pub(crate) enum Want {
     Stop,
 }
 
+/// The most that is read from a table at once, beside the block that is asked for.
+const READ_AT_ONCE_MAX: usize = 1 << 20;
+
 /// One read of one log.
 pub(crate) struct Walk<'a> {
     pub(crate) core: &'a Core,
     pub(crate) partition: &'a Partition,
     /// The generation in which `start` was found.
     pub(crate) generation: u64,
+    /// What the read is likely to take: as much is read from a table at once, up to the read's end.
+    pub(crate) bytes: usize,
 }
 
 /// Whether a read goes on behind what it has seen.
@@ -165,8 +171,9 @@ impl Walk<'_> {
         options.set_iterate_upper_bound(keys::data(id, range.end));
         options.set_prefix_same_as_start(true);
         options.set_verify_checksums(true);
-        // The kernel's page cache keeps what is read: a block holds runs of several partitions.
-        options.fill_cache(false);
+        // One read for all blocks of the run, which ends with the bound above.
+        options.set_readahead_size(self.bytes.min(READ_AT_ONCE_MAX));
+        options.set_auto_readahead_size(true);
         options.set_background_purge_on_iterator_cleanup(true);
         let mut iterator = db.raw().raw_iterator_cf_opt(&family, options);
         iterator.seek(start);
@@ -200,6 +207,9 @@ fn kept_bytes(head: &Head, part: PayloadPart) -> usize {
     }
 }
 
+/// Reads of less than this end where their bytes are used up, not at a row.
+const PIECE_BYTES_MIN: usize = 4 * SPARSE_BYTES;
+
 /// The sparse index of one log.
 pub(crate) struct SparseIndex<'db> {
     iterator: DBRawIterator<'db>,
@@ -225,6 +235,41 @@ impl<'db> SparseIndex<'db> {
     /// The first row at or above `offset`.
     pub(crate) fn ceiling(&mut self, offset: Offset) -> Result<Option<SparseRow>> {
         self.iterator.seek(keys::sparse(self.id, offset));
+        self.row()
+    }
+
+    /// Where a read of at most `bytes_max` from `from` on best ends, and begins: at rows, so that of two reads one
+    /// after the other none looks at what the other takes. `None` for an end that no row is near enough to.
+    pub(crate) fn piece(
+        &mut self,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<(Option<SparseRow>, Option<Index>)> {
+        let start = self.floor(from)?;
+        if bytes_max < PIECE_BYTES_MIN {
+            return Ok((start, None));
+        }
+        let mut row = match start {
+            Some(_) => self.next()?,
+            None => self.ceiling(from)?,
+        };
+        let Some(next) = row else { return Ok((start, None)) };
+        let begin = start.map_or(next.position.saturating_sub(SPARSE_BYTES as u64), |s| s.position);
+        let reach = begin.saturating_add(u64::try_from(bytes_max).unwrap_or(u64::MAX));
+        let mut end = next.index;
+        while let Some(at) = row {
+            if at.position > reach {
+                return Ok((start, Some(end)));
+            }
+            end = at.index;
+            row = self.next()?;
+        }
+        // What follows the last row may fit.
+        Ok((start, None))
+    }
+
+    fn next(&mut self) -> Result<Option<SparseRow>> {
+        self.iterator.next();
         self.row()
     }
 

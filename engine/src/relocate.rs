@@ -100,7 +100,7 @@ impl PartitionLog {
         let id = self.id();
         let db = self.handle.core.read()?;
         let generation = self.partition.live()?.generation;
-        let mut iterator = self.walk(generation).iterator(&db, segment, &range)?;
+        let mut iterator = self.walk(generation, PIECE_BYTES).iterator(&db, segment, &range)?;
         let (mut records, mut bytes, mut rest) = (Vec::new(), 0, None);
         for index in range.start.0..range.end.0 {
             let index = Index(index);

@@ -9,7 +9,7 @@
 //! Not here: when retention applies (`server/src/retention.rs`), freeing the space (`space.rs`).
 
 use crate::command::Op;
-use crate::log::{self, PartitionLog};
+use crate::log::{self, PartitionLog, SCAN_BYTES};
 use crate::read::{SparseIndex, Want};
 use crate::record::RECORD_HEADER_BYTES;
 use crate::state::{Change, Totals};
@@ -136,7 +136,7 @@ impl PartitionLog {
             drop(state);
             let (index, position, max_timestamp) = self.row_before(generation, end)?;
             let mut totals = Totals { max_timestamp, position, since_row: 0 };
-            let walked = self.walk(generation).run(index, Index(u64::MAX), |head| {
+            let walked = self.walk(generation, SCAN_BYTES).run(index, Index(u64::MAX), |head| {
                 totals.since_row += RECORD_HEADER_BYTES + head.payload_bytes;
                 if head.kind == EntryKind::Batch {
                     totals.position += u64::try_from(head.payload_bytes).unwrap_or(0);
@@ -159,7 +159,7 @@ impl PartitionLog {
             self.settle()?;
             let generation = self.partition.live()?.generation;
             let (index, mut position, _) = self.row_before(generation, offset)?;
-            let walked = self.walk(generation).run(index, Index(u64::MAX), |head| {
+            let walked = self.walk(generation, SCAN_BYTES).run(index, Index(u64::MAX), |head| {
                 if head.next_offset() > offset {
                     return Want::Stop;
                 }
@@ -184,7 +184,7 @@ impl PartitionLog {
             drop(state);
             let (start, _, _) = self.row_before(generation, offset)?;
             let mut found = next;
-            let walked = self.walk(generation).run(start, next, |head| {
+            let walked = self.walk(generation, SCAN_BYTES).run(start, next, |head| {
                 if head.next_offset() > offset {
                     found = head.index;
                     return Want::Stop;

@@ -269,7 +269,10 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
 
-    use super::{Mark, SLOT_AT, Stated, Watermark, loss, newest, path, read, store_id};
+    use super::{
+        File, Mark, OpenOptions, SLOT_AT, Stated, Watermark, loss, newest, path, read, store_id,
+        write_slot,
+    };
 
     fn mark(generation: u64, sequence: u64) -> Mark {
         Mark { generation, sequence, at_ms: 5, store: store_id(b"store") }
@@ -297,6 +300,16 @@ mod tests {
         assert_eq!(newest(&file), Some(mark(2, 10)));
         file[0] ^= 1;
         assert_eq!(newest(&file), None);
+    }
+
+    #[test]
+    fn a_mark_counts_only_once_it_is_synced() {
+        let open = |path| -> File { OpenOptions::new().write(true).open(path).unwrap() };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(write_slot(&open(file.path()), &mark(0, 1)).is_ok());
+        // It takes every write and cannot be synced.
+        let failed = write_slot(&open("/dev/null".as_ref()), &mark(0, 1));
+        assert_eq!(failed.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     }
 
     #[test]

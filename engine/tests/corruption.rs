@@ -71,6 +71,22 @@ fn a_log_whose_tail_is_corrupt_does_not_open() {
 }
 
 #[test]
+fn a_last_batch_that_fails_its_own_checksum_does_not_open_though_its_table_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), small());
+    let mut rotten = batch_entry(1, 1, 1, 1000);
+    let mut payload = rotten.payload.to_vec();
+    payload[500] ^= 1;
+    rotten.payload = payload.into();
+    append(&log(&engine, 1), vec![batch_entry(0, 1, 1, 10), rotten]);
+    engine.close().unwrap();
+    let engine = open(dir.path(), small());
+    let class = RetentionClass::from_retention_ms(-1);
+    let error = engine.log(PartitionId(1), class).unwrap_err();
+    assert!(error.to_string().contains("last batch"), "{error}");
+}
+
+#[test]
 fn a_flipped_byte_in_a_table_is_corruption_and_the_rest_stays_readable() {
     let dir = tempfile::tempdir().unwrap();
     let files = fill(dir.path());

@@ -181,11 +181,9 @@ fn a_slow_flush_holds_the_writer_back_and_rocksdb_never_does() {
     scenario.teardown();
 }
 
-/// Fills buckets, makes most of it dead, and lets `point` fail while space is given back; returns what was
-/// alive.
-fn crash_while_reclaiming(dir: &Path, point: &str) {
-    let (engine, _reports) = open_reporting(dir);
-    let (first, other) = (log(&engine, 1), log(&engine, 2));
+/// Fills buckets and makes most of what is in them dead.
+fn fill_and_forget(engine: &Engine) {
+    let (first, other) = (log(engine, 1), log(engine, 2));
     append(&other, vec![batch_entry(0, 1, 1, 100)]);
     for index in 0..20 {
         append(&first, vec![batch_entry(index, 1, 1, 10_000)]);
@@ -195,12 +193,43 @@ fn crash_while_reclaiming(dir: &Path, point: &str) {
         assert_eq!(id, first.id());
         first.purge(jangbu_engine::LogId { term: jangbu_engine::Term(1), index: upto }).unwrap();
     }
+}
+
+/// Lets `point` fail while space is given back.
+fn crash_while_reclaiming(dir: &Path, point: &str) {
+    let (engine, _reports) = open_reporting(dir);
+    fill_and_forget(&engine);
     fail::cfg(point, "return").unwrap();
     let relocated = engine.relocate(u64::MAX, false);
     let dropped = engine.drop_dead_buckets();
     assert!(relocated.is_err() || dropped.is_err(), "{point} was not reached");
     fail::remove(point);
-    drop((engine, first, other));
+}
+
+#[test]
+fn a_bucket_goes_only_behind_the_sync_of_what_was_copied_out_of_it() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), small());
+    fill_and_forget(&engine);
+    let before = engine.stats().buckets;
+    fail::cfg("engine-sync-before", "pause").unwrap();
+    let (sender, dropped) = mpsc::channel();
+    let reclaiming = engine.clone();
+    std::thread::spawn(move || {
+        reclaiming.relocate(u64::MAX, false).unwrap();
+        sender.send(reclaiming.drop_dead_buckets().unwrap()).unwrap();
+    });
+    let early = dropped.recv_timeout(std::time::Duration::from_millis(300));
+    let meanwhile = engine.stats().buckets;
+    // The engine cannot end while a sync is held back.
+    fail::remove("engine-sync-before");
+    assert!(early.is_err(), "dropped before the sync");
+    assert_eq!(meanwhile, before);
+    assert!(dropped.recv().unwrap() > 0);
+    assert!(engine.stats().buckets < before);
+    drop(engine);
+    scenario.teardown();
 }
 
 #[test]

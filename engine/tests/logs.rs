@@ -97,6 +97,37 @@ fn a_read_goes_on_from_disk_into_the_cache() {
 }
 
 #[test]
+fn reads_of_the_disk_one_after_the_other_give_every_batch_once_and_nearly_fill_their_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { bucket_bytes_max: 1 << 20, ..small() };
+    let engine = open(dir.path(), options);
+    let log = log(&engine, 1);
+    // Between two rows of the offset index lie some batches or one; the rest of the log is behind the last row.
+    let sizes = [3_000, 50_000, 300_000, 900];
+    for index in 0..200 {
+        let size = sizes[usize::try_from(index).unwrap() / 50];
+        append(&log, vec![batch_entry(index, 1, 2, size)]);
+    }
+    engine.rest().unwrap();
+    for bytes_max in [1, 100_000, 512 << 10, 1 << 20, 3 << 20, usize::MAX] {
+        let (mut from, mut seen, mut pieces) = (Offset(1), Vec::new(), Vec::new());
+        while from < Offset(400) {
+            let entries = log.read(from, Offset(400), bytes_max).unwrap();
+            let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+            assert!(bytes <= bytes_max || entries.len() == 1, "{bytes} bytes for {bytes_max}");
+            from = entries.last().expect("there is more").next_offset();
+            seen.extend(indexes(&entries));
+            pieces.push(bytes);
+        }
+        assert_eq!(seen, (0..200).collect::<Vec<_>>(), "{bytes_max}");
+        // What a row costs at the end of a piece is a batch and what lies between two rows.
+        let least = bytes_max.saturating_sub(2 * 300_100 + (128 << 10));
+        let all_but_last = &pieces[..pieces.len() - 1];
+        assert!(all_but_last.iter().all(|bytes| *bytes >= least), "{bytes_max}: {pieces:?}");
+    }
+}
+
+#[test]
 fn many_partitions_share_a_group_and_keep_apart() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path(), small());

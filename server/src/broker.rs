@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jangbu_engine::{Engine, PartitionId, Term};
+use jangbu_engine::{Engine, PartitionId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::answers::AnswerRoom;
 use crate::config::Config;
 use crate::connection::Admission;
 use crate::controller::{self, Controller, Topic, TopicPartition};
@@ -33,6 +34,8 @@ pub(crate) struct Broker {
     pub(crate) sessions: FetchSessions,
     /// Room for requests that are taken in and not answered.
     pub(crate) admission: Admission,
+    /// Room for records that are read and not taken by their clients.
+    pub(crate) answers: AnswerRoom,
     pub(crate) metrics: Arc<Metrics>,
     /// Bounds how many batches are decompressed at a time.
     pub(crate) recoding: Semaphore,

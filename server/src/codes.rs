@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
     DescribeTopicPartitionsResponse, ElectLeadersResponse, FetchResponse, FindCoordinatorResponse,
     IncrementalAlterConfigsResponse, InitProducerIdResponse, ListOffsetsResponse,
     ListPartitionReassignmentsResponse, MetadataResponse, OffsetForLeaderEpochResponse,
-    ProduceResponse,
+    ProduceResponse, UnregisterBrokerResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -59,6 +59,7 @@ codes!(ListPartitionReassignmentsResponse: []);
 codes!(MetadataResponse: [topics] [topics.partitions]);
 codes!(OffsetForLeaderEpochResponse: [topics.partitions]);
 codes!(ProduceResponse: [responses.partition_responses]);
+codes!(UnregisterBrokerResponse: []);
 
 impl ErrorCodes for Vec<TopicV0> {
     fn codes(&self, tell: &mut dyn FnMut(i16)) {

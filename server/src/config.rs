@@ -50,7 +50,8 @@ pub struct Config {
     /// connections are not read from. Default: an eighth of `memory`.
     pub produce_bytes_max: Option<usize>,
     /// How long a request above 16 KiB may take to arrive, in ms, beside one second for each MiB; the
-    /// connection is closed then. Until it has arrived it takes up room of `produce_bytes_max`.
+    /// connection is closed then. Until it has arrived it takes up room of `produce_bytes_max`. In the
+    /// same time, at most 5 s, a client must take a mebibyte of an answer while others wait for its room.
     /// Default 30,000.
     pub request_arrival_ms: u64,
     /// A partition that nobody writes to for this long goes to sleep, and a node that nobody writes to gives

@@ -6,6 +6,7 @@
 //!   before it are answered, as on a Kafka broker.
 //! - What a connection has taken in and not answered is bounded by [`PIPELINE_MAX`] and, over all
 //!   connections, by the admission of bytes; beyond it the socket is not read.
+//! - A client that does not take its records keeps their room from others for a while only.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -31,6 +32,9 @@ use crate::metrics::Failure;
 const PIPELINE_MAX: usize = 64;
 /// Frames up to this size are not counted against the bytes admitted.
 const SMALL_FRAME_BYTES: usize = 16 << 10;
+/// A client must take so many bytes of an answer in so much time, while others wait for room.
+const PROGRESS_BYTES: usize = 1 << 20;
+const PROGRESS_TIME: Duration = Duration::from_secs(5);
 /// One permit of the admission stands for this many bytes.
 const ADMISSION_UNIT_BYTES: usize = 1 << 10;
 
@@ -89,6 +93,10 @@ enum Error {
     Refused(#[from] Refused),
     #[error("a request of {bytes} bytes had not arrived in time")]
     Slow { bytes: usize },
+    #[error(
+        "fewer than {bytes} bytes of records were taken in time, and others wait for their room"
+    )]
+    Stuck { bytes: usize },
     #[error("writing failed: {0}")]
     Write(#[from] std::io::Error),
 }
@@ -101,7 +109,7 @@ impl Error {
                 Failure::Lost
             }
             Self::Frame(frame::Error::Length { .. }) | Self::Refused(_) => Failure::Refused,
-            Self::Slow { .. } => Failure::Slow,
+            Self::Slow { .. } | Self::Stuck { .. } => Failure::Slow,
         }
     }
 }
@@ -142,7 +150,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 Some((response, permit)) = self.pending.next(), if !self.pending.is_empty() => {
-                    write(&mut self.output, response).await?;
+                    self.write(response).await?;
                     drop(permit);
                 }
                 () = draining.cancelled() => return self.drain().await,
@@ -157,7 +165,7 @@ impl Connection {
     /// Answers what was taken in.
     async fn drain(&mut self) -> Result<(), Error> {
         while let Some((response, permit)) = self.pending.next().await {
-            write(&mut self.output, response).await?;
+            self.write(response).await?;
             drop(permit);
         }
         Ok(())
@@ -176,7 +184,7 @@ impl Connection {
             Answer::Now(response) => {
                 self.broker.metrics.answered(key, begun, response.as_ref());
                 self.drain().await?;
-                write(&mut self.output, response).await?;
+                self.write(response).await?;
             }
             Answer::Later(response) => {
                 let metrics = Arc::clone(&self.broker.metrics);
@@ -185,6 +193,37 @@ impl Connection {
                     metrics.answered(key, begun, response.as_ref());
                     (response, permit)
                 }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, response: Option<Response>) -> Result<(), Error> {
+        let Some((mut chunks, room)) = response.map(Response::into_parts) else { return Ok(()) };
+        if room.is_some() {
+            return self.write_records(chunks).await;
+        }
+        while !chunks.is_empty() {
+            write_some(&mut self.output, &mut chunks).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes an answer that takes up room. A client that hardly takes any of it loses its connection when others
+    /// wait for room.
+    async fn write_records(&mut self, mut chunks: VecDeque<Bytes>) -> Result<(), Error> {
+        let arrival = Duration::from_millis(self.broker.config.request_arrival_ms);
+        let period = PROGRESS_TIME.min(arrival);
+        let mut look = Instant::now() + period;
+        let mut taken = 0;
+        while !chunks.is_empty() {
+            let writing = write_some(&mut self.output, &mut chunks);
+            match tokio::time::timeout_at(look.into(), writing).await {
+                Ok(written) => taken += written?,
+                Err(_) if taken < PROGRESS_BYTES && self.broker.answers.is_wanted() => {
+                    return Err(Error::Stuck { bytes: PROGRESS_BYTES });
+                }
+                Err(_) => (look, taken) = (Instant::now() + period, 0),
             }
         }
         Ok(())
@@ -207,7 +246,7 @@ impl Connection {
                     return Ok(permit);
                 }
                 Some((response, done)) = self.pending.next(), if !self.pending.is_empty() => {
-                    write(&mut self.output, response).await?;
+                    self.write(response).await?;
                     drop(done);
                 }
             }
@@ -227,7 +266,7 @@ impl Connection {
                 body = self.frames.body() => return Ok(body?),
                 () = &mut late, if admitted => return Err(Error::Slow { bytes }),
                 Some((response, done)) = self.pending.next(), if !self.pending.is_empty() => {
-                    write(&mut self.output, response).await?;
+                    self.write(response).await?;
                     drop(done);
                 }
             }
@@ -235,35 +274,33 @@ impl Connection {
     }
 }
 
-/// Writes all chunks with as few system calls as it can.
-async fn write(
+/// Writes some of the chunks with as few system calls as it can, and takes what is written out of them; how many bytes
+/// that were.
+async fn write_some(
     output: &mut (impl AsyncWrite + Unpin),
-    response: Option<Response>,
-) -> Result<(), std::io::Error> {
-    let Some(response) = response else { return Ok(()) };
-    let mut chunks: VecDeque<Bytes> = response.into_chunks();
-    while !chunks.is_empty() {
-        let mut slices = [IoSlice::new(&[]); 64];
-        let mut count = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&chunks) {
-            *slice = IoSlice::new(chunk);
-            count += 1;
-        }
-        let mut written = output.write_vectored(&slices[..count]).await?;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        while let Some(first) = chunks.front_mut() {
-            let step = written.min(first.len());
-            first.advance(step);
-            written -= step;
-            if !first.is_empty() {
-                break;
-            }
-            chunks.pop_front();
-        }
+    chunks: &mut VecDeque<Bytes>,
+) -> Result<usize, std::io::Error> {
+    let mut slices = [IoSlice::new(&[]); 64];
+    let mut count = 0;
+    for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
+        *slice = IoSlice::new(chunk);
+        count += 1;
     }
-    Ok(())
+    let written = output.write_vectored(&slices[..count]).await?;
+    if written == 0 {
+        return Err(std::io::ErrorKind::WriteZero.into());
+    }
+    let mut left = written;
+    while let Some(first) = chunks.front_mut() {
+        let step = left.min(first.len());
+        first.advance(step);
+        left -= step;
+        if !first.is_empty() {
+            break;
+        }
+        chunks.pop_front();
+    }
+    Ok(written)
 }
 
 #[cfg(test)]

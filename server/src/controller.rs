@@ -15,6 +15,7 @@ mod submit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jangbu_engine::{PartitionId, PartitionLog, Term};
@@ -86,6 +87,7 @@ pub(crate) struct Controller {
     /// The way to the node that leads the group.
     peers: Peers,
     producer_ids: Mutex<std::ops::Range<i64>>,
+    stopping: AtomicBool,
 }
 
 impl Controller {
@@ -104,7 +106,14 @@ impl Controller {
         let broker = holder.broker;
         let machine = MetadataMachine::new(Arc::clone(&image), holder);
         let group = Group::start(replica, log, machine, network, Clock::Own).await?;
-        Ok(Self { group, image, broker, peers, producer_ids: Mutex::new(0..0) })
+        Ok(Self {
+            group,
+            image,
+            broker,
+            peers,
+            producer_ids: Mutex::new(0..0),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// Forms a new cluster with these voters if there is none yet.
@@ -182,15 +191,6 @@ impl Controller {
     /// [`Error::UnknownBroker`], [`Error::Consensus`].
     pub(crate) async fn set_liveness(&self, broker: i32, dead: bool) -> Result<(), Error> {
         let command = proto::SetLiveness { broker, dead: Some(dead), draining: None };
-        self.submit(Command::SetLiveness(command)).await.map(|_| ())
-    }
-
-    /// Records whether a broker is to be emptied: it gets no new replicas, and hands over what it leads.
-    ///
-    /// # Errors
-    /// [`Error::UnknownBroker`], [`Error::Consensus`].
-    pub(crate) async fn set_draining(&self, broker: i32, draining: bool) -> Result<(), Error> {
-        let command = proto::SetLiveness { broker, dead: None, draining: Some(draining) };
         self.submit(Command::SetLiveness(command)).await.map(|_| ())
     }
 
@@ -358,6 +358,7 @@ impl Controller {
 
     /// Stops the group.
     pub(crate) async fn shutdown(&self) {
+        self.stopping.store(true, Ordering::Release);
         self.group.shutdown().await;
     }
 }

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
+use crate::answers::Reserved;
 use crate::broker::Broker;
 use crate::codes::ErrorCodes;
 use crate::handlers;
@@ -84,6 +85,7 @@ pub(crate) static APIS: &[Api] = &[
     api!(AlterPartitionReassignments, 0..=1, handlers::alter_partition_reassignments::handle),
     api!(ListPartitionReassignments, 0..=0, handlers::list_partition_reassignments::handle),
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
+    api!(UnregisterBroker, 0..=0, handlers::unregister_broker::handle),
     api!(DescribeTopicPartitions, 0..=0, handlers::describe_topic_partitions::handle),
 ];
 
@@ -115,6 +117,8 @@ pub(crate) struct Response {
     chunks: VecDeque<Bytes>,
     /// The error codes in it, to be counted.
     errors: Vec<i16>,
+    /// The room that its records take until they are written.
+    room: Reserved,
 }
 
 /// A handler's answer.
@@ -126,8 +130,15 @@ pub(crate) enum Answer {
 }
 
 impl Response {
-    pub(crate) fn into_chunks(self) -> VecDeque<Bytes> {
-        self.chunks
+    /// What is to be written, and the room that it takes until then.
+    pub(crate) fn into_parts(self) -> (VecDeque<Bytes>, Reserved) {
+        (self.chunks, self.room)
+    }
+
+    /// The same, holding `room` until it is written.
+    #[must_use]
+    pub(crate) fn holding(self, room: Reserved) -> Self {
+        Self { room, ..self }
     }
 
     /// The error codes in it, without those that say that all is well.
@@ -240,7 +251,7 @@ impl Call {
         let length = i32::try_from(length).map_err(|e| self.unencodable(e))?;
         head[..4].copy_from_slice(&length.to_be_bytes());
         let chunks = std::iter::once(head.freeze()).chain(body).collect();
-        Ok(Response { chunks, errors: Vec::new() })
+        Ok(Response { chunks, errors: Vec::new(), room: Reserved::default() })
     }
 
     fn unencodable(&self, reason: impl ToString) -> Refused {

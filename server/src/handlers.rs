@@ -24,3 +24,4 @@ pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 mod topics;
+pub(crate) mod unregister_broker;

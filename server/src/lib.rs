@@ -2,6 +2,7 @@
 //!
 //! [`Node::start`] runs one; `ARCHITECTURE.md` shows how the parts stand to each other.
 
+mod answers;
 mod broker;
 mod cluster;
 mod codes;

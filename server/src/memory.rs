@@ -2,7 +2,7 @@
 //!
 //! Every part is a bound that is kept under overload; beside them stand what a connection and a
 //! partition cost (`docs/operations.md`). The kernel's page cache is not counted: it holds the
-//! write-ahead log and what has been read of tables.
+//! write-ahead log, and tables only where the file system cannot be read past it.
 
 use std::fs;
 
@@ -29,7 +29,9 @@ pub(crate) struct Sizes {
     pub(crate) cache: usize,
     /// Requests taken in and not yet answered.
     pub(crate) requests: usize,
-    /// Index blocks and rows of `meta`, twice: each has a cache of its own.
+    /// Records read for clients that have not taken them yet.
+    pub(crate) answers: usize,
+    /// Blocks of buckets, mostly of their indexes, and of `meta`: each has a cache of this size.
     pub(crate) block_cache: usize,
     /// A bucket on disk: its tables are as large as a memtable, and a read looks at all of them.
     pub(crate) bucket: u64,
@@ -45,14 +47,16 @@ impl Sizes {
         sizes
     }
 
-    /// Half for memtables, a sixteenth for the queue, an eighth each for newest batches and requests, the
-    /// rest for blocks.
+    /// Half for memtables, a sixteenth each for the queue and for answers, an eighth each for newest batches and
+    /// requests, the rest for blocks.
     fn share_out(memory: usize) -> Self {
         let memtables = (memory / 2).max(4 * MIB);
         let memtable = (memtables / 2).clamp(MIB, 128 * MIB);
         let queue = (memory / 16).max(4 * MIB);
         let (cache, requests) = (memory / 8, (memory / 8).max(4 * MIB));
-        let blocks = memory.saturating_sub(memtables + queue + cache + requests);
+        let answers = (memory / 16).max(2 * MIB);
+        let taken = memtables + queue + cache + requests + answers;
+        let blocks = memory.saturating_sub(taken);
         Self {
             memory,
             memtables,
@@ -60,6 +64,7 @@ impl Sizes {
             queue,
             cache,
             requests,
+            answers,
             block_cache: (blocks / 2).max(MIB),
             bucket: (64 * memtable as u64).min(4 << 30),
         }
@@ -88,6 +93,7 @@ impl Sizes {
             queue = mib(self.queue),
             cache = mib(self.cache),
             requests = mib(self.requests),
+            answers = mib(self.answers),
             blocks = mib(2 * self.block_cache),
             "memory"
         );
@@ -128,6 +134,7 @@ mod tests {
                 + sizes.queue
                 + sizes.cache
                 + sizes.requests
+                + sizes.answers
                 + 2 * sizes.block_cache;
             assert!(parts <= sizes.memory, "{mib} MiB: {sizes:?}");
             assert_eq!(sizes.engine().validate(), Ok(()), "{mib} MiB");

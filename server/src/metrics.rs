@@ -70,7 +70,7 @@ pub(crate) enum Failure {
     Lost,
     /// What came was no request, or one that is not supported.
     Refused,
-    /// A large request did not arrive in time.
+    /// A large request did not arrive in time, or an answer was not taken.
     Slow,
 }
 

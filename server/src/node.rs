@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::answers::AnswerRoom;
 use crate::broker::Broker;
 use crate::cluster;
 use crate::config::Config;
@@ -95,6 +96,7 @@ impl Node {
         let broker = Arc::new(Broker {
             node: controller.broker(),
             admission: Admission::new(opened.sizes.requests),
+            answers: AnswerRoom::new(opened.sizes.answers),
             metrics,
             config: opened.config.clone(),
             engine: opened.engine.clone(),

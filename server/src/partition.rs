@@ -137,6 +137,9 @@ impl Appending {
     }
 }
 
+/// The least that room is set aside for when something is read ahead.
+const AHEAD_BYTES_MIN: usize = 16 << 10;
+
 /// What bounds reads of the disk, over all partitions.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskReads {
@@ -330,6 +333,11 @@ impl Partition {
         Bounds { log_start, high_watermark }
     }
 
+    /// Whether clients may read something at `offset` or behind it.
+    pub(crate) fn has_after(&self, offset: Offset) -> bool {
+        self.progress.high_watermark() > offset
+    }
+
     /// Moves the log start to `offset`, through the group so that every replica does the same, and
     /// returns where it is then. An offset below the log start moves nothing.
     ///
@@ -401,41 +409,42 @@ impl Partition {
     }
 
     /// Whole batches from the one that holds `from`, below the high watermark; from memory when they are
-    /// there, else on a bounded number of threads for blocking work. `ahead` says that the caller is
-    /// likely to ask for what follows next.
+    /// there, else on a bounded number of threads for blocking work.
     ///
     /// # Errors
     /// [`Error::Log`].
-    pub(crate) async fn read(
-        &self,
-        from: Offset,
-        bytes_max: usize,
-        ahead: bool,
-    ) -> Result<Vec<Entry>, Error> {
+    pub(crate) async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<Entry>, Error> {
         let until = self.bounds().high_watermark;
         if from == until || self.log.is_cached(from) {
             self.metrics.cached_reads.add(1);
             return Ok(self.log.read(from, until, bytes_max)?);
         }
         self.metrics.disk_reads.add(1);
-        let found = match self.disk.ahead.take(self.id, from, bytes_max) {
-            Some(reading) => reading.await.map_err(|_| Error::Stopped)??,
-            None => self.on_disk(move |log| log.read(from, until, bytes_max)).await?,
+        let ahead = &self.disk.ahead;
+        let Some(reading) = ahead.take(self.id, from) else {
+            return self.on_disk(move |log| log.read(from, until, bytes_max)).await;
         };
-        if ahead && let Some(last) = found.last() {
-            self.read_on(last.next_offset(), until, bytes_max);
-        }
+        let mut found = reading.await.map_err(|_| Error::Stopped)??;
+        ahead.keep_rest(self.id, &mut found, bytes_max);
         Ok(found)
     }
 
-    /// Begins to read what follows a piece that came from the disk.
-    fn read_on(&self, from: Offset, until: Offset, bytes_max: usize) {
-        if from >= until || self.log.is_cached(from) {
-            return;
+    /// Begins to read what somebody is likely to ask for next, at most `bytes_max` from `from` on, if that is on the
+    /// disk; a record has about `record_bytes`. False when there is no room for it.
+    pub(crate) fn read_ahead(&self, from: Offset, bytes_max: usize, record_bytes: usize) -> bool {
+        let Some(from) = self.disk.ahead.behind(self.id, from) else { return true };
+        let Bounds { log_start, high_watermark: until } = self.bounds();
+        if from >= until || from < log_start || self.log.is_cached(from) {
+            return true;
         }
-        let read = move |log: PartitionLog| log.read(from, until, bytes_max);
-        let reading = tokio::spawn(on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read));
-        self.disk.ahead.keep(self.id, from, bytes_max, reading);
+        // Room is set aside for what there can be.
+        let records = usize::try_from(until.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
+        let left = records.saturating_mul(record_bytes).saturating_add(AHEAD_BYTES_MIN);
+        let bytes_max = bytes_max.min(left.saturating_add(left / 4));
+        self.disk.ahead.keep(self.id, from, bytes_max, || {
+            let read = move |log: PartitionLog| log.read(from, until, bytes_max);
+            tokio::spawn(on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read))
+        })
     }
 
     /// The first committed batch with a record at `timestamp` or later.

@@ -204,7 +204,8 @@ impl Producers {
     pub(crate) fn decode(stored: Vec<proto::Producer>) -> Result<Self, String> {
         let mut by_id = HashMap::with_capacity(stored.len());
         for producer in stored {
-            let batches = producer.batches.iter().map(|b| Batch {
+            let older = producer.batches.len().saturating_sub(BATCHES_MAX);
+            let batches = producer.batches.iter().skip(older).map(|b| Batch {
                 first_sequence: b.first_sequence,
                 last_sequence: b.last_sequence,
                 base_offset: Offset(b.base_offset),
@@ -218,6 +219,9 @@ impl Producers {
         Ok(Self { by_id })
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

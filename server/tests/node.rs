@@ -11,8 +11,12 @@ mod compression;
 mod configs;
 #[path = "node/damage.rs"]
 mod damage;
+#[path = "node/fairness.rs"]
+mod fairness;
 #[path = "node/fetch.rs"]
 mod fetch;
+#[path = "node/forming.rs"]
+mod forming;
 #[path = "node/harness.rs"]
 mod harness;
 #[path = "node/idle.rs"]

@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Create, list, describe and delete topics.
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// See who is in the cluster, and move partitions between brokers.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Write records from a file or from standard input.
     Produce(ProduceArgs),
     /// Read records to standard output.
@@ -223,6 +226,39 @@ Examples:
     /// Delete a topic and all its records.
     #[command(after_help = "Examples:\n  jangbu topic delete flights")]
     Delete(NamedTopic),
+}
+
+/// See who is in the cluster, and move partitions between brokers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// List the brokers, what each holds and leads, and what is not as it should be.
+    #[command(after_help = "Examples:\n  jangbu cluster status\n  jangbu cluster status --json")]
+    Status(Brokers),
+    /// Give a broker that has joined its share of the replicas.
+    #[command(after_help = "\
+Examples:
+  jangbu serve --join 10.0.0.1:9093 --peer-listen 10.0.0.4:9093 --listen 10.0.0.4:9092     (on the new machine)
+  jangbu cluster add 4")]
+    Add(BrokerArgs),
+    /// Move everything off a broker; it can then be stopped and removed.
+    #[command(after_help = "Examples:\n  jangbu cluster drain 2")]
+    Drain(BrokerArgs),
+    /// Take a broker that is stopped and holds nothing out of the cluster, for ever.
+    #[command(after_help = "Examples:\n  jangbu cluster remove 2")]
+    Remove(BrokerArgs),
+    /// Level the number of replicas per broker, and let preferred leaders lead.
+    #[command(after_help = "Examples:\n  jangbu cluster rebalance")]
+    Rebalance(Brokers),
+}
+
+/// A broker of the cluster.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// Its id
+    #[arg(value_name = "ID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub broker: i32,
+    #[command(flatten)]
+    pub brokers: Brokers,
 }
 
 /// A topic to be created.

@@ -3,6 +3,7 @@
 //! Everything a user reads on standard output or as an error goes through `output.rs`.
 
 mod cli;
+mod cluster;
 mod consume;
 mod explain;
 mod inspect;
@@ -39,6 +40,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Serve(args) => serve::run(args, cli.json).await,
         Command::Topic(command) => topic::run(command, cli.json).await,
+        Command::Cluster(command) => cluster::run(command, cli.json).await,
         Command::Produce(args) => produce::run(args, cli.json).await,
         Command::Consume(args) => consume::run(args, cli.json).await,
         Command::Inspect(command) => inspect::run(command, cli.json),

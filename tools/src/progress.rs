@@ -29,6 +29,8 @@ pub(crate) enum Unit {
     Bytes,
     /// Records.
     Records,
+    /// Partitions that move.
+    Partitions,
 }
 
 impl Progress {
@@ -51,10 +53,14 @@ impl Progress {
         let (count, rate) = (output::grouped(records), output::grouped(rate));
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(format!("{count} records, {rate}/s"));
+            bar.set_message(match self.unit {
+                Unit::Bytes | Unit::Records => format!("{count} records, {rate}/s"),
+                Unit::Partitions => "partitions moved".to_owned(),
+            });
             return;
         }
         output::note(&match (self.unit, self.total) {
+            (Unit::Partitions, total) => format!("{done} of {total} partitions moved"),
             (_, 0) => format!("{count} records, {rate}/s"),
             (Unit::Records, total) => {
                 format!("{count} of {} records, {rate}/s", output::grouped(total))
@@ -79,6 +85,7 @@ fn bar(total: u64, unit: Unit) -> ProgressBar {
         (_, 0) => "{spinner} {msg}",
         (Unit::Bytes, _) => "{bar:30} {percent:>3}% {bytes}/{total_bytes} eta {eta} {msg}",
         (Unit::Records, _) => "{bar:30} {percent:>3}% eta {eta} {msg}",
+        (Unit::Partitions, _) => "{bar:30} {pos}/{len} {msg}",
     };
     let style = ProgressStyle::with_template(template).expect("the template is well formed");
     ProgressBar::new(total).with_style(style)

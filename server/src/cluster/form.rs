@@ -193,11 +193,10 @@ fn objection(listed: &[i32], given: &str, own: &str, answer: &Formed) -> Option<
         return Some(": it was started without --cluster".to_owned());
     }
     if !answer.cluster_id.is_empty() && answer.cluster_id != own {
-        // Somebody who waits to be formed hears of it while it is being formed.
         return Some(format!(
             ": it belongs to cluster {} already, and this node's data directory is empty; if it was lost, the node \
-             cannot come back under its id: start it with --join {}, without --node and --cluster",
-            answer.cluster_id, "HOST:PORT"
+             cannot come back under its id: start it with --join HOST:PORT, without --node and --cluster",
+            answer.cluster_id
         ));
     }
     if answer.nodes != listed {

@@ -14,6 +14,8 @@ use crate::peer::PeerState;
 
 /// How often it is looked whether this node leads now.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long one change of members may take.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
 /// A node that has just become leader gives the others this long to be heard before it calls them dead.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -32,8 +34,10 @@ pub(crate) async fn run(
             let seen = states.borrow_and_update().clone();
             changes.mark_unchanged();
             tell_liveness(&controller, &seen, since.elapsed() >= GRACE).await;
-            if let Err(error) = controller.level_members(&seen).await {
-                tracing::debug!(%error, "the metadata group's members are changed later");
+            match tokio::time::timeout(CHANGE_MAX, controller.level_members(&seen)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "the metadata's members change later"),
+                Err(_) => tracing::debug!("the metadata's members change later: no majority"),
             }
         } else {
             leading_since = None;

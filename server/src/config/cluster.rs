@@ -1,6 +1,6 @@
 //! What the configuration says about the cluster: alone, one of a list, or joining.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Config, Error, parse_host_port};
 
@@ -60,7 +60,7 @@ impl Config {
             }
             (None, Some(address)) => Ok(Role::Joiner(address.clone())),
             (Some(text), None) => {
-                let nodes = parse_nodes(text)
+                let nodes = parse_list(text)
                     .map_err(|why| Error::Cluster(format!("--cluster {text}: {why}")))?;
                 match self.node {
                     Some(node) if !nodes.contains_key(&node) => refuse(format!(
@@ -74,7 +74,7 @@ impl Config {
     }
 }
 
-/// Reads `1@HOST:PORT,2@HOST:PORT`.
+/// Reads `1@HOST:PORT,2@HOST:PORT`. A node that is gone may have left its address to another one.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -90,14 +90,21 @@ pub(crate) fn parse_nodes(text: &str) -> Result<BTreeMap<i32, String>, String> {
                 "{entry:?} is not ID@HOST:PORT, for instance 1@node1.example:9093"
             ));
         };
-        if nodes.values().any(|known| *known == address) {
-            return Err(format!("two nodes have the address {address}"));
-        }
         if nodes.insert(id, address).is_some() {
             return Err(format!("two nodes have the id {id}"));
         }
     }
     Ok(nodes)
+}
+
+/// Reads what an operator writes: no two nodes are at one place.
+fn parse_list(text: &str) -> Result<BTreeMap<i32, String>, String> {
+    let nodes = parse_nodes(text)?;
+    let mut places = BTreeSet::new();
+    match nodes.values().find(|address| !places.insert(*address)) {
+        Some(address) => Err(format!("two nodes have the address {address}")),
+        None => Ok(nodes),
+    }
 }
 
 /// The text that [`parse_nodes`] reads.

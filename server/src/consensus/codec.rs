@@ -146,7 +146,7 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, prop_assert, proptest};
+    use proptest::prelude::{any, prop_assert_eq, proptest};
 
     use super::*;
 
@@ -164,11 +164,27 @@ mod tests {
         }
     }
 
+    /// One of everything that is stored.
+    fn encodings() -> [Bytes; 4] {
+        let checkpoint = checkpoint();
+        let id = LogId::new_term_index(u64::MAX, 300);
+        let membership = encode_membership(checkpoint.membership.membership());
+        let vote = encode_vote(&Vote::new_committed(7, 3));
+        [checkpoint.encode(), membership, encode_log_id(&id), vote]
+    }
+
     fn decode_all(bytes: &[u8]) {
         let _ = decode_vote(bytes);
         let _ = decode_log_id(bytes);
         let _ = decode_membership(bytes);
         let _ = Checkpoint::decode(bytes);
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back() {
+        let (is, was) = (Checkpoint::decode(&checkpoint().encode()).unwrap(), checkpoint());
+        assert_eq!((is.applied, is.next_offset), (was.applied, was.next_offset));
+        assert_eq!((is.membership, is.machine), (was.membership, was.machine));
     }
 
     proptest! {
@@ -178,15 +194,26 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_checkpoint_decodes_or_fails(
-            at in any::<proptest::sample::Index>(), byte: u8, cut in any::<proptest::sample::Index>(),
+        fn a_changed_value_decodes_or_fails(
+            which in 0..4_usize,
+            at in any::<proptest::sample::Index>(),
+            byte: u8,
+            cut in any::<proptest::sample::Index>(),
         ) {
-            let mut bytes = checkpoint().encode().to_vec();
-            prop_assert!(Checkpoint::decode(&bytes).is_ok());
+            let mut bytes = encodings()[which].to_vec();
             let at = at.index(bytes.len());
             bytes[at] = byte;
             decode_all(&bytes);
             decode_all(&bytes[..cut.index(bytes.len())]);
+        }
+
+        #[test]
+        fn what_is_stored_comes_back(term: u64, index: u64, replica: u64, committed: bool) {
+            let vote =
+                if committed { Vote::new_committed(term, replica) } else { Vote::new(term, replica) };
+            prop_assert_eq!(decode_vote(&encode_vote(&vote)).unwrap(), vote);
+            let id = LogId::new_term_index(term, index);
+            prop_assert_eq!(decode_log_id(&encode_log_id(&id)).unwrap(), id);
         }
     }
 }

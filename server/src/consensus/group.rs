@@ -357,3 +357,6 @@ async fn leads<M: StateMachine>(raft: &Instance<M>, timeout: Duration) -> bool {
     };
     tokio::time::timeout(timeout, waiting).await.unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,3 +199,6 @@ fn allocate_producer_ids(data: &mut Data, count: u32) -> proto::Outcome {
         None => refuse(outcome::Error::Exhausted),
     }
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -11,6 +11,7 @@
 //!
 //! Whoever gets an answer has applied the command too, so that it reads what it wrote.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,7 +58,7 @@ impl Controller {
     pub(super) async fn submit_once(&self, command: Command) -> Answer {
         let payload: Bytes = proto::Command { command: Some(command) }.encode_to_vec().into();
         let (answer, given_twice) = self.carry_out(&payload).await;
-        let outcome = answer.map_err(Error::from).and_then(|reply| judge(reply));
+        let outcome = answer.map_err(Error::from).and_then(judge);
         Answer { outcome, given_twice }
     }
 
@@ -89,6 +90,9 @@ impl Controller {
     }
 
     async fn attempt(&self, command: &Bytes, deadline: Instant) -> Result<Bytes, Missed> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Missed::Stopped);
+        }
         if self.leads() {
             let here = tokio::time::timeout_at(deadline, self.carry_out_here(command.clone()));
             return here.await.unwrap_or(Err(Missed::Unknown));

@@ -3,8 +3,10 @@
 //! Rules that clients depend on: the batch that holds the fetch offset comes whole; the first
 //! non-empty partition gives at least one batch, whatever the limits; an error answers at once.
 //!
-//! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`).
+//! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`), what is read before it is asked
+//! for (`ahead.rs`).
 
+mod ahead;
 mod encode;
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use jangbu_engine::{Error as LogError, Offset};
+use jangbu_engine::{Entry, Error as LogError, Offset};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -24,6 +26,7 @@ use tokio::time::Instant;
 
 use super::leaders::Leaders;
 use super::metadata::rack;
+use crate::answers::Reserved;
 use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller;
 use crate::dispatch::{Answer, Call, Refused};
@@ -31,12 +34,13 @@ use crate::error::partition_code;
 use crate::fetch_sessions::{PartitionFetch, Topic};
 use crate::partition::{Error, Partition};
 
-/// A response holds no more than this, as Kafka's `fetch.max.bytes`.
-const RESPONSE_BYTES_MAX: usize = 55 << 20;
+/// A response holds no more than this. Clients ask for twice that, but while one response is sent the next is read.
+const RESPONSE_BYTES_MAX: usize = 24 << 20;
 /// Partitions read at the same time for one request.
 const WINDOW_MAX: usize = 64;
-/// Requests for no more partitions than this are read ahead of.
-const AHEAD_PARTITIONS_MAX: usize = 8;
+/// A response is full when no more than this part of it is left: what is read for the partitions behind would hardly
+/// fit, and be read in vain.
+const FULL_PART: usize = 16;
 const READ_COMMITTED: i8 = 1;
 
 /// Decodes, reads, waits if need be, and answers.
@@ -51,6 +55,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
     };
     let sources: Vec<Source> = plan.partitions().iter().map(|p| Source::find(&broker, p)).collect();
     let mut read = read_or_wait(&broker, &request, plan.partitions(), &sources).await;
+    ahead::read_ahead(&read, plan.partitions(), &sources, request.session_epoch >= 0);
     let session = match broker.sessions.finish(plan, &mut read.topics, now_ms()) {
         Ok(session) => session,
         Err(error) => return refuse(&call, error.code()),
@@ -67,7 +72,8 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         version: call.version,
         reason: reason.to_string(),
     })?;
-    Ok(Answer::Now(Some(call.respond_raw(body, call.version)?.with_errors_of(&response))))
+    let response = call.respond_raw(body, call.version)?.with_errors_of(&response);
+    Ok(Answer::Now(Some(response.holding(read.room))))
 }
 
 /// Names the leaders of partitions that are led elsewhere, and where those are.
@@ -132,7 +138,12 @@ struct Read {
     /// The batches of the partitions that have any, in the order of `topics`.
     records: Vec<Vec<Bytes>>,
     bytes: usize,
+    /// For `records`.
+    room: Reserved,
     failed: bool,
+    /// Something did not fit any more: whatever else is read would be read in vain.
+    full: bool,
+    progress: ahead::Progress,
 }
 
 async fn read_or_wait(
@@ -143,12 +154,15 @@ async fn read_or_wait(
 ) -> Read {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let deadline = Instant::now() + wait;
+    // Whole batches fill half of what there is room for at least, unless one is larger than that.
     let enough = usize::try_from(request.min_bytes).unwrap_or(0);
+    let enough = enough.min(response_bytes_max(broker, request) / 2);
     let done = |read: &Read| read.failed || read.bytes >= enough || wanted.is_empty();
-    let read = read_all(request, wanted, sources).await;
+    let read = read_all(broker, request, wanted, sources).await;
     if done(&read) || wait.is_zero() {
         return read;
     }
+    drop(read);
     let notify = Arc::new(Notify::new());
     let _waiting: Vec<_> = sources
         .iter()
@@ -159,41 +173,76 @@ async fn read_or_wait(
         .collect();
     loop {
         // Registered before looking again, so that nothing can slip in between.
-        let read = read_all(request, wanted, sources).await;
+        let read = read_all(broker, request, wanted, sources).await;
         if done(&read) {
             return read;
         }
+        drop(read);
         let timed_out = tokio::select! {
             () = notify.notified() => false,
             () = tokio::time::sleep_until(deadline) => true,
             () = broker.draining.cancelled() => true,
         };
         if timed_out {
-            return read_all(request, wanted, sources).await;
+            return read_all(broker, request, wanted, sources).await;
         }
     }
 }
 
+/// What the response may hold beyond its first batch.
+fn response_bytes_max(broker: &Broker, request: &FetchRequest) -> usize {
+    let most = RESPONSE_BYTES_MAX.min(broker.answers.answer_bytes_max());
+    usize::try_from(request.max_bytes).unwrap_or(0).min(most)
+}
+
 /// Reads the partitions in their order, window by window.
-async fn read_all(request: &FetchRequest, wanted: &[PartitionFetch], sources: &[Source]) -> Read {
+async fn read_all(
+    broker: &Broker,
+    request: &FetchRequest,
+    wanted: &[PartitionFetch],
+    sources: &[Source],
+) -> Read {
     let mut read = Read::default();
-    let response_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
-    // With many partitions the next request asks for others first.
-    let ahead = wanted.len() <= AHEAD_PARTITIONS_MAX;
+    let response_max = response_bytes_max(broker, request);
     let (mut wanted, mut sources) = (wanted, sources);
     while !wanted.is_empty() {
         let left = response_max.saturating_sub(read.bytes);
-        let (now, later) = wanted.split_at(window(wanted, left));
+        let begun = read.bytes > 0;
+        let full = begun && (read.full || left <= response_max / FULL_PART);
+        let left = if full { 0 } else { left };
+        let count = if full { wanted.len().min(WINDOW_MAX) } else { window(wanted, left) };
+        let (now, later) = wanted.split_at(count);
         let (here, elsewhere) = sources.split_at(now.len());
-        let plan = Plan { left, begun: read.bytes > 0, ahead };
+        let asked = asked(now, here).min(left);
+        // Whoever holds room does not wait for more.
+        let room = match read.bytes {
+            0 => Some(broker.answers.reserve(asked).await),
+            _ => broker.answers.reserve_now(asked),
+        };
+        let (before, left) = (read.bytes, if room.is_some() { asked } else { 0 });
+        let plan = Plan { left, begun };
         let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, plan));
         for (fetch, found) in now.iter().zip(join_all(reading).await) {
-            let left = response_max.saturating_sub(read.bytes);
+            let left = (before + left).saturating_sub(read.bytes);
             read.take(request, fetch, found, left);
         }
+        let mut room = room.unwrap_or_default();
+        room.shrink(read.bytes - before);
+        read.room.add(room);
         (wanted, sources) = (later, elsewhere);
     }
     read
+}
+
+/// The bytes that reading these partitions may give.
+fn asked(wanted: &[PartitionFetch], sources: &[Source]) -> usize {
+    let bytes = |(fetch, source): (&PartitionFetch, &Source)| match source {
+        Source::Here(partition) if partition.has_after(Offset(fetch.fetch_offset)) => {
+            partition_bytes_max(fetch)
+        }
+        _ => 0,
+    };
+    wanted.iter().zip(sources).map(bytes).fold(0, usize::saturating_add)
 }
 
 /// How many partitions are read at the same time: as many as have room in the response whatever they
@@ -229,18 +278,20 @@ fn push(topics: &mut Vec<FetchableTopicResponse>, topic: &Topic, data: Partition
 struct Found {
     data: PartitionData,
     batches: Vec<Bytes>,
+    /// Where they end.
+    end: Option<Offset>,
 }
 
 impl From<PartitionData> for Found {
     fn from(data: PartitionData) -> Self {
-        Self { data, batches: Vec::new() }
+        Self { data, batches: Vec::new(), end: None }
     }
 }
 
 impl Read {
     /// Adds what was found of one partition, as far as it fits into the `left` bytes.
     fn take(&mut self, request: &FetchRequest, fetch: &PartitionFetch, found: Found, left: usize) {
-        let Found { mut data, batches } = found;
+        let Found { mut data, batches, end } = found;
         self.failed |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
         if request.isolation_level == READ_COMMITTED {
             data = data.with_aborted_transactions(Some(Vec::new()));
@@ -248,6 +299,8 @@ impl Read {
         let bytes: usize = batches.iter().map(Bytes::len).sum();
         // Beyond the first batch of the whole response the limits are strict.
         let fits = self.bytes == 0 || (bytes <= left && partition_bytes_max(fetch) > 0);
+        self.full |= !fits && bytes > 0;
+        self.progress.push(fetch, end.filter(|_| fits));
         if let Some(first) = batches.first().filter(|_| fits) {
             // The session sees that there are records; what is written are the batches kept beside.
             data = data.with_records(Some(first.clone()));
@@ -265,8 +318,6 @@ struct Plan {
     left: usize,
     /// Whether the response holds records already.
     begun: bool,
-    /// Whether the next request is likely to ask for what follows.
-    ahead: bool,
 }
 
 async fn find(source: &Source, fetch: &PartitionFetch, plan: Plan) -> Found {
@@ -306,8 +357,9 @@ async fn read_partition(
     if from == bounds.high_watermark || (bytes_max == 0 && plan.begun) {
         return Ok(data.into());
     }
-    let entries = partition.read(from, bytes_max, plan.ahead).await?;
-    Ok(Found { data, batches: entries.into_iter().map(|entry| entry.payload).collect() })
+    let entries = partition.read(from, bytes_max).await?;
+    let end = entries.last().map(Entry::next_offset);
+    Ok(Found { data, batches: entries.into_iter().map(|entry| entry.payload).collect(), end })
 }
 
 /// Whether what the client read last was replaced by another leader's records (KIP-320): then where its

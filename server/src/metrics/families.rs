@@ -65,6 +65,16 @@ pub(super) static FAMILIES: &[Family] = &[
         "Time that they waited, over all connections.",
         |from, page| page.seconds(from.metrics.throttled_nanos.get()),
     ),
+    gauge(
+        "jangbu_answer_bytes",
+        "Bytes of records that fetches are reading, or have read and their clients have not taken.",
+        |from, page| page.value(from.broker.answers.taken_bytes() as u64),
+    ),
+    gauge(
+        "jangbu_answer_limit_bytes",
+        "The bound of jangbu_answer_bytes; fetches wait beyond it.",
+        |from, page| page.value(from.broker.answers.bytes_max() as u64),
+    ),
     gauge("jangbu_connections_open", "Client connections that are open.", |from, page| {
         page.value(from.metrics.connections_open.get());
     }),
@@ -79,7 +89,7 @@ pub(super) static FAMILIES: &[Family] = &[
     counter(
         "jangbu_connections_failed_total",
         "Connections that ended before their client closed them, by reason: lost, refused (no \
-         request, or one that is not supported), slow (a large request did not arrive in time).",
+         request, or one that is not supported), slow (a large request did not arrive, or an answer was not taken, in time).",
         |from, page| {
             for (reason, counter) in [
                 ("lost", &from.metrics.connections_lost),

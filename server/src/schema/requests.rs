@@ -230,6 +230,12 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
     Request {
+        key: ApiKey::UnregisterBroker,
+        versions: 0..=0,
+        flexible: 0,
+        body: layout(&[field("broker_id", INT32)]),
+    },
+    Request {
         key: ApiKey::DescribeTopicPartitions,
         versions: 0..=0,
         flexible: 0,

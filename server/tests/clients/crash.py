@@ -67,7 +67,7 @@ class Node:
 class Writer(threading.Thread):
     """Sends numbered records to every partition until told to stop; remembers what was acknowledged."""
 
-    def __init__(self, address, topic, partitions):
+    def __init__(self, address, topic, partitions, settings=()):
         super().__init__(daemon=True)
         self.acked = [[] for _ in range(partitions)]
         self.failed, self.stopping = [], threading.Event()
@@ -82,6 +82,7 @@ class Writer(threading.Thread):
                 "reconnect.backoff.max.ms": 200,
                 "queue.buffering.max.messages": 5000,
                 "log_level": 0,
+                **dict(settings),
             }
         )
 

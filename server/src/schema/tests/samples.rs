@@ -12,6 +12,7 @@ use kafka_protocol::{
         FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
         ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
         OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, TopicName,
+        UnregisterBrokerRequest,
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
         alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
@@ -62,6 +63,7 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::AlterPartitionReassignments => sample.alter_partition_reassignments(),
         ApiKey::ListPartitionReassignments => sample.list_partition_reassignments(),
         ApiKey::DescribeCluster => sample.describe_cluster(),
+        ApiKey::UnregisterBroker => sample.unregister_broker(),
         ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
         _ => panic!("no sample of {key:?}"),
     }
@@ -110,6 +112,7 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
             decode_as::<ListPartitionReassignmentsRequest>(version, body)
         }
         ApiKey::DescribeCluster => decode_as::<DescribeClusterRequest>(version, body),
+        ApiKey::UnregisterBroker => decode_as::<UnregisterBrokerRequest>(version, body),
         ApiKey::DescribeTopicPartitions => {
             decode_as::<DescribeTopicPartitionsRequest>(version, body)
         }
@@ -546,6 +549,13 @@ impl Sample {
             .with_include_fenced_brokers(self.since(2, true, false))
             .with_unknown_tagged_fields(tags());
         vec![encode(&full, self.version), encode(&DescribeClusterRequest::default(), self.version)]
+    }
+
+    fn unregister_broker(&self) -> Vec<Bytes> {
+        let request = UnregisterBrokerRequest::default()
+            .with_broker_id(3.into())
+            .with_unknown_tagged_fields(tags());
+        vec![encode(&request, self.version)]
     }
 
     fn describe_topic_partitions(&self) -> Vec<Bytes> {

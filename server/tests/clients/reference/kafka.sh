@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# The reference broker: Apache Kafka 4.3.0, one node. Every suite is first made green against this one.
+# The reference broker: Apache Kafka 4.3.0, one node or one of several. Every suite is first made green against this one.
 #
 #   reference/kafka.sh start DIRECTORY [KEY=VALUE...]   formats, starts, prints the bootstrap address
 #   reference/kafka.sh restart DIRECTORY                starts again on the same data and port
 #   reference/kafka.sh stop DIRECTORY                   SIGTERM, then waits
 #   reference/kafka.sh kill DIRECTORY                   SIGKILL
+#
+# With KAFKA_NODE=N KAFKA_QUORUM=1@HOST:PORT,... KAFKA_REPLICAS=R it is one node of several; its controller listens where
+# the quorum says.
 #
 # DIRECTORY keeps the configuration, data, log and process id. Ports are free ones unless KAFKA_PORT is set.
 set -euo pipefail
@@ -25,20 +28,22 @@ configure() {
   mkdir -p "$dir"
   read -r port controller <<<"$(free_ports)"
   port="${KAFKA_PORT:-$port}"
+  local node="${KAFKA_NODE:-1}" replicas="${KAFKA_REPLICAS:-1}" quorum="${KAFKA_QUORUM:-1@127.0.0.1:$controller}"
+  controller="$(tr , '\n' <<<"$quorum" | sed -n "s/^$node@.*://p")"
   cat >"$dir/server.properties" <<P
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$controller
+node.id=$node
+controller.quorum.voters=$quorum
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
 advertised.listeners=PLAINTEXT://127.0.0.1:$port
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs=$dir/data
 num.partitions=1
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
+offsets.topic.replication.factor=$replicas
+transaction.state.log.replication.factor=$replicas
 transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor=$replicas
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 P

@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Three Kafka nodes and three jangbu nodes on one machine: the same loads, interleaved; medians, ranges and ratios.
+
+Usage: cluster.py --jangbu BINARY [--rounds 5] [--loads PATTERN] [--scale 1.0] [--out raw.jsonl] [--data DIR] [--sides ...]
+
+Three replicas everywhere. `kafka`: min.insync.replicas=2 and otherwise its defaults, so an acknowledged record is in the
+memory of two nodes. `jangbu`: its defaults, so it is on the disk of two nodes. The client is load.c. See README.md.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from run import CLIENTS, Bench, Jangbu, Kafka, Side, machine, table
+
+NODES = (1, 2, 3)
+
+
+class ClusterSide(Side):
+    """Three brokers measured as one."""
+
+    def __init__(self, name, nodes):
+        super().__init__(name, None)
+        self.nodes = nodes
+
+    def start(self):
+        with ThreadPoolExecutor() as pool:  # none is ready before a majority runs
+            list(pool.map(lambda node: node.start(), self.nodes))
+        self.address = ",".join(node.address for node in self.nodes)
+        self.pid = self.nodes[0].pid
+
+    def cpu(self):
+        return sum(node.cpu() for node in self.nodes)
+
+    def rss_mb(self):
+        return max(node.rss_mb() for node in self.nodes)
+
+    def kill(self):
+        for node in self.nodes:
+            if node.pid and os.path.exists(f"/proc/{node.pid}"):
+                node.kill()
+
+
+class KafkaNode(Kafka):
+    def __init__(self, name, directory, number, quorum):
+        super().__init__(name, directory, "min.insync.replicas=2", "default.replication.factor=3")
+        self.number, self.quorum = number, quorum
+
+    def control(self, verb, *more):
+        command = [os.path.join(CLIENTS, "reference/kafka.sh"), verb, self.directory, *more]
+        env = {**os.environ, "KAFKA_NODE": str(self.number), "KAFKA_QUORUM": self.quorum, "KAFKA_REPLICAS": "3"}
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env).stdout.strip()
+
+
+class JangbuNode(Jangbu):
+    def __init__(self, name, directory, binary, number, cluster):
+        super().__init__(name, directory, binary)
+        self.extra = ["--node", str(number), "--cluster", cluster]
+        self.number = number
+
+
+def listeners():
+    """NODE@ADDRESS,... with free ports, all different."""
+    sockets = [socket.socket() for _ in NODES]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    names = [f"{n}@127.0.0.1:{each.getsockname()[1]}" for n, each in zip(NODES, sockets)]
+    for each in sockets:
+        each.close()
+    return ",".join(names)
+
+
+def kafka_cluster(directory):
+    quorum = listeners()
+    return ClusterSide("kafka", [KafkaNode(f"kafka-{n}", f"{directory}/{n}", n, quorum) for n in NODES])
+
+
+def jangbu_cluster(directory, binary):
+    cluster = listeners()
+    return ClusterSide("jangbu", [JangbuNode(f"jangbu-{n}", f"{directory}/{n}", binary, n, cluster) for n in NODES])
+
+
+class ClusterBench(Bench):
+    replicas = 3
+
+    def leader(self, side, topic):
+        """The node that leads partition 0."""
+        number = self.call("leader", side, topic)["leader"]
+        return next(node for node in side.nodes if node.number == number)
+
+    def gap(self, side, fault, rate=200, seconds=12):
+        """The longest time without an acknowledgement while the leader of the only partition goes away."""
+        topic = self.warm_topic(side, 1)
+        node = self.leader(side, topic)
+        command = [self.load, "latency", side.address, topic, "1", "1024", str(rate * seconds), str(rate)]
+        load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        time.sleep(4)
+        os.kill(node.pid, {"kill": signal.SIGKILL, "stop": signal.SIGTERM, "hang": signal.SIGSTOP}[fault])
+        if fault == "hang":
+            time.sleep(seconds - 6)
+            os.kill(node.pid, signal.SIGCONT)
+        values = self.answer(load)
+        if fault != "hang":
+            while os.path.exists(f"/proc/{node.pid}") and not node.ended():
+                time.sleep(0.05)
+            node.start()
+            time.sleep(5)
+        self.record(f"leader gone by {fault}, 200/s", side, {"longest_gap_s": values["longest_gap_ms"] / 1e3})
+        self.call("delete", side, topic)
+
+    def answer(self, load):
+        out, _ = load.communicate(timeout=900)
+        if load.returncode:
+            raise RuntimeError(f"the load ended with {load.returncode}: {out}")
+        return json.loads(out)
+
+    def idle(self, side, partitions):
+        """CPU of one node while nothing happens, and its memory after every partition was written to."""
+        topic = self.warm_topic(side, partitions)
+        time.sleep(90)
+        before, seconds = side.cpu(), 30
+        time.sleep(seconds)
+        share = (side.cpu() - before) / seconds / len(side.nodes)
+        self.record(f"idle, {partitions} part.", side, {"cpu_share_of_a_node": share, "rss_mb": side.rss_mb()})
+        self.call("delete", side, topic)
+
+    def loads(self):
+        def scaled(count):
+            return max(1000, int(count * self.options.scale))
+
+        yield "produce-1k-1", lambda s: self.produce_consume(s, 1024, 1, scaled(400_000))
+        yield "produce-1k-100", lambda s: self.produce_consume(s, 1024, 100, scaled(400_000))
+        yield "produce-1k-1000", lambda s: self.produce_consume(s, 1024, 1000, scaled(60_000))
+        yield "latency-100", lambda s: self.latency(s, 100, 1000, 8)
+        for fault in ("kill", "stop", "hang"):
+            yield f"gap-{fault}", lambda s, fault=fault: self.gap(s, fault)
+        yield "idle-1100", lambda s: self.idle(s, 1100)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--jangbu", required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--loads", default=".", help="regular expression over the loads' names")
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--sides", default="kafka,jangbu")
+    parser.add_argument("--out", help="appends every single result as a line of JSON")
+    parser.add_argument("--data")
+    options = parser.parse_args()
+    work = tempfile.mkdtemp(dir=options.data, prefix="cluster-")
+    makers = {"kafka": lambda d: kafka_cluster(d), "jangbu": lambda d: jangbu_cluster(d, os.path.abspath(options.jangbu))}
+    sides = [makers[n](os.path.join(work, n)) for n in options.sides.split(",")]
+    for side in sides:
+        for node in side.nodes:
+            os.makedirs(os.path.dirname(node.directory), exist_ok=True)
+    machine(work)
+    bench = ClusterBench(options, work)
+    try:
+        for side in sides:
+            side.start()
+        bench.warm_up(sides)
+        bench.rounds(sides)
+    finally:
+        for side in sides:
+            side.kill()
+        if bench.results:
+            table(bench.results, sides)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+//! The brokers of a cluster, and moving partitions between them.
+//!
+//! Not here: which moves are good ones (`jangbu cluster` plans them).
+
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use kafka_protocol::messages::{
+    AlterPartitionReassignmentsRequest, DescribeClusterRequest, ElectLeadersRequest,
+    ListPartitionReassignmentsRequest, UnregisterBrokerRequest,
+};
+
+use crate::client::{millis, topic_name};
+use crate::cluster::BrokerId;
+use crate::{Client, Error, Result};
+
+/// A broker as the cluster describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Its number.
+    pub id: BrokerId,
+    /// `host:port` for clients.
+    pub address: String,
+    /// Its rack, if it has one.
+    pub rack: Option<String>,
+}
+
+/// The brokers that are there, and who leads the metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDescription {
+    /// The id of the cluster.
+    pub cluster_id: String,
+    /// The broker that changes topics; none while there is no such.
+    pub controller: Option<BrokerId>,
+    /// The brokers, by id.
+    pub brokers: Vec<Broker>,
+}
+
+/// A partition that is to live on other brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// Its brokers in the end, the preferred leader first; `None` cancels a move under way.
+    pub to: Option<Vec<BrokerId>>,
+}
+
+/// A move under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moving {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// Brokers that are being added.
+    pub adding: Vec<BrokerId>,
+    /// Brokers that leave.
+    pub removing: Vec<BrokerId>,
+}
+
+impl Client {
+    /// The brokers of the cluster.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
+        let request = DescribeClusterRequest::default();
+        let answer = self.retry(async || self.cluster().any().await?.call(&request).await).await?;
+        Error::check(answer.error_code, answer.error_message.as_deref(), || "the cluster".into())?;
+        let mut brokers: Vec<Broker> = answer
+            .brokers
+            .iter()
+            .map(|broker| Broker {
+                id: BrokerId(broker.broker_id.0),
+                address: format!("{}:{}", broker.host, broker.port),
+                rack: broker.rack.as_ref().map(ToString::to_string),
+            })
+            .collect();
+        brokers.sort_by_key(|broker| broker.id);
+        Ok(ClusterDescription {
+            cluster_id: answer.cluster_id.to_string(),
+            controller: Some(BrokerId(answer.controller_id.0)).filter(|id| id.0 >= 0),
+            brokers,
+        })
+    }
+
+    /// Begins to move partitions, or cancels moves. They go on by themselves; [`Client::moving`] tells how far.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] for the first move that is refused; others may have begun.
+    pub async fn move_partitions(&self, moves: &[Move]) -> Result<()> {
+        let mut topics: Vec<ReassignableTopic> = Vec::new();
+        for wanted in moves {
+            let replicas = wanted.to.as_ref();
+            let replicas = replicas.map(|to| to.iter().map(|broker| broker.0.into()).collect());
+            let partition = ReassignablePartition::default()
+                .with_partition_index(wanted.partition)
+                .with_replicas(replicas);
+            match topics.iter_mut().find(|topic| *topic.name == *wanted.topic) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics.push(
+                    ReassignableTopic::default()
+                        .with_name(topic_name(&wanted.topic))
+                        .with_partitions(vec![partition]),
+                ),
+            }
+        }
+        let request = AlterPartitionReassignmentsRequest::default()
+            .with_timeout_ms(millis(self.cluster().config.request_timeout))
+            .with_topics(topics);
+        self.retry(async || {
+            let answer = self.cluster().controller().await?.call(&request).await?;
+            let message = answer.error_message.as_deref();
+            Error::check(answer.error_code, message, || "moving partitions".into())?;
+            answer.responses.iter().try_for_each(|topic| {
+                topic.partitions.iter().try_for_each(|partition| {
+                    let message = partition.error_message.as_deref();
+                    let what = || format!("move of {}-{}", *topic.name, partition.partition_index);
+                    Error::check(partition.error_code, message, what)
+                })
+            })
+        })
+        .await
+    }
+
+    /// The moves under way, by topic and partition.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn moving(&self) -> Result<Vec<Moving>> {
+        let request = ListPartitionReassignmentsRequest::default()
+            .with_timeout_ms(millis(self.cluster().config.request_timeout))
+            .with_topics(None);
+        let answer =
+            self.retry(async || self.cluster().controller().await?.call(&request).await).await?;
+        let message = answer.error_message.as_deref();
+        Error::check(answer.error_code, message, || "moves under way".into())?;
+        let ids = |brokers: &[kafka_protocol::messages::BrokerId]| {
+            brokers.iter().map(|broker| BrokerId(broker.0)).collect()
+        };
+        let of_topic = answer.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|partition| Moving {
+                topic: topic.name.to_string(),
+                partition: partition.partition_index,
+                adding: ids(&partition.adding_replicas),
+                removing: ids(&partition.removing_replicas),
+            })
+        });
+        Ok(of_topic.collect())
+    }
+
+    /// Gives every partition back to its preferred leader, where that is alive and in sync.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn elect_preferred_leaders(&self) -> Result<()> {
+        let request = ElectLeadersRequest::default()
+            .with_topic_partitions(None)
+            .with_timeout_ms(millis(self.cluster().config.request_timeout));
+        let answer =
+            self.retry(async || self.cluster().controller().await?.call(&request).await).await?;
+        Error::check(answer.error_code, None, || "electing leaders".into())
+    }
+
+    /// Takes a broker that holds nothing and is stopped out of the cluster. Its number is not used again.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with the reason.
+    pub async fn remove_broker(&self, broker: BrokerId) -> Result<()> {
+        let request = UnregisterBrokerRequest::default().with_broker_id(broker.0.into());
+        self.retry(async || {
+            let answer = self.cluster().controller().await?.call(&request).await?;
+            let message = answer.error_message.as_deref();
+            Error::check(answer.error_code, message, || format!("removing broker {}", broker.0))
+        })
+        .await
+    }
+}
