@@ -14,8 +14,9 @@ mod lead;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
+use jangbu_engine::PartitionId;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
@@ -24,11 +25,14 @@ pub(crate) use addresses::keep as keep_addresses;
 pub(crate) use identity::{Directory, Standing, new_cluster_id};
 pub(crate) use lead::run as lead;
 
+use crate::broker::Broker;
 use crate::config::{Config, Role};
 use crate::consensus::Network;
 use crate::controller::Controller;
 use crate::error::Error;
+use crate::health;
 use crate::peer::{Identity, Incoming, Peers, Request, Response, Service};
+use crate::proto::peer::{Leading, Led, Prefer, Preferred};
 use crate::status::Status;
 
 /// Requests of other nodes that are carried out at the same time, beside Raft's.
@@ -63,6 +67,8 @@ pub(crate) struct Cluster {
     forming: Mutex<()>,
     /// Once the metadata group runs here.
     controller: OnceLock<Arc<Controller>>,
+    /// Once partitions run here.
+    broker: OnceLock<Weak<Broker>>,
     requests: Arc<Semaphore>,
 }
 
@@ -97,6 +103,7 @@ impl Cluster {
             formed: watch::Sender::new(None),
             forming: Mutex::new(()),
             controller: OnceLock::new(),
+            broker: OnceLock::new(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
         };
         Ok((cluster, standing))
@@ -134,6 +141,23 @@ impl Cluster {
     pub(crate) fn set_controller(&self, controller: Arc<Controller>) {
         // A node starts once.
         let _ = self.controller.set(controller);
+    }
+
+    /// Partitions run here: what concerns them can be answered.
+    pub(crate) fn set_broker(&self, broker: &Arc<Broker>) {
+        // A node starts once.
+        let _ = self.broker.set(Arc::downgrade(broker));
+    }
+
+    fn answer_leading(&self, leading: &Leading) -> Result<Led, String> {
+        let broker = self.broker.get().and_then(Weak::upgrade).ok_or("the node is starting")?;
+        Ok(Led { groups: health::led(&broker, &leading.groups) })
+    }
+
+    async fn answer_prefer(&self, prefer: Prefer) -> Result<Preferred, String> {
+        let broker = self.broker.get().and_then(Weak::upgrade).ok_or("the node is starting")?;
+        let result = health::prefer(&broker, PartitionId(prefer.group)).await;
+        Ok(Preferred { result: result.into() })
     }
 
     /// The metadata group, once it runs here.
@@ -199,6 +223,12 @@ impl Service for Answers {
                     cluster.answer_form(from, form).await.map(Response::Formed)
                 });
             }
+            Request::Prefer(prefer) => cluster.spawn(incoming, async move |cluster| {
+                cluster.answer_prefer(prefer).await.map(Response::Preferred)
+            }),
+            Request::Leading(leading) => cluster.spawn(incoming, async move |cluster| {
+                cluster.answer_leading(&leading).map(Response::Led)
+            }),
             Request::Ping(_) => incoming.reply.send(Ok(Response::Pong(Default::default()))),
             raft => {
                 incoming.request = raft;

@@ -36,7 +36,6 @@ use jangbu_engine::{EntryKind, Index, Offset, Term};
 
 pub(crate) use group::{Group, Proposal};
 pub(crate) use network::Network;
-pub(crate) use router::Router;
 
 /// What a stored checkpoint holds: the index of the last entry in it, the offset behind that, and the state
 /// machine's own bytes; `None` when it does not decode.

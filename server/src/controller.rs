@@ -185,15 +185,6 @@ impl Controller {
         self.submit(Command::SetLiveness(command)).await.map(|_| ())
     }
 
-    /// Records whether a broker is to be emptied: it gets no new replicas, and hands over what it leads.
-    ///
-    /// # Errors
-    /// [`Error::UnknownBroker`], [`Error::Consensus`].
-    pub(crate) async fn set_draining(&self, broker: i32, draining: bool) -> Result<(), Error> {
-        let command = proto::SetLiveness { broker, dead: None, draining: Some(draining) };
-        self.submit(Command::SetLiveness(command)).await.map(|_| ())
-    }
-
     /// Lets a broker that holds nothing leave for ever.
     ///
     /// # Errors
@@ -339,6 +330,20 @@ impl Controller {
             if block.is_empty() {
                 *block = first..first + i64::from(count);
             }
+        }
+    }
+
+    /// Hands the leadership of the group to another voter, if this broker leads and one `lives`.
+    pub(crate) async fn hand_over(&self, lives: impl Fn(i32) -> bool, timeout: Duration) {
+        if !self.leads() {
+            return;
+        }
+        let replication = self.group.replication();
+        let voters = self.group.members().voters.into_iter();
+        let able = voters.filter(|v| v.broker() != self.broker && lives(v.broker()));
+        let Some(to) = able.max_by_key(|v| replication.get(v).copied().flatten()) else { return };
+        if let Err(error) = self.group.transfer(to, timeout).await {
+            tracing::debug!(%error, to = to.broker(), "the metadata group was not handed over");
         }
     }
 

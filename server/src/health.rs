@@ -9,6 +9,7 @@
 //!
 //! Not here: the failure detector (`peer.rs`), marking brokers dead in the metadata (`controller`).
 
+mod doubts;
 mod elections;
 mod leaders;
 mod moves;
@@ -17,15 +18,18 @@ mod reports;
 
 use std::sync::Arc;
 
+pub(crate) use doubts::led;
 pub(crate) use leaders::{Preference, hand_over, prefer};
 
 use crate::broker::Broker;
 
 /// Runs until the node drains.
 pub(crate) async fn run(broker: Arc<Broker>) {
+    let doubts = doubts::Doubts::default();
     let working = async {
         tokio::join!(
-            elections::run(&broker),
+            doubts::run(&broker, &doubts),
+            elections::run(&broker, &doubts),
             reports::run(&broker),
             leaders::run(&broker),
             moves::run(&broker),

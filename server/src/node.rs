@@ -108,6 +108,7 @@ impl Node {
         });
         broker.replicas.reconcile().await.map_err(Error::Start)?;
         opened.status.set_broker(Arc::clone(&broker));
+        opened.cluster.set_broker(&broker);
         let node = Self {
             broker,
             tasks: opened.tasks.clone(),

@@ -10,9 +10,9 @@
 
 mod ahead;
 mod machine;
+mod members;
 mod waiters;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::configs::Durability;
-use crate::consensus::{self, Clock, Group, Leadership, Members, Network, Proposal, ReplicaId};
+use crate::consensus::{self, Clock, Group, Network, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
 use crate::retention::Limits;
@@ -193,58 +193,6 @@ impl Partition {
         Ok(Self { id: log.id(), replica, log, group, progress, order, disk, metrics, quiet })
     }
 
-    /// Gives a new partition its replicas; does nothing when it has some.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`].
-    pub(crate) async fn initialize(&self, replicas: &[ReplicaId]) -> Result<(), Error> {
-        Ok(self.group.initialize(replicas).await?)
-    }
-
-    /// Asks the other voters to elect this replica.
-    pub(crate) async fn elect(&self) {
-        self.group.elect().await;
-    }
-
-    /// Hands the leadership to another voter; done once that one is seen to lead.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Timeout`].
-    pub(crate) async fn transfer(&self, to: ReplicaId, timeout: Duration) -> Result<(), Error> {
-        Ok(self.group.transfer(to, timeout).await?)
-    }
-
-    /// Lets a replica be sent the log, without waiting for it to catch up.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
-    pub(crate) async fn add_learner(&self, replica: ReplicaId) -> Result<(), Error> {
-        Ok(self.group.add_learner(replica).await?)
-    }
-
-    /// Makes these the voters; who is not among them leaves.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
-    pub(crate) async fn change_members(&self, voters: &[ReplicaId]) -> Result<(), Error> {
-        Ok(self.group.change_members(voters).await?)
-    }
-
-    /// Who has a replica.
-    pub(crate) fn members(&self) -> Members {
-        self.group.members()
-    }
-
-    /// On the leader, how far the log of each other replica is known to match; empty elsewhere.
-    pub(crate) fn replication(&self) -> BTreeMap<ReplicaId, Option<Index>> {
-        self.group.replication()
-    }
-
-    /// Who leads, as this replica sees it.
-    pub(crate) fn leadership(&self) -> Leadership {
-        self.group.leadership()
-    }
-
     /// Lets the group sleep when nothing was written for `idle`; the next write wakes it, and everything else
     /// is answered meanwhile. To be called now and then.
     pub(crate) async fn rest(&self, idle: Duration) {
@@ -289,16 +237,6 @@ impl Partition {
     /// The partition's log and group.
     pub(crate) fn id(&self) -> PartitionId {
         self.id
-    }
-
-    /// This replica of it.
-    pub(crate) fn replica(&self) -> ReplicaId {
-        self.replica
-    }
-
-    /// The last entry of the log here.
-    pub(crate) fn last_index(&self) -> Option<Index> {
-        self.log.state().last.map(|last| last.index)
     }
 
     /// Whether this replica leads and may answer.

@@ -38,7 +38,8 @@ impl<M: StateMachine> Group<M> {
     pub(crate) async fn settle(&self) -> Result<(), Error> {
         let Some(raft) = self.running() else { return Ok(()) };
         // It goes to openraft behind the proposals: when it is answered, those are in the log or refused.
-        raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|e| not_read(&e))?;
+        let read = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let _ = read.map_err(|e| not_read(&e))?;
         let end = self.last_index();
         let mut data = raft.data_metrics();
         let applied = async {

@@ -89,7 +89,8 @@ impl<M: StateMachine> Group<M> {
         added.map(|_| ()).map_err(|error| refused(&error))
     }
 
-    /// Makes these the voters, in one joint step; who is not among them leaves the group.
+    /// Makes these the voters, in one joint step; voters that are not among them leave the group. Done once it is
+    /// committed.
     ///
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
@@ -98,13 +99,21 @@ impl<M: StateMachine> Group<M> {
         let raft = self.awake().await?;
         self.renew_lease().await?;
         let changed = raft.change_membership(voters, false).await;
-        changed.map_err(|error| refused(&error))?;
+        changed.map(|_| ()).map_err(|error| refused(&error))
+    }
+
+    /// Lets all learners leave the group.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
+    pub(crate) async fn remove_learners(&self) -> Result<(), Error> {
         let learners: BTreeSet<u64> = self.members().learners.iter().map(|r| r.0).collect();
-        if !learners.is_empty() {
-            let changed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
-            changed.map_err(|error| refused(&error))?;
+        if learners.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let raft = self.awake().await?;
+        let changed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
+        changed.map(|_| ()).map_err(|error| refused(&error))
     }
 
     /// Who belongs to the group.

@@ -57,7 +57,7 @@ impl Controller {
     pub(super) async fn submit_once(&self, command: Command) -> Answer {
         let payload: Bytes = proto::Command { command: Some(command) }.encode_to_vec().into();
         let (answer, given_twice) = self.carry_out(&payload).await;
-        let outcome = answer.map_err(Error::from).and_then(|reply| judge(reply));
+        let outcome = answer.map_err(Error::from).and_then(judge);
         Answer { outcome, given_twice }
     }
 

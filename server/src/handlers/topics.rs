@@ -144,7 +144,7 @@ fn check_lists(
         let Some(first) = list.first() else { return Err(format!("{of} an empty replica list.")) };
         let mut sorted = list.clone();
         sorted.sort_unstable();
-        for pair in sorted.windows(2).filter(|pair| pair[0] == pair[1]) {
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("{of} the broker {} more than once.", pair[0]));
         }
         let known = |id: &i32| candidates.iter().find(|candidate| candidate.id == *id);

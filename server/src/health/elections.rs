@@ -13,6 +13,7 @@ use std::time::Duration;
 use jangbu_engine::{PartitionId, Term};
 use tokio::time::Instant;
 
+use super::doubts::Doubts;
 use super::nodes::{Life, Nodes};
 use crate::broker::Broker;
 use crate::consensus::{Leadership, ReplicaId};
@@ -59,13 +60,13 @@ struct Elections {
 }
 
 impl Elections {
-    /// Notes who leads a group. Since when nobody does, if so.
+    /// Notes who leads a group; `doubted` when that one has denied it. Since when nobody does, if so.
     fn look(
         &mut self,
         id: PartitionId,
         leadership: Leadership,
-        nodes: &Nodes,
-        now: Instant,
+        doubted: bool,
+        (nodes, now): (&Nodes, Instant),
     ) -> Option<Instant> {
         if leadership.local {
             self.groups.remove(&id);
@@ -83,7 +84,7 @@ impl Elections {
             Life::Unknown => true,
             Life::Dead => false,
         });
-        if leads {
+        if leads && !doubted {
             watched.lost = None;
             return None;
         }
@@ -141,7 +142,7 @@ fn pause(id: PartitionId, rank: u32, tries: u32, since: Duration) -> Duration {
 }
 
 /// Looks whenever a node comes or goes, a partition is started, or an election is due.
-pub(super) async fn run(broker: &Arc<Broker>) {
+pub(super) async fn run(broker: &Arc<Broker>, doubts: &Doubts) {
     let mut states = broker.peers.states();
     let mut partitions = broker.replicas.changes();
     let mut nodes = Nodes::new(broker.id(), Instant::now());
@@ -149,13 +150,14 @@ pub(super) async fn run(broker: &Arc<Broker>) {
     loop {
         nodes.update(Arc::clone(&states.borrow_and_update()));
         partitions.mark_unchanged();
-        look(broker, &mut elections, &nodes).await;
+        look(broker, &mut elections, doubts, &nodes).await;
         let now = Instant::now();
         let due = elections.next().into_iter().chain(nodes.settled_at(now)).min();
         let due = due.map_or(now + LOOK, |due| due.clamp(now + PAUSE_MIN, now + LOOK));
         let stopped = tokio::select! {
             changed = states.changed() => changed.is_err(),
             changed = partitions.changed() => changed.is_err(),
+            () = doubts.changed.notified() => false,
             () = tokio::time::sleep_until(due) => false,
         };
         if stopped {
@@ -164,15 +166,15 @@ pub(super) async fn run(broker: &Arc<Broker>) {
     }
 }
 
-async fn look(broker: &Broker, elections: &mut Elections, nodes: &Nodes) {
+async fn look(broker: &Broker, elections: &mut Elections, doubts: &Doubts, nodes: &Nodes) {
     let running = broker.replicas.all();
     elections.keep(&running.iter().map(|partition| partition.id()).collect());
     let mut begun = 0_usize;
     for partition in running {
         let now = Instant::now();
-        let Some(since) = elections.look(partition.id(), partition.leadership(), nodes, now) else {
-            continue;
-        };
+        let (id, leadership) = (partition.id(), partition.leadership());
+        let doubted = doubts.is_doubted(id, leadership);
+        let Some(since) = elections.look(id, leadership, doubted, (nodes, now)) else { continue };
         let Some(rank) = rank(broker, &partition, nodes, since, now).await else {
             elections.wait(partition.id(), now);
             continue;
@@ -242,7 +244,7 @@ mod tests {
         let now = Instant::now();
         let mut elections = Elections::default();
         let mut lost = |leader, alive, incarnation| {
-            elections.look(GROUP, leader, &nodes(now, alive, incarnation), now).is_some()
+            elections.look(GROUP, leader, false, (&nodes(now, alive, incarnation), now)).is_some()
         };
         assert!(!lost(led_by(2, 1), true, 7));
         assert!(lost(led_by(2, 1), true, 8), "the same term of another process");
@@ -256,22 +258,31 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_denies_it_is_lost() {
+        let now = Instant::now();
+        let mut elections = Elections::default();
+        let alive = nodes(now, true, 7);
+        assert!(elections.look(GROUP, led_by(2, 1), true, (&alive, now)).is_some());
+        assert!(elections.look(GROUP, led_by(2, 2), false, (&alive, now)).is_none());
+    }
+
+    #[test]
     fn replicas_stand_one_after_the_other_and_then_again_and_again() {
         let now = Instant::now();
         let dead = nodes(now, false, 0);
         let mut elections = Elections::default();
-        elections.look(GROUP, led_by(2, 1), &dead, now);
+        elections.look(GROUP, led_by(2, 1), false, (&dead, now));
         assert!(!elections.stands(GROUP, 1, now + ms(149)));
         assert!(elections.stands(GROUP, 1, now + ms(150)));
         assert!(!elections.stands(GROUP, 1, now + ms(151)));
         assert!(elections.next().unwrap() < now + ms(150 + 330));
         let mut tries = 0;
         for at in 0..2000 {
-            elections.look(GROUP, led_by(2, 1), &dead, now + ms(at));
+            elections.look(GROUP, led_by(2, 1), false, (&dead, now + ms(at)));
             tries += u32::from(elections.stands(GROUP, 0, now + ms(at)));
         }
         assert!((8..=20).contains(&tries), "{tries} tries in the first two seconds");
-        elections.look(GROUP, led_by(2, 2), &nodes(now, true, 0), now);
+        elections.look(GROUP, led_by(2, 2), false, (&nodes(now, true, 0), now));
         assert!(!elections.stands(GROUP, 0, now + ms(60_000)), "somebody leads");
         assert_eq!(elections.next(), None);
     }

@@ -21,8 +21,9 @@ pub(crate) use crate::proto::peer::preferred::Result as Preference;
 const LOOK: Duration = Duration::from_secs(2);
 /// A preferred replica's node must live for this long before it leads again.
 const STABLE: Duration = Duration::from_secs(10);
-/// Leaderships given back at a time.
+/// Leaderships given back at a time, and the pause until the next ones.
 const GIVEN_MAX: usize = 8;
+const GIVEN_PAUSE: Duration = Duration::from_millis(100);
 /// One that could not be given is kept for this long.
 const RETRY: Duration = Duration::from_secs(60);
 /// How long one replica may take to take over.
@@ -39,8 +40,9 @@ pub(super) async fn run(broker: &Arc<Broker>) {
     // Since when each node is the process it is.
     let mut since: HashMap<i32, (u64, Instant)> = HashMap::new();
     let mut refused: HashMap<PartitionId, Instant> = HashMap::new();
+    let mut more = false;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(if more { GIVEN_PAUSE } else { LOOK }).await;
         let now = Instant::now();
         let seen = Arc::clone(&states.borrow());
         for (id, state) in seen.iter().filter(|(_, state)| state.alive) {
@@ -53,16 +55,17 @@ pub(super) async fn run(broker: &Arc<Broker>) {
         nodes.update(seen);
         refused.retain(|_, until| *until > now);
         let stable = |id: i32| since.get(&id).is_some_and(|(_, since)| now - *since >= STABLE);
-        give_back(broker, &nodes, stable, &mut refused).await;
+        more = give_back(broker, &nodes, stable, &mut refused).await;
     }
 }
 
+/// Whether there may be more to give back.
 async fn give_back(
     broker: &Arc<Broker>,
     nodes: &Nodes,
     stable: impl Fn(i32) -> bool,
     refused: &mut HashMap<PartitionId, Instant>,
-) {
+) -> bool {
     let draining = broker.controller.image().brokers.get(&broker.id()).is_some_and(|b| b.draining);
     let mut tasks = JoinSet::new();
     for partition in broker.replicas.all() {
@@ -81,11 +84,13 @@ async fn give_back(
         let broker = Arc::clone(broker);
         tasks.spawn(async move { (partition.id(), transfer(&broker, &partition, to).await) });
     }
+    let more = tasks.len() >= GIVEN_MAX;
     while let Some(done) = tasks.join_next().await {
         if let Ok((id, false)) = done {
             refused.insert(id, Instant::now() + RETRY);
         }
     }
+    more
 }
 
 async fn transfer(broker: &Broker, partition: &Partition, to: ReplicaId) -> bool {
@@ -173,7 +178,9 @@ pub(crate) async fn prefer(broker: &Broker, group: PartitionId) -> Preference {
 pub(crate) async fn hand_over(broker: &Arc<Broker>, timeout: Duration) {
     let mut nodes = Nodes::new(broker.id(), Instant::now());
     nodes.update(Arc::clone(&broker.peers.states().borrow()));
+    let lives = |id| matches!(nodes.life(id, Instant::now()), Life::Alive(_));
     let handing = async {
+        broker.controller.hand_over(lives, timeout / 2).await;
         let mut tasks = JoinSet::new();
         let mut given = 0_usize;
         for partition in broker.replicas.all() {

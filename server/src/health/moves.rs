@@ -129,6 +129,8 @@ async fn go_on(
     }
     // Also when they are the members already: only an answer says that this is committed.
     partition.change_members(&target).await.map_err(|e| e.to_string())?;
+    // Of targets that were given up.
+    partition.remove_learners().await.map_err(|e| e.to_string())?;
     let members = partition.members();
     let set = |replicas: &[ReplicaId]| replicas.iter().copied().collect::<BTreeSet<_>>();
     if set(&members.voters) != set(&target) || !members.learners.is_empty() {

@@ -137,7 +137,7 @@ pub(super) static FAMILIES: &[Family] = &[
     }),
     gauge(
         "jangbu_partitions_leaderless",
-        "Partitions of the cluster that nobody is known to lead, or only a dead broker; the same on every node.",
+        "Partitions of the cluster that nobody is known to lead, or only a dead broker.",
         |from, page| {
             let broker = from.broker;
             let all: Vec<_> =

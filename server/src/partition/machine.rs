@@ -179,6 +179,8 @@ impl StateMachine for PartitionMachine {
 
     fn new_term(&mut self) {
         self.terms.notify_one();
+        // Whoever waits here for what another replica gives now.
+        self.progress.waiters.notify_all();
     }
 
     fn apply(&mut self, entry: &Committed) -> Bytes {
@@ -216,5 +218,48 @@ impl StateMachine for PartitionMachine {
         *self.progress.tables.lock() = Tables { committed, ..Tables::default() };
         self.progress.advance(next_offset);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(base_sequence: i32) -> Header {
+        Header {
+            base_offset: Offset(0),
+            batch_bytes: 61,
+            leader_epoch: 0,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id: 7,
+            producer_epoch: 0,
+            base_sequence,
+            record_count: 1,
+        }
+    }
+
+    #[test]
+    fn a_batch_whose_proposal_came_to_nothing_is_appended_when_it_is_sent_again() {
+        let progress = Progress::default();
+        let judge = |sequence| progress.judge(&header(sequence), Term(1));
+        assert_eq!(judge(0), Ok(Judgement::Append));
+        assert_eq!(judge(0), Ok(Judgement::InFlight));
+        progress.doubt();
+        assert!(progress.is_doubtful());
+        progress.forget_in_flight();
+        assert!(!progress.is_doubtful());
+        assert_eq!(judge(0), Ok(Judgement::Append));
+        assert_eq!(judge(1), Ok(Judgement::Append), "in flight right behind it");
+    }
+
+    #[test]
+    fn what_is_in_flight_is_forgotten_with_its_term() {
+        let progress = Progress::default();
+        assert_eq!(progress.judge(&header(0), Term(1)), Ok(Judgement::Append));
+        assert_eq!(progress.judge(&header(0), Term(2)), Ok(Judgement::Append));
     }
 }

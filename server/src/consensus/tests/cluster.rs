@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch;
 use crate::consensus::{
-    Applied, Clock, Committed, Error, Group, Network, ReplicaId, Router, StateMachine,
+    Applied, Clock, Committed, Error, Group, Network, ReplicaId, StateMachine, router::Router,
 };
 use crate::peer::{self, Identity, Incoming, Peers, Service};
 

@@ -310,7 +310,7 @@ fn a_checkpoint_restores_everything() {
     assert_eq!(placement(&restored), placement(&data));
     assert_eq!(restored.leader(PartitionId(1)), Some((2, Term(5))));
     assert_eq!((restored.last_broker, &restored.removed), (9, &data.removed));
-    let settings = |name: &str| restored.topic(name).unwrap().settings.clone();
+    let settings = |name: &str| restored.topic(name).unwrap().settings;
     assert_eq!((settings("a").retention_ms, settings("a").retention_bytes), (1000, 6));
     assert_eq!(restored.topic("a").unwrap().configs["retention.ms"], "1000");
 }

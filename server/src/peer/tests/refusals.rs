@@ -100,11 +100,11 @@ async fn nodes_of_no_cluster_only_form_one() {
     let refused = one.call(2, Lane::Control, 1).await;
     assert!(matches!(&refused, Err(Error::Refused { node: 2, reason })
         if reason.contains("belongs to no cluster yet")));
-    let form = Request::Form(Form { voters: vec![1, 2] });
+    let form = Request::Form(Form { nodes: vec![1, 2], cluster_id: String::new() });
     let call = begin(one.peers.call(2, Lane::Control, form.clone(), Vec::new(), LONG)).await;
     let incoming = two.next().await;
     assert_eq!(incoming.request, form, "the request before it never reached the service");
-    let formed = Response::Formed(Formed { empty: true, voters: vec![1, 2] });
+    let formed = Response::Formed(Formed { nodes: vec![1, 2], cluster_id: String::new() });
     incoming.reply.send(Ok(formed.clone()));
     assert_eq!(call.await, Ok(formed));
 }
