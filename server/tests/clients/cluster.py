@@ -34,16 +34,19 @@ from confluent_kafka.admin import NewTopic
 from cluster import faults, network
 from cluster.failed import Failed
 from cluster.nodes import Cluster
-from cluster.writers import PATIENCE, Gaps, PythonWriter
+from cluster.writers import PATIENCE, PAUSE, Gaps, PythonWriter
 from crash import Writer, compare, read_kafka_python, read_librdkafka, report
 
 
 def rounds(happening, options):
-    """The faults one after the other, each reported the first time it goes wrong, and in the end if it never did."""
+    """The faults one after the other, and then in any order; each is reported when it goes wrong, or in the end."""
     kinds, done, stop = options.faults.split(","), 0, time.monotonic() + 60 * options.minutes
-    wrong = set()
+    wrong, tried = set(), set()
     while done < (options.rounds or len(kinds)) or time.monotonic() < stop:
+        if done and done % len(kinds) == 0:
+            random.shuffle(kinds)
         kind, began = kinds[done % len(kinds)], time.monotonic()
+        tried.add(kind)
         try:
             said = happening.do(kind)
         except Failed as why:
@@ -51,11 +54,11 @@ def rounds(happening, options):
             report(f"writing-goes-on-through-{kind}", str(why))
             happening.make_good()
             said = happening.said
-        took, gap = time.monotonic() - began, happening.gaps.longest
-        print(f"# {kind}: {took:.1f} s, no partition longer than {gap:.2f} s without an acknowledgement"
+        took, (gap, where) = time.monotonic() - began, happening.gaps.longest
+        print(f"# {kind}: {took:.1f} s, no partition longer than {gap:.2f} s ({where}) without an acknowledgement"
               f"{'; ' if said else ''}{said}", flush=True)
         done += 1
-    for kind in [kind for kind in kinds[:done] if kind not in wrong]:
+    for kind in sorted(tried - wrong):
         report(f"writing-goes-on-through-{kind}", None)
     return bool(wrong)
 
@@ -137,7 +140,7 @@ def form(cluster, options):
 def go_through(cluster, options):
     """Writes, does the faults, and checks what came of it."""
     *topics, witnessed = form(cluster, options)
-    writers = [Writer(cluster.bootstrap, topics[0], options.partitions, PATIENCE),
+    writers = [Writer(cluster.bootstrap, topics[0], options.partitions, PATIENCE, PAUSE),
                PythonWriter(cluster.bootstrap, topics[1], options.partitions)]
     gaps = Gaps(writers)
     for thread in [*writers, gaps]:

@@ -12,6 +12,7 @@ import time
 
 from cluster.failed import Failed, wait_for
 from cluster.network import both_ways
+from cluster.wire import Connection
 from cluster.witness import Witness
 from cluster.writers import goes_on
 
@@ -112,13 +113,13 @@ class Faults:
         try:
             witness.begin()
             goes_on(self.writers)
-            time.sleep(random.uniform(1, 4))
+            time.sleep(random.uniform(0.5, 3))
         finally:
             witness.end()
             self.cluster.network.heal()
             witness.join()
             answers = ", ".join(f"{what} x {count}" for what, count in sorted(witness.answers.items()))
-            self.said = f"node {node.number} led {sum(map(len, led.values()))}; it answered {answers}"
+            self.said = f"node {node.number} led {sum(map(len, led.values()))}; it answered {answers or 'nothing'}"
 
     def numbers(self, nodes):
         return [node.number for node in nodes]
@@ -149,7 +150,7 @@ class Faults:
         self.cluster.network.cut(both_ways(one.number, [other.number]))
         try:
             goes_on(self.writers)
-            time.sleep(random.uniform(1, 4))
+            time.sleep(random.uniform(0.5, 3))
             goes_on(self.writers)
         finally:
             self.cluster.network.heal()
@@ -158,7 +159,7 @@ class Faults:
         """A leader is cut off and reached again, quickly and often."""
         node = self.leader()
         pairs = both_ways(node.number, self.numbers(self.cluster.others(node)))
-        for _ in range(random.randrange(4, 9)):
+        for _ in range(random.randrange(3, 6)):
             self.cluster.network.cut(random.choice([pairs, pairs[::2], pairs[1::2]]))
             time.sleep(random.uniform(0.1, 1.8))
             self.cluster.network.heal()
@@ -188,13 +189,26 @@ class Faults:
         node = self.cluster.on_disk
         self.cluster.disk.fill()
         try:
-            wait_for(lambda: not node.runs(), 60, "a node whose disk is full ends")
+            wait_for(lambda: self.flooded(node), 60, "a node whose disk is full ends")
             goes_on(self.writers)
         finally:
             self.cluster.disk.make_room()
         if node.process.returncode == 0:
             raise Failed("a node whose disk was full ended with 0")
         node.start(self.cluster.list)
+
+    def flooded(self, node):
+        """Writes some MB that this node must keep a copy of, into what it has reserved of its disk; whether it has ended."""
+        led = [(p.id, p.leader) for p in self.cluster.partitions(self.witnessed) if p.leader not in (-1, node.number)]
+        for partition, leader in led:
+            try:
+                connection = Connection(self.cluster.nodes[leader - 1].kafka, 3)
+                for _ in range(8):
+                    connection.produce(self.witnessed, partition, b"%012d" % next(Witness.values) + bytes(900_000))
+                connection.close()
+            except OSError:
+                pass  # It tries again.
+        return not node.runs()
 
     def wiped(self):
         """A node comes back without its data: it must not take part, and say why; the others go on."""

@@ -9,6 +9,8 @@ from cluster.failed import wait_for
 
 # A node that hangs answers nothing: how long a client waits for it is the client's, and librdkafka's default is a minute.
 PATIENCE = {"request.timeout.ms": 3000, "socket.timeout.ms": 4000}
+# Seconds between two records of a partition, so that the nodes and what makes their faults share two cores.
+PAUSE = 0.002
 # Acknowledgements of one partition that say that writing goes on: more than may have been under way before.
 SOME = 80
 
@@ -34,7 +36,7 @@ class PythonWriter(threading.Thread):
                 sent = self.producer.send(self.topic, b"%012d" % number + padding, partition=p)
                 sent.add_callback(lambda m, n=number: self.acked[m.partition].append((m.offset, n)))
                 sent.add_errback(lambda e: self.failed.append(str(e)))
-            time.sleep(0.002)
+            time.sleep(PAUSE)
         self.producer.flush(timeout=120)
         if self.count() + len(self.failed) != sum(self.next):
             self.failed.append(f"{sum(self.next) - self.count()} records were never answered")
@@ -66,19 +68,19 @@ def goes_on(writers, seconds=60):
 
 
 class Gaps(threading.Thread):
-    """Looks all the time how long each partition goes without an acknowledgement."""
+    """Looks all the time how long each partition goes without an acknowledgement: the longest time, and where."""
 
     def __init__(self, writers):
         super().__init__(daemon=True)
         self.writers, self.stopping = writers, threading.Event()
-        self.lock, self.longest, self.seen = threading.Lock(), 0, {}
+        self.lock, self.longest, self.seen = threading.Lock(), (0, ""), {}
         self.reset()
 
     def reset(self):
         """Forgets what was."""
         now = time.monotonic()
         with self.lock:
-            self.longest = 0
+            self.longest = (0, "")
             self.seen = {partition: (count, now) for partition, count in counts(self.writers).items()}
 
     def run(self):
@@ -88,6 +90,6 @@ class Gaps(threading.Thread):
             with self.lock:
                 for partition, count in counts(self.writers).items():
                     before, since = self.seen[partition]
-                    self.longest = max(self.longest, now - since)
+                    self.longest = max(self.longest, (now - since, "{}-{}".format(*partition)))
                     if count != before:
                         self.seen[partition] = (count, now)
