@@ -67,8 +67,9 @@ class Node:
 class Writer(threading.Thread):
     """Sends numbered records to every partition until told to stop; remembers what was acknowledged."""
 
-    def __init__(self, address, topic, partitions, settings=()):
+    def __init__(self, address, topic, partitions, settings=(), pause=0):
         super().__init__(daemon=True)
+        self.pause = pause
         self.acked = [[] for _ in range(partitions)]
         self.failed, self.stopping = [], threading.Event()
         self.topic, self.next = topic, [0] * partitions
@@ -105,6 +106,7 @@ class Writer(threading.Thread):
                 except BufferError:
                     self.producer.poll(0.05)
             self.producer.poll(0)
+            time.sleep(self.pause)
         left = self.producer.flush(120)
         if left:
             self.failed.append(f"{left} records were never answered")

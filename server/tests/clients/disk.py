@@ -12,6 +12,7 @@ So the first number must be 0, and a test may count only what was answered befor
 """
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -40,8 +41,8 @@ def run(*command):
 class Disk:
     """An ext4 file system in a file on a loop device."""
 
-    def __init__(self):
-        self.home = tempfile.mkdtemp(prefix="powercut-")
+    def __init__(self, prefix="powercut-"):
+        self.home = tempfile.mkdtemp(prefix=prefix)
         self.image, self.root, self.handle = f"{self.home}/image", f"{self.home}/mounted", None
         os.mkdir(self.root)
         run("truncate", "-s", "8G", self.image)
@@ -63,6 +64,25 @@ class Disk:
                 return
             time.sleep(0.05)
         run("umount", self.root)
+
+    def fill(self, leave=0):
+        """Takes all room but so many bytes for a file of no use; root's own blocks too when nothing is left."""
+        stat = os.statvfs(self.root)
+        wanted, step = max(0, stat.f_frsize * (stat.f_bavail if leave else stat.f_bfree) - leave), 1 << 30
+        with open(f"{self.root}/ballast", "wb") as file:
+            taken = 0
+            while step >= stat.f_frsize and taken < wanted:
+                try:
+                    size = min(step, wanted - taken)
+                    os.posix_fallocate(file.fileno(), taken, size)
+                    taken += size
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    step //= 2
+
+    def make_room(self):
+        os.unlink(f"{self.root}/ballast")
 
     def remove(self):
         subprocess.run(["umount", "-l", self.root], capture_output=True)
