@@ -265,4 +265,4 @@ fn batch_bytes(length: i32, available: usize) -> Result<usize, Invalid> {
 
 #[cfg(test)]
 #[path = "batch/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -5,7 +5,8 @@ use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use super::{HEADER_BYTES, Header, Invalid, stamp, verify};
 use crate::Offset;
 
-fn batch(count: i32, records_bytes: usize) -> Vec<u8> {
+/// A valid batch of `count` records.
+pub(crate) fn batch(count: i32, records_bytes: usize) -> Vec<u8> {
     let mut bytes = vec![0u8; HEADER_BYTES + records_bytes];
     let length = i32::try_from(bytes.len() - 12).unwrap();
     bytes[8..12].copy_from_slice(&length.to_be_bytes());
