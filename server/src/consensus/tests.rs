@@ -61,6 +61,7 @@ async fn many_proposals_at_once_keep_their_order() {
 async fn what_a_majority_has_survives_its_leader_and_what_it_has_not_goes() {
     let mut cluster = Cluster::of_three().await;
     cluster.write(1, 5).await;
+    cluster.level(1, &[2, 3]).await;
     let cut = cluster.cut(1);
     // In time, as its lease is still good: it appends, and can tell nobody.
     let lost = cluster.node(1).group().propose(EntryKind::Batch, batch(3, 99)).await;

@@ -258,15 +258,24 @@ impl Cluster {
         self.node(id).peers.set_addresses(addresses);
     }
 
-    /// Lets this node's replica stand for election until it leads.
+    /// Lets this node's replica stand for election until it leads. No other one may have a longer log.
     pub(super) async fn elect(&self, id: i32) {
-        let group = self.node(id).group();
+        self.elect_one(&[id]).await;
+    }
+
+    /// Lets one of these stand for election after the other until one of them leads, and returns it.
+    pub(super) async fn elect_one(&self, ids: &[i32]) -> i32 {
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !group.leadership().local {
-            assert!(tokio::time::Instant::now() < deadline, "node {id} is not elected");
-            group.elect().await;
+        let leads = |id: &&i32| self.node(**id).group().leadership().local;
+        for next in ids.iter().cycle() {
+            assert!(tokio::time::Instant::now() < deadline, "none of {ids:?} is elected");
+            if let Some(leader) = ids.iter().find(leads) {
+                return *leader;
+            }
+            self.node(*next).group().elect().await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        unreachable!("a cycle of some nodes does not end")
     }
 
     /// Proposes batches one by one and waits for each.
