@@ -14,7 +14,7 @@ use super::harness::{Client, config, http_get_at};
 use super::restart::ready;
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Addresses that were free a moment ago: the nodes of a list have to know each other's before they run.
 fn free_addresses<const N: usize>() -> [SocketAddr; N] {
@@ -23,7 +23,7 @@ fn free_addresses<const N: usize>() -> [SocketAddr; N] {
 }
 
 /// What it takes to start the nodes of a list, again and again.
-struct Plan {
+pub(crate) struct Plan {
     list: String,
     dirs: Vec<TempDir>,
     http: Vec<SocketAddr>,
@@ -31,7 +31,7 @@ struct Plan {
 
 impl Plan {
     /// Of three nodes.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let [a, b, c, x, y, z] = free_addresses();
         Self {
             list: format!("1@{a},2@{b},3@{c}"),
@@ -40,7 +40,7 @@ impl Plan {
         }
     }
 
-    fn config(&self, node: usize) -> Config {
+    pub(crate) fn config(&self, node: usize) -> Config {
         Config {
             node: i32::try_from(node).ok(),
             cluster: Some(self.list.clone()),
@@ -50,12 +50,12 @@ impl Plan {
         }
     }
 
-    fn start(&self, node: usize) -> Start {
+    pub(crate) fn start(&self, node: usize) -> Start {
         start(self.config(node))
     }
 
     /// Starts all nodes and waits until they serve.
-    async fn start_all(&self, order: [usize; 3]) -> Vec<Node> {
+    pub(crate) async fn start_all(&self, order: [usize; 3]) -> Vec<Node> {
         let mut nodes = Vec::new();
         for starting in order.map(|node| self.start(node)) {
             nodes.push(started(starting).await);
@@ -80,18 +80,18 @@ impl Plan {
     }
 }
 
-type Start = JoinHandle<Result<Node, jangbu_server::Error>>;
+pub(crate) type Start = JoinHandle<Result<Node, jangbu_server::Error>>;
 
-fn start(config: Config) -> Start {
+pub(crate) fn start(config: Config) -> Start {
     tokio::spawn(Node::start(config))
 }
 
-async fn started(starting: Start) -> Node {
+pub(crate) async fn started(starting: Start) -> Node {
     let started = tokio::time::timeout(PATIENCE, starting).await.expect("a start in time");
     started.unwrap().unwrap()
 }
 
-async fn stop_all(nodes: Vec<Node>) {
+pub(crate) async fn stop_all(nodes: Vec<Node>) {
     let stopping = nodes.into_iter().map(|node| tokio::spawn(node.shutdown()));
     for stopped in stopping.collect::<Vec<_>>() {
         stopped.await.unwrap();
@@ -108,7 +108,7 @@ async fn told(node: &Node) -> (String, Vec<i32>) {
 }
 
 /// Waits until a node tells these brokers, and returns the cluster's id.
-async fn tells(node: &Node, brokers: &[i32]) -> String {
+pub(crate) async fn tells(node: &Node, brokers: &[i32]) -> String {
     let asking = async {
         loop {
             let (cluster_id, told) = told(node).await;
