@@ -3,8 +3,8 @@
 //! Each time it looks, a move is at one of these steps, told by the metadata and the group's members:
 //!
 //! ```text
-//! target in the metadata → new replicas are learners → they have caught up → the target are the voters
-//!   → the metadata's replicas are the target
+//! target in the metadata → new replicas are learners → they have caught up → (the leader is one of the target)
+//!   → the target are the voters → the metadata's replicas are the target
 //! ```
 //! A move that is turned back has the old replicas as its target. The metadata keeps whatever may be a member, so that
 //! nobody deletes what is still needed, until the group is seen to have exactly the target's members.
@@ -127,6 +127,9 @@ async fn go_on(
     if !have_caught_up(&target, partition.replica(), before, matching) {
         return Ok(false);
     }
+    if !target.contains(&partition.replica()) {
+        return pass_on(partition, &target).await.map(|()| false);
+    }
     // Also when they are the members already: only an answer says that this is committed.
     partition.change_members(&target).await.map_err(|e| e.to_string())?;
     // Of targets that were given up.
@@ -139,6 +142,15 @@ async fn go_on(
     let finished = broker.controller.finish_reassignment(placed.group, placed.reassignment).await;
     finished.map_err(|e| e.to_string())?;
     Ok(true)
+}
+
+/// Hands the leadership to the target first, so that nobody has to notice that the leader has left: whoever leads then
+/// goes on.
+async fn pass_on(partition: &Partition, target: &[ReplicaId]) -> Result<(), String> {
+    let both: Vec<_> = target.iter().copied().chain([partition.replica()]).collect();
+    partition.change_members(&both).await.map_err(|e| e.to_string())?;
+    let next = target.first().ok_or("the target is empty")?;
+    partition.transfer(*next, TIMEOUT).await.map_err(|e| e.to_string())
 }
 
 /// Whether every replica of the target has what was in the log at the last look.
