@@ -15,8 +15,8 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeLogDirsRequest, ElectLeadersRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
-    MetadataRequest,
+    DescribeLogDirsRequest, ElectLeadersRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -67,7 +67,9 @@ async fn described(node: &Node, topic: &str) -> Vec<MetadataResponsePartition> {
     let mut client = Client::connect(node).await;
     let named = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
     let request = MetadataRequest::default().with_topics(Some(vec![named]));
-    client.ask(&request.with_allow_auto_topic_creation(false), 12).await.topics[0].partitions.clone()
+    client.ask(&request.with_allow_auto_topic_creation(false), 12).await.topics[0]
+        .partitions
+        .clone()
 }
 
 /// Who leads a partition, once a node knows of somebody among `brokers`.
@@ -171,7 +173,10 @@ async fn only_the_leader_takes_and_gives_records_and_others_name_it() {
         let refused = &answer.responses[0].partition_responses[0];
         assert_eq!(refused.error_code, NOT_LEADER_OR_FOLLOWER);
         assert_eq!(refused.current_leader.leader_id, led);
-        assert_eq!(answer.node_endpoints[0].port, i32::from(by_id(&nodes, led).kafka_addr().port()));
+        assert_eq!(
+            answer.node_endpoints[0].port,
+            i32::from(by_id(&nodes, led).kafka_addr().port())
+        );
         let answer = client.fetch("led", 0, 1, Duration::ZERO).await;
         let refused = &answer.responses[0].partitions[0];
         assert_eq!(refused.error_code, NOT_LEADER_OR_FOLLOWER);
@@ -205,7 +210,8 @@ async fn records_outlive_each_node_that_stops_and_comes_back() {
         assert_eq!(values(&nodes, "kept").await, expected);
         until("the stopped node counts as offline", async || {
             let told = described(&nodes[0], "kept").await;
-            (told[0].offline_replicas == [BrokerId(led)] && told[0].isr_nodes.len() == 2).then_some(())
+            (told[0].offline_replicas == [BrokerId(led)] && told[0].isr_nodes.len() == 2)
+                .then_some(())
         })
         .await;
         nodes.push(started(plan.start(usize::try_from(led).unwrap())).await);
@@ -266,8 +272,9 @@ async fn the_preferred_replica_leads_when_it_is_asked_for() {
     tells(&nodes[0], &[1, 2, 3]).await;
     let named =
         TopicPartitions::default().with_topic(topic_name("preferred")).with_partitions(vec![0]);
-    let request =
-        ElectLeadersRequest::default().with_topic_partitions(Some(vec![named])).with_timeout_ms(5_000);
+    let request = ElectLeadersRequest::default()
+        .with_topic_partitions(Some(vec![named]))
+        .with_timeout_ms(5_000);
     until("the preferred replica leads", async || {
         // Of whatever node it is asked.
         let answer = Client::connect(&nodes[0]).await.ask(&request, 2).await;
@@ -321,8 +328,9 @@ async fn a_move_that_cannot_go_on_is_turned_back() {
     let plan = Plan::new();
     let mut nodes = plan.start_all([1, 2, 3]).await;
     tells(&nodes[0], &[1, 2, 3]).await;
-    let on_the_first = kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment::default()
-        .with_broker_ids(vec![BrokerId(1)]);
+    let on_the_first =
+        kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment::default()
+            .with_broker_ids(vec![BrokerId(1)]);
     let placed = topic("stuck", -1, -1).with_assignments(vec![on_the_first]);
     assert_eq!(create(&nodes[0], placed).await, (0, 1));
     produce(&nodes, "stuck", "one").await;
