@@ -5,6 +5,7 @@ Libraries ask whom the metadata names. A node that is cut off must be asked itse
 
 import socket
 import struct
+import time
 
 from kafka.record import MemoryRecordsBuilder
 
@@ -54,7 +55,7 @@ class Connection:
     def produce(self, topic, partition, value):
         """Produce 3, acks=all, no retries: the error code and the offset."""
         builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=1 << 20)
-        builder.append(timestamp=0, key=None, value=value)
+        builder.append(timestamp=int(time.time() * 1000), key=None, value=value)
         builder.close()
         records = bytes(builder.buffer())
         body = struct.pack(">hhi", -1, -1, 5000) + one(topic, partition) + struct.pack(">i", len(records)) + records
