@@ -13,7 +13,7 @@ In the end both topics are read with both libraries and compared record by recor
 checked with `jangbu inspect verify`, and the three copies of each partition must be the same.
 
 Needs root: the nodes are in network namespaces of their own, and one has a file system of its own. The machine's network
-is not touched, and nothing is left behind.
+is not touched; of a run that was killed only temporary files stay.
 
 --drop-one takes one record away from what was read: the check must then fail, which shows that it can.
 """

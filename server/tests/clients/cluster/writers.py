@@ -4,10 +4,14 @@ import threading
 import time
 
 from kafka import KafkaProducer
+from kafka.net.manager import KafkaConnectionManager
 
 from cluster.failed import wait_for
 
-# A node that hangs answers nothing: how long a client waits for it is the client's, and librdkafka's default is a minute.
+# A node that hangs answers nothing: how long a client waits for it is the client's. librdkafka's default is a minute, and
+# kafka-python waits ten seconds for a new connection to answer, which it opens to ask the same node who leads.
+# Its producer has no setting for that.
+KafkaConnectionManager.DEFAULT_CONFIG.update(socket_connection_setup_timeout_ms=2000, socket_connection_setup_timeout_max_ms=4000)
 PATIENCE = {"request.timeout.ms": 3000, "socket.timeout.ms": 4000}
 # Seconds between two records of a partition, so that the nodes and what makes their faults share two cores.
 PAUSE = 0.002
