@@ -117,6 +117,8 @@ impl Db {
             let mut options = rocksdb::Options::default();
             options.set_paranoid_checks(paranoid);
             options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+            // The manifest has them, and RocksDB crashes when it recovers such a store without being told.
+            options.set_track_and_verify_wals_in_manifest(true);
             options.set_max_open_files(-1);
             let families: Vec<_> = existing.iter().map(family).collect();
             DB::open_cf_descriptors_read_only(&options, &store, families, false)

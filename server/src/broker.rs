@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::answers::AnswerRoom;
 use crate::config::Config;
 use crate::connection::Admission;
+use crate::consensus::ReplicaId;
 use crate::controller::{self, Controller, Topic, TopicPartition};
 use crate::disk::Disk;
 use crate::fetch_sessions::FetchSessions;
@@ -72,8 +73,28 @@ impl Broker {
         let image = self.controller.image();
         let newest = image.leader(group).into_iter().chain(known).max_by_key(|(_, term)| *term);
         let (broker, term) = newest?;
-        let lives = image.brokers.get(&broker).is_some_and(|broker| !broker.dead);
-        (lives || broker == self.id()).then_some(Leader { broker, epoch: epoch_of(term) })
+        let lives = if broker == self.id() {
+            self.replicas.get(group).is_none_or(|partition| self.hears_majority(&partition))
+        } else {
+            image.brokers.get(&broker).is_some_and(|broker| !broker.dead)
+        };
+        lives.then_some(Leader { broker, epoch: epoch_of(term) })
+    }
+
+    /// Whether enough of a partition's voters answer for this broker to lead it. Where they do not, another one may lead
+    /// by now, which this one cannot know: it must neither name itself nor give out what it has as the newest.
+    pub(crate) fn hears_majority(&self, partition: &Partition) -> bool {
+        let states = self.peers.states();
+        let states = states.borrow();
+        if states.values().all(|state| state.alive) {
+            return true;
+        }
+        let voters = partition.members().voters;
+        let answers = |voter: &&ReplicaId| {
+            let broker = voter.broker();
+            broker == self.id() || states.get(&broker).is_none_or(|state| state.alive)
+        };
+        voters.is_empty() || 2 * voters.iter().filter(answers).count() > voters.len()
     }
 
     /// Which replicas of a partition clients are told, and which of them are in sync: those on live brokers. Replicas

@@ -212,7 +212,12 @@ impl<M: StateMachine> Applier<M> {
             if let Some(applied) = checkpoint.applied.as_ref().map(codec::engine_log_id)
                 && log.state().last < Some(applied)
             {
-                // A snapshot was stored and the process ended before the log began anew behind it.
+                // Only a snapshot is stored before its log: the process ended before the log began anew behind it. A
+                // checkpoint of this replica's own that is ahead of its log means that the log has lost entries.
+                let snapshot = checkpoint.boundary.map(|boundary| boundary.id);
+                if M::IDEMPOTENT && snapshot != checkpoint.applied {
+                    return Err(codec::invalid("log", "it ends before its checkpoint".to_owned()));
+                }
                 let next_offset = Offset(checkpoint.next_offset);
                 log.reset(applied, next_offset, Box::new(|_| {})).map_err(to_io)?;
             }

@@ -123,6 +123,9 @@ impl Source {
         };
         let Some(topic) = topic else { return Self::Error(missing) };
         match broker.partition(&topic, wanted.partition) {
+            Lookup::Here(partition) if partition.leads() && !broker.hears_majority(&partition) => {
+                Self::Error(ResponseError::NotLeaderOrFollower)
+            }
             Lookup::Here(partition) => Self::Here(partition),
             Lookup::Fenced => Self::Error(ResponseError::KafkaStorageError),
             Lookup::Elsewhere => Self::Error(ResponseError::NotLeaderOrFollower),

@@ -205,6 +205,13 @@ async fn answer_partition_v0(
         Ok(partition) => partition,
         Err(code) => return refuse(code),
     };
+    let leads = match partition.check_leader(-1) {
+        Ok(()) => partition.linearize().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = leads {
+        return refuse(partition_code(&error));
+    }
     let newest = match partition.find_max_timestamp().await {
         Ok(newest) => newest.map_or(-1, |entry| entry.max_timestamp),
         Err(error) => return refuse(partition_code(&error)),

@@ -124,7 +124,7 @@ async fn go_on(
     }
     let replication = partition.replication();
     let matching = |replica: &ReplicaId| replication.get(replica).copied().flatten();
-    if !have_caught_up(&target, partition.replica(), before, matching) {
+    if !have_caught_up(&target, &members.voters, partition.replica(), before, matching) {
         return Ok(false);
     }
     if !target.contains(&partition.replica()) {
@@ -153,17 +153,21 @@ async fn pass_on(partition: &Partition, target: &[ReplicaId]) -> Result<(), Stri
     partition.transfer(*next, TIMEOUT).await.map_err(|e| e.to_string())
 }
 
-/// Whether every replica of the target has what was in the log at the last look.
+/// Whether every new replica of the target, and a majority of all of it, has what was in the log at the last look. A
+/// voter that stays and is dead must not keep its partition from getting replicas that live.
 fn have_caught_up(
     target: &[ReplicaId],
+    voters: &[ReplicaId],
     me: ReplicaId,
     before: Option<Index>,
     matching: impl Fn(&ReplicaId) -> Option<Index>,
 ) -> bool {
     let Some(before) = before else { return false };
-    target.iter().all(|replica| {
-        *replica == me || matching(replica).is_some_and(|matching| matching >= before)
-    })
+    let level = |replica: &&ReplicaId| {
+        **replica == me || matching(replica).is_some_and(|matching| matching >= before)
+    };
+    let mut added = target.iter().filter(|replica| !voters.contains(replica));
+    added.all(|replica| level(&replica)) && 2 * target.iter().filter(level).count() > target.len()
 }
 
 #[cfg(test)]
@@ -176,11 +180,18 @@ mod tests {
         let caught_up = |before: Option<u64>, two_has: Option<u64>, three_has: Option<u64>| {
             let matching =
                 |replica: &ReplicaId| if *replica == two { two_has } else { three_has }.map(Index);
-            have_caught_up(&[one, two, three], one, before.map(Index), matching)
+            have_caught_up(&[one, two, three], &[one], one, before.map(Index), matching)
         };
         assert!(caught_up(Some(10), Some(10), Some(12)));
         assert!(!caught_up(Some(10), Some(9), Some(12)));
         assert!(!caught_up(Some(10), None, Some(12)), "nothing is known of it yet");
         assert!(!caught_up(None, Some(10), Some(12)), "the first look knows of no traffic");
+        let has = |replica: &ReplicaId| (*replica == three).then_some(Index(12));
+        let before = Some(Index(10));
+        assert!(
+            have_caught_up(&[one, two, three], &[one, two], one, before, has),
+            "a voter that is dead does not keep the new one waiting"
+        );
+        assert!(!have_caught_up(&[two, three], &[one, two], one, before, has), "no majority");
     }
 }
