@@ -7,14 +7,12 @@ is off. Ends its own processes only.
 """
 
 import json
-import shutil
-import signal
 import subprocess
 import sys
 import time
 
-from demo import (HOME, PARTITIONS, READY_SECONDS, TOPIC, Node, Off, compare, free_port, get, read_back, read_input, step,
-                  stream, tail)
+from demo import (HOME, PARTITIONS, READY_SECONDS, TOPIC, Node, Off, compare, free_port, get, play, read_back,
+                  read_input, step, stream, tail)
 
 
 class Member(Node):
@@ -112,21 +110,8 @@ def run(trio, path):
 
 
 def main():
-    binary, path = sys.argv[1:]
-    # So that Ctrl-C and a closed terminal also clean up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
-    shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir()
-    trio = Trio(binary)
-    try:
-        run(trio, path)
-    except (Off, OSError, subprocess.SubprocessError) as error:
-        print(f"\nDEMO FAILED: {error}", file=sys.stderr)
+    if not play(Trio, run):
         return 1
-    finally:
-        trio.cleanup()
-    step("Done")
     print(f"The data lies in ./{HOME}/node1, node2 and node3. docs/operations.md tells how to run a cluster.")
     return 0
 

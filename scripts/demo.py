@@ -223,23 +223,31 @@ def run(node, path):
     print(f"stopped with SIGTERM in {node.stop() * 1000:.0f} ms")
 
 
-def main():
+def play(make, run):
+    """Runs a demo on what `make` makes of the binary, and cleans up; whether all was as promised."""
     binary, path = sys.argv[1:]
     # So that Ctrl-C and a closed terminal also clean up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
-    node = Node(binary)
+    actor = make(binary)
     try:
-        run(node, path)
-    except (Off, OSError, subprocess.TimeoutExpired) as error:
+        run(actor, path)
+    except (Off, OSError, subprocess.SubprocessError) as error:
         print(f"\nDEMO FAILED: {error}", file=sys.stderr)
-        return 1
+        return False
     finally:
-        node.cleanup()
-    size = sum(file.stat().st_size for file in (HOME / "node").rglob("*") if file.is_file())
+        actor.cleanup()
     step("Done")
+    return True
+
+
+def main():
+    if not play(Node, run):
+        return 1
+    binary = sys.argv[1]
+    size = sum(file.stat().st_size for file in (HOME / "node").rglob("*") if file.is_file())
     print(f"""The data lies in ./{HOME}/node ({size / 1e6:.0f} MB). Go on with it:
   {binary} serve --data {HOME}/node
 and in another terminal:
