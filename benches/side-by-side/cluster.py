@@ -7,21 +7,17 @@ Three replicas everywhere. `kafka`: min.insync.replicas=2 and otherwise its defa
 memory of two nodes. `jangbu`: its defaults, so it is on the disk of two nodes. The client is load.c. See README.md.
 """
 
-import argparse
 import json
 import os
-import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from run import CLIENTS, Bench, Jangbu, Kafka, Side, machine, table
+from run import CLIENTS, Bench, Jangbu, Kafka, Side, arguments, measure
 
 NODES = (1, 2, 3)
 
@@ -45,10 +41,9 @@ class ClusterSide(Side):
     def rss_mb(self):
         return max(node.rss_mb() for node in self.nodes)
 
-    def kill(self):
+    def end(self):
         for node in self.nodes:
-            if node.pid and os.path.exists(f"/proc/{node.pid}"):
-                node.kill()
+            node.end()
 
 
 class KafkaNode(Kafka):
@@ -148,34 +143,14 @@ class ClusterBench(Bench):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--jangbu", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--loads", default=".", help="regular expression over the loads' names")
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--sides", default="kafka,jangbu")
-    parser.add_argument("--out", help="appends every single result as a line of JSON")
-    parser.add_argument("--data")
-    options = parser.parse_args()
+    options = arguments(__doc__, "kafka,jangbu", required=True, help="the jangbu binary")
     work = tempfile.mkdtemp(dir=options.data, prefix="cluster-")
-    makers = {"kafka": lambda d: kafka_cluster(d), "jangbu": lambda d: jangbu_cluster(d, os.path.abspath(options.jangbu))}
+    makers = {"kafka": kafka_cluster, "jangbu": lambda d: jangbu_cluster(d, os.path.abspath(options.jangbu))}
     sides = [makers[n](os.path.join(work, n)) for n in options.sides.split(",")]
     for side in sides:
         for node in side.nodes:
             os.makedirs(os.path.dirname(node.directory), exist_ok=True)
-    machine(work)
-    bench = ClusterBench(options, work)
-    try:
-        for side in sides:
-            side.start()
-        bench.warm_up(sides)
-        bench.rounds(sides)
-    finally:
-        for side in sides:
-            side.kill()
-        if bench.results:
-            table(bench.results, sides)
-        shutil.rmtree(work, ignore_errors=True)
+    measure(ClusterBench, options, work, sides)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ class Side:
             fields = f.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
+    def end(self):
+        """Kills it if it runs."""
+        if self.pid and os.path.exists(f"/proc/{self.pid}"):
+            self.kill()
+
     def rss_mb(self):
         with open(f"/proc/{self.pid}/status") as f:
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1000
@@ -295,30 +300,23 @@ def machine(directory):
         print(f"write + fdatasync of {size // 1024} KiB: median {median:.3f} ms, p99 {worst:.3f} ms")
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--jangbu", help="the jangbu binary; without it Kafka is measured alone")
+def arguments(doc, sides, **jangbu):
+    """The command line of a harness that `doc` describes; `sides` are measured unless others are asked for."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("--jangbu", **jangbu)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loads", default=".", help="regular expression over the loads' names")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of records")
-    parser.add_argument("--sides", default="kafka,kafka-fsync,jangbu")
+    parser.add_argument("--sides", default=sides)
     parser.add_argument("--out", help="appends every single result as a line of JSON")
     parser.add_argument("--data", help="where the brokers keep their data (default: a temporary folder)")
     return parser.parse_args()
 
 
-def main():
-    options = arguments()
-    work = tempfile.mkdtemp(dir=options.data, prefix="side-by-side-")
-    makers = {
-        "kafka": lambda d: Kafka("kafka", d),
-        "kafka-fsync": lambda d: Kafka("kafka-fsync", d, "log.flush.interval.messages=1"),
-        "jangbu": lambda d: Jangbu("jangbu", d, os.path.abspath(options.jangbu)),
-    }
-    chosen = [n for n in options.sides.split(",") if n != "jangbu" or options.jangbu]
-    sides = [makers[n](os.path.join(work, n)) for n in chosen]
+def measure(kind, options, work, sides):
+    """Starts the sides, runs the loads of a kind of bench, prints the table, and leaves nothing behind."""
     machine(work)
-    bench = Bench(options, work)
+    bench = kind(options, work)
     try:
         for side in sides:
             side.start()
@@ -326,11 +324,23 @@ def main():
         bench.rounds(sides)
     finally:
         for side in sides:
-            if side.pid and os.path.exists(f"/proc/{side.pid}"):
-                side.kill()
+            side.end()
         if bench.results:
             table(bench.results, sides)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def main():
+    about = "the jangbu binary; without it Kafka is measured alone"
+    options = arguments(__doc__, "kafka,kafka-fsync,jangbu", help=about)
+    work = tempfile.mkdtemp(dir=options.data, prefix="side-by-side-")
+    makers = {
+        "kafka": lambda d: Kafka("kafka", d),
+        "kafka-fsync": lambda d: Kafka("kafka-fsync", d, "log.flush.interval.messages=1"),
+        "jangbu": lambda d: Jangbu("jangbu", d, os.path.abspath(options.jangbu)),
+    }
+    chosen = [n for n in options.sides.split(",") if n != "jangbu" or options.jangbu]
+    measure(Bench, options, work, [makers[n](os.path.join(work, n)) for n in chosen])
 
 
 if __name__ == "__main__":
