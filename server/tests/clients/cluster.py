@@ -35,7 +35,7 @@ from cluster import faults, network
 from cluster.failed import Failed
 from cluster.nodes import Cluster
 from cluster.writers import PATIENCE, PAUSE, Gaps, PythonWriter
-from crash import Writer, compare, read_kafka_python, read_librdkafka, report
+from crash import Writer, check_what_is_there, read_librdkafka, report
 
 
 def rounds(happening, options):
@@ -76,19 +76,12 @@ def check_witnesses(happening):
     return bad | report("a-node-that-is-cut-off-lets-nobody-read-on", first_of([w for w in wrong if "Fetch" in w]))
 
 
-def check_what_is_there(cluster, topics, happening, options):
+def check_records(cluster, topics, happening, options):
     bad = False
     address = cluster.bootstrap.split(",")[0]
     for topic, writer, kind in zip(topics, happening.writers, ["librdkafka", "kafka-python"]):
-        for name, read in [("librdkafka", read_librdkafka), ("kafka-python", read_kafka_python)]:
-            try:
-                found = read(address, topic, options.partitions)
-                if options.drop_one:
-                    found[0].pop(len(found[0]) // 2)
-                why = compare(writer.acked, found)
-            except Exception as error:  # any failure to read is the result
-                why = f"{type(error).__name__}: {error}"
-            bad |= report(f"written-with-{kind}-is-there-once-in-order-for-{name}", why)
+        name = f"written-with-{kind}-is-there-once-in-order-for-"
+        bad |= check_what_is_there(address, topic, writer, options, name)
     acked = [(p, offset, value) for witness in happening.witnesses for p, offset, value in witness.acked]
     there = {(p, o, v) for p, found in enumerate(read_librdkafka(address, happening.witnessed, options.partitions))
              for o, v in found}
@@ -153,7 +146,7 @@ def go_through(cluster, options):
         thread.join()
     bad |= report("no-delivery-failed", "; ".join(f for w in writers for f in w.failed[:3]))
     bad |= check_witnesses(happening)
-    bad |= check_what_is_there(cluster, topics, happening, options)
+    bad |= check_records(cluster, topics, happening, options)
     cluster.stop()
     bad |= check_stores(cluster, [*topics, witnessed], options)
     print(f"# {sum(w.count() for w in writers)} acknowledged records")

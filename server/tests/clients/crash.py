@@ -230,7 +230,7 @@ def kill_while_writing(node, writer, settings, kills, minutes):
     return times, None
 
 
-def check_what_is_there(address, topic, writer, options):
+def check_what_is_there(address, topic, writer, options, check="acknowledged-is-there-once-in-order-"):
     """Reads everything with two clients; true if acknowledged records are not there."""
     bad = False
     for name, read in [("librdkafka", read_librdkafka), ("kafka-python", read_kafka_python)]:
@@ -241,7 +241,7 @@ def check_what_is_there(address, topic, writer, options):
             why = compare(writer.acked, found)
         except Exception as error:  # any failure to read is the result
             why = f"{type(error).__name__}: {error}"
-        bad |= report(f"acknowledged-is-there-once-in-order-{name}", why)
+        bad |= report(check + name, why)
     return bad
 
 
