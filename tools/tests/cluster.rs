@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+mod rows;
+
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -107,30 +108,6 @@ fn ready(mut child: Child) -> Node {
 }
 
 const ROWS: u64 = 60_000;
-const KEYS: u64 = 50;
-
-/// Writes all rows into `to`, and says so after each eighth.
-fn write_rows(mut to: impl Write, eighths: &mpsc::Sender<()>) {
-    for row in 0..ROWS {
-        writeln!(to, "k{}:{row}", row % KEYS).unwrap();
-        if (row + 1) % (ROWS / 8) == 0 {
-            eighths.send(()).unwrap();
-        }
-    }
-}
-
-/// Every row is there once, and those of one key are in their order.
-fn check_rows(text: &str) {
-    let mut last = HashMap::new();
-    for line in text.lines() {
-        let (key, row) = line.split_once('\t').unwrap();
-        let row: u64 = row.parse().unwrap();
-        let expected = last.get(key).map_or(row % KEYS, |last| last + KEYS);
-        assert_eq!(row, expected, "of {key}");
-        last.insert(key, row);
-    }
-    assert_eq!(u64::try_from(text.lines().count()).unwrap(), ROWS);
-}
 
 #[test]
 fn nodes_killed_one_after_the_other_while_records_stream_in_lose_repeat_and_reorder_nothing() {
@@ -141,7 +118,13 @@ fn nodes_killed_one_after_the_other_while_records_stream_in_lose_repeat_and_reor
     let mut producer = cluster.spawn_client(&args);
     let input = producer.stdin.take().unwrap();
     let (eighth, reached) = mpsc::channel();
-    let writing = std::thread::spawn(move || write_rows(input, &eighth));
+    let writing = std::thread::spawn(move || {
+        rows::write(input, ROWS, |row| {
+            if (row + 1) % (ROWS / 8) == 0 {
+                eighth.send(()).unwrap();
+            }
+        });
+    });
     for at in 0..3 {
         reached.recv().unwrap();
         cluster.kill(at);
@@ -154,11 +137,11 @@ fn nodes_killed_one_after_the_other_while_records_stream_in_lose_repeat_and_reor
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&summary["records"], &summary["failed"]), (&ROWS.into(), &0.into()));
     let read = ["consume", "t", "--from-beginning", "--format", "key-value"];
-    check_rows(&cluster.ok(&read));
+    rows::check(&cluster.ok(&read), ROWS);
     // Each of them holds everything: any two are enough.
     for at in 0..3 {
         cluster.kill(at);
-        check_rows(&cluster.ok(&read));
+        rows::check(&cluster.ok(&read), ROWS);
         cluster.restart(at);
     }
 }
@@ -168,8 +151,7 @@ fn a_cluster_that_is_killed_as_a_whole_comes_back_with_everything() {
     let mut cluster = Cluster::start();
     cluster.ok(&["topic", "create", "t", "--partitions", "20", "--replication-factor", "3"]);
     let mut producer = cluster.spawn_client(&["produce", "t", "--key-separator", ":"]);
-    let (eighth, _reached) = mpsc::channel();
-    write_rows(producer.stdin.take().unwrap(), &eighth);
+    rows::write(producer.stdin.take().unwrap(), ROWS, |_| {});
     let output = producer.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for at in 0..3 {
@@ -177,5 +159,5 @@ fn a_cluster_that_is_killed_as_a_whole_comes_back_with_everything() {
     }
     let children: Vec<Child> = (0..3).map(|at| cluster.spawn(at)).collect();
     cluster.nodes = children.into_iter().map(|child| Some(ready(child))).collect();
-    check_rows(&cluster.ok(&["consume", "t", "--from-beginning", "--format", "key-value"]));
+    rows::check(&cluster.ok(&["consume", "t", "--from-beginning", "--format", "key-value"]), ROWS);
 }

@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use std::collections::HashMap;
+mod rows;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -181,30 +182,6 @@ fn a_follower_shows_what_is_written_later_and_ends_quietly_when_nobody_reads() {
 }
 
 const ROWS: u64 = 40_000;
-const KEYS: u64 = 50;
-
-/// Writes all rows into `to`, and says so when half of them are written.
-fn write_rows(mut to: impl Write, half: &mpsc::Sender<()>) {
-    for row in 0..ROWS {
-        writeln!(to, "k{}:{row}", row % KEYS).unwrap();
-        if row == ROWS / 2 {
-            half.send(()).unwrap();
-        }
-    }
-}
-
-/// Every row is there once, and those of one key are in their order.
-fn check_rows(text: &str) {
-    let mut last = HashMap::new();
-    for line in text.lines() {
-        let (key, row) = line.split_once('\t').unwrap();
-        let row: u64 = row.parse().unwrap();
-        let expected = last.get(key).map_or(row % KEYS, |last| last + KEYS);
-        assert_eq!(row, expected, "of {key}");
-        last.insert(key, row);
-    }
-    assert_eq!(u64::try_from(text.lines().count()).unwrap(), ROWS);
-}
 
 /// The producer's promise: a node that is killed in the middle costs nothing but time.
 #[test]
@@ -215,7 +192,13 @@ fn a_node_killed_while_records_stream_in_loses_repeats_and_reorders_nothing() {
     let mut producer = node.spawn(&args);
     let input = producer.stdin.take().unwrap();
     let (half, reached) = mpsc::channel();
-    let writing = std::thread::spawn(move || write_rows(input, &half));
+    let writing = std::thread::spawn(move || {
+        rows::write(input, ROWS, |row| {
+            if row == ROWS / 2 {
+                half.send(()).unwrap();
+            }
+        });
+    });
     reached.recv().unwrap();
     node.child.kill().unwrap();
     node.child.wait().unwrap();
@@ -225,7 +208,7 @@ fn a_node_killed_while_records_stream_in_loses_repeats_and_reorders_nothing() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&summary["records"], &summary["failed"]), (&ROWS.into(), &0.into()));
-    check_rows(&node.ok(&["consume", "t", "--from-beginning", "--format", "key-value"], ""));
+    rows::check(&node.ok(&["consume", "t", "--from-beginning", "--format", "key-value"], ""), ROWS);
 }
 
 #[test]
