@@ -63,7 +63,8 @@ impl Broker {
     /// Who leads a partition, by what its leaders have reported and by what the replica here knows: the larger
     /// term. `None` while nobody is known to lead, or when the one who does is dead.
     pub(crate) fn leader_of(&self, group: PartitionId) -> Option<Leader> {
-        let known = self.replicas.get(group).and_then(|partition| {
+        let running = self.replicas.get(group);
+        let known = running.as_ref().and_then(|partition| {
             let leadership = partition.leadership();
             let broker = leadership.leader?.broker();
             // Whoever was elected and has not applied an entry of its own term yet may not answer.
@@ -74,7 +75,7 @@ impl Broker {
         let newest = image.leader(group).into_iter().chain(known).max_by_key(|(_, term)| *term);
         let (broker, term) = newest?;
         let lives = if broker == self.id() {
-            self.replicas.get(group).is_none_or(|partition| self.hears_majority(&partition))
+            running.is_none_or(|partition| self.hears_majority(&partition))
         } else {
             image.brokers.get(&broker).is_some_and(|broker| !broker.dead)
         };

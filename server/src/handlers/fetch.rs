@@ -123,7 +123,7 @@ impl Source {
         };
         let Some(topic) = topic else { return Self::Error(missing) };
         match broker.partition(&topic, wanted.partition) {
-            Lookup::Here(partition) if partition.leads() && !broker.hears_majority(&partition) => {
+            Lookup::Here(partition) if !broker.hears_majority(&partition) && partition.leads() => {
                 Self::Error(ResponseError::NotLeaderOrFollower)
             }
             Lookup::Here(partition) => Self::Here(partition),
