@@ -116,6 +116,11 @@ impl Buckets {
         Ok((id, full))
     }
 
+    /// Those that take appends.
+    pub(crate) fn active(&self) -> Vec<BucketId> {
+        self.active.values().copied().collect()
+    }
+
     /// The buckets and their rows.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&BucketId, &BucketRow)> {
         self.rows.iter()

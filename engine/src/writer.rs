@@ -12,6 +12,7 @@
 
 mod relocate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -38,6 +39,14 @@ const FLUSH_POLL: Duration = Duration::from_millis(1);
 const RECORD_OVERHEAD: usize = 32;
 /// Up to this many keys are deleted one by one; a range deletion costs every later read a little.
 const POINT_DELETES_MAX: u64 = 256;
+
+/// Deletes `start..end`. An empty range is left out: RocksDB counts it when it is written and not when the log is
+/// recovered, so that a store would come back with fewer changes than its watermark states.
+fn delete_range(batch: &mut WriteBatch, family: &Family<'_>, start: &[u8], end: &[u8]) {
+    if start < end {
+        batch.delete_range_cf(family, start, end);
+    }
+}
 
 /// Runs until the engine is closed and everything is durable, or something fails.
 pub(crate) fn run(core: &Core, db: &Db, on_failure: &(dyn Fn(&Error) + Send + Sync)) {
@@ -325,7 +334,7 @@ impl<'db> Writer<'db> {
             let family = self.family(partition, segment.bucket, from)?;
             if end.0 - from.0 > POINT_DELETES_MAX {
                 let range = (keys::data(partition.id, from), keys::data(partition.id, end));
-                batch.delete_range_cf(&family, range.0, range.1);
+                delete_range(batch, &family, &range.0, &range.1);
             } else {
                 for index in from.0..end.0 {
                     batch.delete_cf(&family, keys::data(partition.id, Index(index)));
@@ -345,7 +354,7 @@ impl<'db> Writer<'db> {
         self.put_purged(partition.id, row, batch);
         let (start, end) =
             (keys::sparse(partition.id, Offset(0)), keys::sparse(partition.id, row.next_offset));
-        batch.delete_range_cf(&self.meta, start, end);
+        delete_range(batch, &self.meta, &start, &end);
         let mut segments = partition.segments.lock();
         let begun = segments
             .partition_point(|segment| segment.first.0 <= row.purged.index.0.saturating_add(1));
@@ -374,23 +383,28 @@ impl<'db> Writer<'db> {
             }
             SparseCut::From(offset) => {
                 let (start, end) = (keys::sparse(id, *offset), keys::sparse(id, Offset(i64::MAX)));
-                batch.delete_range_cf(&self.meta, start, end);
+                delete_range(batch, &self.meta, &start, &end);
             }
         }
     }
 
-    /// Removes all entries, directory rows and sparse rows.
+    /// Removes all entries, directory rows and sparse rows. What was purged goes too where the next entries may be put:
+    /// their indexes may be lower, and an entry behind them would be taken for theirs.
     fn clear(&mut self, partition: &Partition, batch: &mut WriteBatch) -> Result<()> {
         let segments = std::mem::take(&mut *partition.segments.lock());
-        let start = keys::data(partition.id, Index(0));
-        let end = keys::data_end(partition.id);
-        for segment in segments {
-            let family = self.family(partition, segment.bucket, segment.first)?;
-            batch.delete_range_cf(&family, start.as_slice(), end.as_slice());
+        let mut buckets: BTreeSet<_> = self.core.buckets.lock().active().into_iter().collect();
+        for segment in &segments {
+            buckets.insert(segment.bucket);
             batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));
         }
+        let start = keys::data(partition.id, Index(0));
+        let end = keys::data_end(partition.id);
+        for bucket in buckets {
+            let family = self.family(partition, bucket, Index(0))?;
+            delete_range(batch, &family, &start, &end);
+        }
         let (start, end) = keys::all(Tag::Sparse, partition.id);
-        batch.delete_range_cf(&self.meta, start, end);
+        delete_range(batch, &self.meta, &start, &end);
         Ok(())
     }
 
@@ -399,7 +413,7 @@ impl<'db> Writer<'db> {
         // The directory too: rows that did not decode are in no list.
         for tag in [Tag::Epoch, Tag::Directory] {
             let (start, end) = keys::all(tag, partition.id);
-            batch.delete_range_cf(&self.meta, start, end);
+            delete_range(batch, &self.meta, &start, &end);
         }
         for tag in
             [Tag::Partition, Tag::Vote, Tag::Committed, Tag::Checkpoint, Tag::Purged, Tag::LogStart]

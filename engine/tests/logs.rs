@@ -11,8 +11,8 @@ use fixture::{
     append, append_lazily, batch_entry, blank_entry, durable, indexes, log, open, small,
 };
 use jangbu_engine::{
-    EntryKind, Error, Index, LogId, Offset, Options, PartitionId, PayloadPart, RetentionClass,
-    Term, batch,
+    Engine, EntryKind, Error, Index, LogId, Offset, Options, PartitionId, PayloadPart,
+    RetentionClass, Term, batch,
 };
 
 fn both(test: impl Fn(Options)) {
@@ -286,6 +286,29 @@ fn what_a_group_saves_comes_back() {
     assert_eq!(log.state().log_start_offset, Offset(4));
     assert_eq!(engine.node_value("cluster.id").unwrap().unwrap(), b"abc");
     assert_eq!(engine.node_value("cluster").unwrap(), None);
+}
+
+#[test]
+fn what_was_purged_is_not_found_again_behind_lower_indexes() {
+    let begin_anew: [fn(&Engine); 2] = [
+        |engine| engine.delete(PartitionId(1)).unwrap(),
+        |engine| {
+            let boundary = LogId { term: Term(1), index: Index(4) };
+            durable(|done| log(engine, 1).reset(boundary, Offset(0), done)).unwrap();
+        },
+    ];
+    for begin_anew in begin_anew {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path(), small());
+        append(&log(&engine, 1), (0..30).map(|index| batch_entry(index, 1, 1, 10)).collect());
+        log(&engine, 1).purge(LogId { term: Term(1), index: Index(29) }).unwrap();
+        begin_anew(&engine);
+        append(&log(&engine, 1), vec![batch_entry(5, 2, 1, 10)]);
+        engine.close().unwrap();
+        let engine = open(dir.path(), small());
+        let last = LogId { term: Term(2), index: Index(5) };
+        assert_eq!(log(&engine, 1).state().last, Some(last));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use fixture::{append, batch_entry, log, open, small};
-use jangbu_engine::{Engine, Error, Index, Offset, Options, PayloadPart};
+use jangbu_engine::{Engine, Error, Index, LogId, Offset, Options, PayloadPart, Term};
 
 const CHILD_DIR: &str = "JANGBU_TEST_LOCK_DIR";
 
@@ -106,6 +106,17 @@ fn an_unknown_format_is_refused_and_left_alone() {
         std::fs::remove_file(&file).unwrap();
         assert!(matches!(refused(dir.path()), Error::UnknownFormat { .. }));
     }
+}
+
+#[test]
+fn a_purge_of_a_log_without_records_leaves_as_many_changes_as_it_states() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 1..4 {
+        let engine = open(dir.path(), small());
+        log(&engine, 1).purge(LogId { term: Term(1), index: Index(round) }).unwrap();
+        engine.close().unwrap();
+    }
+    assert_eq!(open(dir.path(), small()).stats().lost_changes, 0);
 }
 
 #[test]
