@@ -114,6 +114,14 @@ impl Broker {
         voters.is_empty() || 2 * voters.iter().filter(answers).count() > voters.len()
     }
 
+    /// Whether another broker leads a partition and answers.
+    pub(crate) fn hears_leader(&self, partition: &Partition) -> bool {
+        let leader = partition.leadership().leader.map(ReplicaId::broker);
+        let states = self.peers.states();
+        let states = states.borrow();
+        leader.and_then(|leader| states.get(&leader)).is_some_and(|state| state.alive)
+    }
+
     /// Which replicas of a partition clients are told, and which of them are in sync: those on live brokers. Replicas
     /// that are added count once they are members.
     pub(crate) fn replicas_of(&self, placed: &TopicPartition) -> Placed {

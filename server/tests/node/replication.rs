@@ -48,7 +48,7 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 /// Creates a topic with these replicas, or as many as by default, and answers its error code and number of replicas.
-async fn create(node: &Node, topic: CreatableTopic) -> (i16, i16) {
+pub(crate) async fn create(node: &Node, topic: CreatableTopic) -> (i16, i16) {
     let mut client = Client::connect(node).await;
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
     let answer = client.ask(&request, 7).await;
@@ -73,7 +73,7 @@ async fn described(node: &Node, topic: &str) -> Vec<MetadataResponsePartition> {
 }
 
 /// Who leads a partition, once a node knows of somebody among `brokers`.
-async fn leader(node: &Node, topic: &str, partition: usize, brokers: &[i32]) -> i32 {
+pub(crate) async fn leader(node: &Node, topic: &str, partition: usize, brokers: &[i32]) -> i32 {
     until("a leader", async || {
         let partitions = described(node, topic).await;
         let told = partitions.get(partition).filter(|told| told.error_code == 0)?;
@@ -87,7 +87,7 @@ fn by_id(nodes: &[Node], id: i32) -> &Node {
 }
 
 /// Produces to whoever leads, until it is acknowledged; its offset.
-async fn produce(nodes: &[Node], topic: &str, value: &str) -> i64 {
+pub(crate) async fn produce(nodes: &[Node], topic: &str, value: &str) -> i64 {
     let ids: Vec<i32> = nodes.iter().map(Node::id).collect();
     until("an acknowledgement", async || {
         let leader = leader(&nodes[0], topic, 0, &ids).await;
