@@ -17,7 +17,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from run import CLIENTS, Bench, Jangbu, Kafka, Side, arguments, measure
+from run import CLIENTS, DEFAULT_BATCH, Bench, Jangbu, Kafka, Side, arguments, measure
 
 NODES = (1, 2, 3)
 
@@ -142,6 +142,23 @@ class ClusterBench(Bench):
         self.record(f"idle, {partitions} part.", side, {"cpu_share_of_a_node": share, "rss_mb": side.rss_mb()})
         self.call("delete", side, topic)
 
+    def many(self, side, partitions):
+        """Partitions made, left alone, then written one record each."""
+        topic, begun, values = f"many-{partitions}", time.monotonic(), {}
+        self.create(side, topic, partitions)  # and waits for the leaders
+        values["create_s"] = time.monotonic() - begun
+        time.sleep(60)
+        values["rss_created_mb"] = side.rss_mb()
+        before, seconds = side.cpu(), 30
+        time.sleep(seconds)
+        values["idle_cpu_share_of_a_node"] = (side.cpu() - before) / seconds / len(side.nodes)
+        before, begun = side.cpu(), time.monotonic()
+        self.call("produce", side, topic, partitions, 100, partitions, DEFAULT_BATCH)
+        values["write_s"], values["write_cpu_s"] = time.monotonic() - begun, side.cpu() - before
+        values["rss_written_mb"] = side.rss_mb()
+        self.record(f"{partitions} part. made, idle, written", side, values)
+        self.call("delete", side, topic)
+
     def loads(self):
         def scaled(count):
             return max(1000, int(count * self.options.scale))
@@ -153,6 +170,7 @@ class ClusterBench(Bench):
         for fault in ("kill", "stop", "hang"):
             yield f"gap-{fault}", lambda s, fault=fault: self.gap(s, fault)
         yield "idle-1100", lambda s: self.idle(s, 1100)
+        yield "many-10000", lambda s: self.many(s, 10_000)
 
 
 def main():

@@ -62,10 +62,19 @@ async fn a_consumer_reads_from_the_replica_in_its_rack() {
     assert_eq!(partition(&outside).error_code, OFFSET_OUT_OF_RANGE, "no other replica is named");
 
     for node in nodes.iter().filter(|node| node.id() != led) {
-        let guided = fetch(leading, &rack(node.id()), 0, -1).await;
-        let told = partition(&guided);
-        assert_eq!((told.error_code, told.preferred_read_replica.0), (0, node.id()));
-        assert!(records(&guided).is_empty());
+        let guiding = async {
+            loop {
+                let guided = fetch(leading, &rack(node.id()), 0, -1).await;
+                let (told, told_records) = (partition(&guided), records(&guided).len());
+                assert_eq!(told.error_code, 0);
+                match told.preferred_read_replica.0 {
+                    -1 => assert_eq!(told_records, 2, "the replica has not caught up yet"),
+                    preferred => return (preferred, told_records),
+                }
+            }
+        };
+        let guided = tokio::time::timeout(PATIENCE, guiding).await.expect("it catches up");
+        assert_eq!(guided, (node.id(), 0));
 
         let reading = async {
             loop {
