@@ -158,7 +158,7 @@ impl Node {
         self.tasks.spawn(keeping);
         if opened.has_peers {
             let leading =
-                cluster::lead(Arc::clone(cluster), Arc::clone(controller), draining.clone());
+                cluster::lead(Arc::clone(cluster), Arc::clone(&self.broker), draining.clone());
             self.tasks.spawn(leading);
         }
     }

@@ -113,6 +113,10 @@ pub(crate) struct ServeArgs {
     /// Bytes of the disk that stay free; below it new records are refused [default: 5 %, see docs/operations.md]
     #[arg(long, env = "JANGBU_DISK_RESERVE", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
     pub disk_reserve: Option<usize>,
+    /// Rebuild the replicas of a broker that stays dead for this long on others, for instance 30s, 10m or 2h; 0 never
+    /// [default: 10m]
+    #[arg(long, env = "JANGBU_HEAL_AFTER", value_name = "DURATION", value_parser = jangbu_server::config::parse_duration_ms)]
+    pub heal_after: Option<u64>,
     /// Start although acknowledged records are missing from the data directory, without them
     #[arg(long)]
     pub accept_loss: bool,

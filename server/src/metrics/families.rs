@@ -184,6 +184,11 @@ pub(super) static FAMILIES: &[Family] = &[
         "Moves of partitions that this node has carried out as their leader.",
         |from, page| page.value(from.metrics.moves.get()),
     ),
+    counter(
+        "jangbu_partition_heals_total",
+        "Moves that this node has begun, as the controller, because a broker stayed dead.",
+        |from, page| page.value(from.metrics.heals.get()),
+    ),
     gauge(
         "jangbu_fetch_sessions",
         "Fetch sessions that are remembered (KIP-227).",
