@@ -76,6 +76,9 @@ pub struct Config {
     /// A broker that stays dead for this long has its replicas rebuilt on others, in ms; 0 rebuilds nothing. The same on
     /// every node, since any of them may come to lead the metadata. Default 600,000.
     pub heal_after_ms: u64,
+    /// Bytes a second that this node sends, as a leader, to replicas that are being added, over all partitions. Replicas
+    /// that vote are sent what they lack at full speed. Default 64 MiB.
+    pub catch_up_rate_bytes: u64,
     /// Start although acknowledged records are missing from the data directory. Not a key of the file: it is
     /// for one start.
     #[serde(skip)]
@@ -108,6 +111,7 @@ impl Default for Config {
             retention_check_ms: 30_000,
             disk_reserve_bytes: None,
             heal_after_ms: 600_000,
+            catch_up_rate_bytes: 64 << 20,
             accept_loss: false,
         }
     }
@@ -137,6 +141,7 @@ const KEYS: &[&str] = &[
     "retention_check_ms",
     "disk_reserve_bytes",
     "heal_after_ms",
+    "catch_up_rate_bytes",
 ];
 
 /// Why a configuration is refused.
@@ -190,13 +195,6 @@ impl Config {
     /// [`Error::OutOfBounds`] names the first value that is out of its bounds, [`Error::Cluster`] says what
     /// contradicts itself.
     pub fn validate(&self) -> Result<(), Error> {
-        let check = |ok: bool, key, value: &dyn ToString, bounds| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Error::OutOfBounds { key, value: value.to_string(), bounds })
-            }
-        };
         let node = self.node.unwrap_or(1);
         check(node >= 1, "node", &node, "1 or more")?;
         check(self.connections_max >= 1, "connections_max", &self.connections_max, "1 or more")?;
@@ -249,12 +247,7 @@ impl Config {
             &self.retention_check_ms,
             "between 1 ms and 1 d",
         )?;
-        check(
-            self.heal_after_ms <= 2_592_000_000,
-            "heal_after_ms",
-            &self.heal_after_ms,
-            "at most 30 days",
-        )?;
+        self.validate_moving()?;
         for (key, value) in
             [("advertise", &self.advertise), ("peer_advertise", &self.peer_advertise)]
         {
@@ -262,6 +255,22 @@ impl Config {
             check(parse_host_port(address).is_some(), key, &address, "HOST:PORT")?;
         }
         self.role().map(|_| ())
+    }
+
+    /// What concerns replicas that are rebuilt and moved.
+    fn validate_moving(&self) -> Result<(), Error> {
+        check(
+            self.heal_after_ms <= 2_592_000_000,
+            "heal_after_ms",
+            &self.heal_after_ms,
+            "at most 30 days",
+        )?;
+        check(
+            (1024..=1 << 40).contains(&self.catch_up_rate_bytes),
+            "catch_up_rate_bytes",
+            &self.catch_up_rate_bytes,
+            "between 1 KiB and 1 TiB",
+        )
     }
 }
 
@@ -271,6 +280,15 @@ pub(crate) fn parse_host_port(text: &str) -> Option<(String, u16)> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.parse().ok()?;
     (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+fn check(
+    ok: bool,
+    key: &'static str,
+    value: &dyn ToString,
+    bounds: &'static str,
+) -> Result<(), Error> {
+    if ok { Ok(()) } else { Err(Error::OutOfBounds { key, value: value.to_string(), bounds }) }
 }
 
 fn nearest_key(key: &str) -> &'static str {
@@ -301,7 +319,7 @@ mod tests {
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
             request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
             num_partitions=1\ndefault_replication_factor=1\nauto_create_topics=false\ncache_bytes=1\n\
-            retention_check_ms=1\ndisk_reserve_bytes=1\nheal_after_ms=0";
+            retention_check_ms=1\ndisk_reserve_bytes=1\nheal_after_ms=0\ncatch_up_rate_bytes=1024";
         assert!(Config::from_toml(text).unwrap().validate().is_ok());
         let text = format!("{text}\njoin='h:1'");
         assert_eq!(text.lines().count(), KEYS.len());

@@ -192,7 +192,7 @@ impl Controller {
     /// # Errors
     /// [`Error::UnknownBroker`], [`Error::Consensus`].
     pub(crate) async fn set_liveness(&self, broker: i32, dead: bool) -> Result<(), Error> {
-        let command = proto::SetLiveness { broker, dead: Some(dead), draining: None };
+        let command = proto::SetLiveness { broker, dead: Some(dead) };
         self.submit(Command::SetLiveness(command)).await.map(|_| ())
     }
 

@@ -103,6 +103,7 @@ impl Node {
             controller: Arc::clone(&controller),
             replicas,
             peers: opened.cluster.peers.clone(),
+            catch_up: Arc::clone(opened.cluster.network.throttle()),
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),

@@ -104,7 +104,9 @@ mod tests {
         data.insert(Topic {
             name: "t".into(),
             id: Uuid::from_u128(1),
-            partitions: placed.map(|(group, on)| TopicPartition::new(PartitionId(group), on.clone())).collect(),
+            partitions: placed
+                .map(|(group, on)| TopicPartition::new(PartitionId(group), on.clone()))
+                .collect(),
             configs: Default::default(),
             settings: TopicSettings::defaults(),
         });
@@ -130,7 +132,11 @@ mod tests {
         let on = [vec![1, 2, 3, 4, 5], vec![4, 5], vec![1, 2, 3], vec![5, 1, 2], vec![3, 5, 4]];
         let mut data = cluster(6, &[3, 5], &on);
         let first = plan(&data, &lost(&[5]), 1);
-        assert_eq!(targets(&first), [(4, vec![6, 1, 2])], "of the five, two dead still have a spare");
+        assert_eq!(
+            targets(&first),
+            [(4, vec![6, 1, 2])],
+            "of the five, two dead still have a spare"
+        );
         assert_eq!((first.later, first.without_majority), (1, 2), "2 and 5 have lost it; 3 waits");
         begin(&mut data, &first);
         assert_eq!(plan(&data, &lost(&[5]), 1).begin, [], "one at a time");

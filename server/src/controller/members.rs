@@ -55,7 +55,8 @@ impl Controller {
         let alive = seen.iter().filter(|(_, state)| state.alive).map(|(id, _)| *id);
         let alive = alive.chain([self.broker]).collect();
         let last = self.group.last_index().unwrap_or_default();
-        let level = |at: &Option<Index>| at.is_some_and(|at| last.0.saturating_sub(at.0) <= LAG_MAX);
+        let level =
+            |at: &Option<Index>| at.is_some_and(|at| last.0.saturating_sub(at.0) <= LAG_MAX);
         let replication = self.group.replication();
         let level = replication.iter().filter(|(_, at)| level(at)).map(|(id, _)| id.broker());
         let level = level.collect();
@@ -88,7 +89,7 @@ fn step(members: &Members, seen: &Seen<'_>) -> Option<Step> {
     }
     let removed = |replica: &&ReplicaId| seen.removed.contains(&replica.broker());
     let voters = voters(members, seen);
-    if !voters.is_empty() && voters != members.voters {
+    if !voters.is_empty() && (voters != members.voters || members.joint) {
         return Some(Step::ChangeVoters(voters));
     }
     members.learners.iter().find(removed).copied().map(Step::RemoveLearner)
@@ -99,12 +100,14 @@ fn voters(members: &Members, seen: &Seen<'_>) -> Vec<ReplicaId> {
     let mut able = able(members, seen).into_iter();
     let stays = |voter: &&ReplicaId| !seen.removed.contains(&voter.broker());
     let mut voters: Vec<ReplicaId> = members.voters.iter().filter(stays).copied().collect();
-    if voters.len() < members.voters.len() {
+    // A change that was broken off leaves the voters of both sides.
+    if voters.len() < members.voters.len() || members.joint {
         let wanted = voter_count(seen.brokers.len());
-        while voters.len() > wanted {
-            let other = voters.iter().rposition(|voter| voter.broker() != seen.own);
-            voters.remove(other.unwrap_or(0));
-        }
+        voters.sort_by_key(|voter| {
+            let id = voter.broker();
+            (id != seen.own, seen.lost.contains(&id), !seen.alive.contains(&id), id)
+        });
+        voters.truncate(wanted.max(1));
         voters.extend(able.take(wanted.saturating_sub(voters.len())));
         return voters;
     }
@@ -153,7 +156,11 @@ mod tests {
     }
 
     fn next(voters: &[i32], learners: &[i32], of: &Brokers<'_>) -> Option<Step> {
-        let members = Members { voters: replicas(voters), learners: replicas(learners) };
+        step_of(voters, learners, of, false)
+    }
+
+    fn step_of(voters: &[i32], learners: &[i32], of: &Brokers<'_>, joint: bool) -> Option<Step> {
+        let members = Members { voters: replicas(voters), learners: replicas(learners), joint };
         let broker = |id: &i32| Broker { id: *id, draining: *id == 8, ..Broker::default() };
         let brokers: Vec<_> = of.registered.iter().map(broker).collect();
         let brokers: Vec<_> = brokers.iter().collect();
@@ -210,7 +217,8 @@ mod tests {
         };
         assert_eq!(next(&[1, 2, 3], &[4, 5], &lost), vote(&[1, 2, 5]));
         assert_eq!(next(&[1, 2, 5], &[3, 4], &lost), None);
-        let alone = Brokers { registered: &[1, 2, 3], dead: &[3], lost: &[3], ..Brokers::default() };
+        let alone =
+            Brokers { registered: &[1, 2, 3], dead: &[3], lost: &[3], ..Brokers::default() };
         assert_eq!(next(&[1, 2, 3], &[], &alone), None, "nobody could take it");
     }
 
@@ -223,6 +231,15 @@ mod tests {
         assert_eq!(next(&[2, 1, 3], &[], &after(&[1, 2], &[3])), vote(&[1]), "the leader stays");
         assert_eq!(next(&[1, 2, 3, 4, 5], &[], &after(&[1, 2, 3, 4], &[5])), vote(&[1, 2, 3]));
         assert_eq!(next(&[1], &[], &after(&[], &[1])), None, "somebody has to vote");
+    }
+
+    #[test]
+    fn a_change_of_voters_that_was_broken_off_is_brought_to_an_end() {
+        let lost =
+            Brokers { registered: &[1, 2, 3, 4], dead: &[3], lost: &[3], ..Brokers::default() };
+        assert_eq!(step_of(&[1, 2, 3, 4], &[], &lost, true), vote(&[1, 2, 4]));
+        assert_eq!(step_of(&[1, 2, 3], &[], &all(&[1, 2, 3]), true), vote(&[1, 2, 3]));
+        assert_eq!(step_of(&[1, 2, 3], &[], &all(&[1, 2, 3]), false), None);
     }
 
     #[test]

@@ -224,9 +224,13 @@ mod tests {
     fn a_lost_replica_goes_to_a_free_rack_and_there_to_the_broker_that_holds_least() {
         let mut brokers = brokers(&["a", "b", "c", "a", "b", "b"]);
         brokers[2].usable = false;
-        brokers[5].replicas = 1;
+        (brokers[1].replicas, brokers[5].replicas) = (2, 1);
         let lost = |id| id == 3;
-        assert_eq!(replace(&mut brokers, &[3, 1], lost), Some(vec![5, 1]), "b is free, 5 is empty");
+        assert_eq!(
+            replace(&mut brokers, &[3, 1], lost),
+            Some(vec![5, 1]),
+            "b is free, and 5 empty"
+        );
         assert_eq!(brokers[4].replicas, 1);
         assert_eq!(replace(&mut brokers, &[1, 3, 2], lost), Some(vec![1, 4, 2]), "no rack is free");
         assert_eq!(replace(&mut brokers[..3], &[1, 3, 2], lost), None, "no broker is free");

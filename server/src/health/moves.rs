@@ -9,7 +9,7 @@
 //! A move that is turned back has the old replicas as its target. The metadata keeps whatever may be a member, so that
 //! nobody deletes what is still needed, until the group is seen to have exactly the target's members.
 //!
-//! Not here: how fast learners are sent the log; nothing bounds that yet but the lane it goes over.
+//! Not here: holding back what is sent to learners (`consensus/throttle.rs`); which those are is told from here.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -68,6 +68,9 @@ impl Moves {
             let image = broker.controller.image();
             image.placements().filter(|placed| placed.is_moving()).cloned().collect()
         };
+        broker
+            .catch_up
+            .set(broker.controller.image().own_configs().leader_rate(), added(broker, &moving));
         let mut ends = HashMap::new();
         for placed in &moving {
             let Some(partition) = broker.replicas.get(placed.group) else { continue };
@@ -88,6 +91,20 @@ impl Moves {
         self.seen = ends;
         !moving.is_empty()
     }
+}
+
+/// The replicas that are being added to partitions which this node leads.
+fn added(broker: &Broker, moving: &[TopicPartition]) -> HashSet<(PartitionId, ReplicaId)> {
+    let mut added = HashSet::new();
+    for placed in moving {
+        let Some(partition) = broker.replicas.get(placed.group).filter(|led| led.leads()) else {
+            continue;
+        };
+        let voters = partition.members().voters;
+        let new = placed.target_replicas().into_iter().filter(|replica| !voters.contains(replica));
+        added.extend(new.map(|replica| (placed.group, replica)));
+    }
+    added
 }
 
 async fn step(

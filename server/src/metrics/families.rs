@@ -189,6 +189,16 @@ pub(super) static FAMILIES: &[Family] = &[
         "Moves that this node has begun, as the controller, because a broker stayed dead.",
         |from, page| page.value(from.metrics.heals.get()),
     ),
+    counter(
+        "jangbu_catch_up_bytes_total",
+        "Bytes of batches that this node, as their leader, has sent to replicas that were being added.",
+        |from, page| page.value(from.broker.catch_up.sent_bytes()),
+    ),
+    counter(
+        "jangbu_catch_up_held_back_seconds_total",
+        "Time that they were held back by catch_up_rate_bytes, over all partitions.",
+        |from, page| page.seconds(from.broker.catch_up.waited_nanos()),
+    ),
     gauge(
         "jangbu_fetch_sessions",
         "Fetch sessions that are remembered (KIP-227).",
