@@ -55,7 +55,7 @@ fn api_versions() -> Case {
 }
 
 fn every() -> Vec<(Case, i16)> {
-    let all: [fn() -> Case; 15] = [
+    let all: [fn() -> Case; 16] = [
         api_versions,
         case::<MetadataRequest>,
         case::<ProduceRequest>,
