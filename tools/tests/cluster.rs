@@ -21,7 +21,7 @@ fn nodes_killed_one_after_the_other_while_records_stream_in_lose_repeat_and_reor
     let input = producer.stdin.take().unwrap();
     let (eighth, reached) = mpsc::channel();
     let writing = std::thread::spawn(move || {
-        rows::write(input, ROWS, |row| {
+        rows::write(input, 0..ROWS, |row| {
             if (row + 1) % (ROWS / 8) == 0 {
                 eighth.send(()).unwrap();
             }
@@ -53,7 +53,7 @@ fn a_cluster_that_is_killed_as_a_whole_comes_back_with_everything() {
     let mut cluster = Cluster::start(3, &[]);
     cluster.ok(&["topic", "create", "t", "--partitions", "20", "--replication-factor", "3"]);
     let mut producer = cluster.spawn_client(&["produce", "t", "--key-separator", ":"]);
-    rows::write(producer.stdin.take().unwrap(), ROWS, |_| {});
+    rows::write(producer.stdin.take().unwrap(), 0..ROWS, |_| {});
     let output = producer.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for at in 0..3 {

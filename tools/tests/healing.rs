@@ -6,6 +6,7 @@
 mod nodes;
 mod rows;
 
+use std::ops::Range;
 use std::process::Child;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -52,18 +53,19 @@ fn settled(cluster: &Cluster) -> Value {
 
 /// Rows that are streamed in while the test does its harm.
 struct Load {
-    rows: u64,
+    count: u64,
     writing: JoinHandle<()>,
     producer: Child,
 }
 
 impl Load {
-    fn begin(cluster: &Cluster, rows: u64, rate: &str) -> Self {
+    fn begin(cluster: &Cluster, rows: Range<u64>, rate: &str) -> Self {
         let args = ["produce", "t", "--key-separator", ":", "--rate", rate, "--json"];
         let mut producer = cluster.spawn_client(&args);
         let input = producer.stdin.take().unwrap();
+        let count = rows.end - rows.start;
         let writing = std::thread::spawn(move || rows::write(input, rows, |_| {}));
-        Self { rows, writing, producer }
+        Self { count, writing, producer }
     }
 
     /// Waits until all rows are acknowledged.
@@ -72,7 +74,7 @@ impl Load {
         let output = self.producer.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!((&summary["records"], &summary["failed"]), (&self.rows.into(), &0.into()));
+        assert_eq!((&summary["records"], &summary["failed"]), (&self.count.into(), &0.into()));
     }
 }
 
@@ -82,7 +84,7 @@ const ROWS: u64 = 40_000;
 fn replicas_of_a_killed_node_are_rebuilt_and_it_is_of_use_when_it_comes_back() {
     let mut cluster = Cluster::start(4, &["--heal-after", "3s"]);
     cluster.ok(&["topic", "create", "t", "--partitions", "12", "--replication-factor", "3"]);
-    let load = Load::begin(&cluster, ROWS, "5000");
+    let load = Load::begin(&cluster, 0..ROWS, "5000");
     let before = broker(&settled(&cluster), 4)["replicas"].as_u64().unwrap();
     assert!(before > 0, "it holds something that can be lost");
     cluster.kill(3);
@@ -122,7 +124,7 @@ fn a_node_that_comes_back_in_time_keeps_what_it_had() {
 fn a_broker_that_drains_gets_nothing_and_leads_nothing_until_it_is_cancelled() {
     let mut cluster = Cluster::start(4, &["--heal-after", "0"]);
     cluster.ok(&["topic", "create", "t", "--partitions", "8", "--replication-factor", "3"]);
-    let load = Load::begin(&cluster, ROWS, "8000");
+    let load = Load::begin(&cluster, 0..ROWS, "8000");
     cluster.ok(&["cluster", "drain", "2"]);
     let drained = |status: &Value| {
         let two = broker(status, 2);
@@ -210,7 +212,7 @@ fn whoever_is_killed_while_partitions_move_they_end_in_one_of_both_places_with_e
     use Victim::{Added, Controller, Leader};
     use When::{AtOnce, Copying, SomeDone};
     // So slow that moves are still under way when somebody is killed.
-    let mut cluster = Cluster::start(4, &["--heal-after", "0", "--catch-up-rate", "512KiB"]);
+    let mut cluster = Cluster::start(4, &["--heal-after", "0", "--catch-up-rate", "128KiB"]);
     let partitions = PARTITIONS.to_string();
     cluster.ok(&["topic", "create", "t", "--partitions", &partitions, "--replication-factor", "3"]);
     settled(&cluster);
@@ -220,8 +222,9 @@ fn whoever_is_killed_while_partitions_move_they_end_in_one_of_both_places_with_e
     let mut on = vec![1, 2, 3];
     move_to(&client, &run, Some(&on));
     settled(&cluster);
-    let rows = 150_000;
-    let load = Load::begin(&cluster, rows, "4000");
+    let (stored, rows) = (100_000, 200_000);
+    Load::begin(&cluster, 0..stored, "1000000").end();
+    let load = Load::begin(&cluster, stored..rows, "2500");
     let rounds = [
         (Leader, AtOnce),
         (Added, Copying),

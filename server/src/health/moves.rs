@@ -31,6 +31,9 @@ const COMPARE: Duration = Duration::from_secs(30);
 const MOVES_MAX: usize = 8;
 /// How long a change of members may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a replica may take to take over. Nothing cuts that short: a leader that has been told to hand over takes no
+/// writes until somebody leads, and sees to that itself when the time is over.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Moves that this node is working on.
 #[derive(Debug, Default)]
@@ -114,14 +117,23 @@ async fn step(
     before: Option<Index>,
 ) {
     let id = partition.id();
-    match tokio::time::timeout(TIMEOUT, go_on(broker, partition, placed, before)).await {
-        Ok(Ok(true)) => {
+    match go_on(broker, partition, placed, before).await {
+        Ok(true) => {
             broker.metrics.moves.add(1);
             tracing::info!(partition = %id, to = ?placed.target, "the partition has moved");
         }
-        Ok(Ok(false)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, partition = %id, "a move is taken on again"),
-        Err(_) => tracing::debug!(partition = %id, "a move takes its time"),
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%error, partition = %id, "a move is taken on again"),
+    }
+}
+
+/// Waits for a change, as long as it may take.
+async fn in_time<E: std::fmt::Display>(
+    change: impl Future<Output = Result<(), E>>,
+) -> Result<(), String> {
+    match tokio::time::timeout(TIMEOUT, change).await {
+        Ok(changed) => changed.map_err(|e| e.to_string()),
+        Err(_) => Err("it takes its time".to_owned()),
     }
 }
 
@@ -136,7 +148,7 @@ async fn go_on(
     let members = partition.members();
     for replica in &target {
         if !members.voters.contains(replica) && !members.learners.contains(replica) {
-            partition.add_learner(*replica).await.map_err(|e| e.to_string())?;
+            in_time(partition.add_learner(*replica)).await?;
         }
     }
     let replication = partition.replication();
@@ -145,29 +157,38 @@ async fn go_on(
         return Ok(false);
     }
     if !target.contains(&partition.replica()) {
-        return pass_on(partition, &target).await.map(|()| false);
+        let lives = |replica: &&ReplicaId| {
+            let states = broker.peers.states();
+            states.borrow().get(&replica.broker()).is_some_and(|state| state.alive)
+        };
+        let able = target.iter().filter(lives);
+        let next = able.copied().find(|replica| matching(replica) >= before);
+        let next = next.ok_or("nobody of the target can lead yet")?;
+        return pass_on(partition, &target, next).await.map(|()| false);
     }
     // Also when they are the members already: only an answer says that this is committed.
-    partition.change_members(&target).await.map_err(|e| e.to_string())?;
+    in_time(partition.change_members(&target)).await?;
     // Of targets that were given up.
-    partition.remove_learners().await.map_err(|e| e.to_string())?;
+    in_time(partition.remove_learners()).await?;
     let members = partition.members();
     let set = |replicas: &[ReplicaId]| replicas.iter().copied().collect::<BTreeSet<_>>();
     if set(&members.voters) != set(&target) || !members.learners.is_empty() {
         return Err(format!("the group has other members: {members:?}"));
     }
-    let finished = broker.controller.finish_reassignment(placed.group, placed.reassignment).await;
-    finished.map_err(|e| e.to_string())?;
+    in_time(broker.controller.finish_reassignment(placed.group, placed.reassignment)).await?;
     Ok(true)
 }
 
 /// Hands the leadership to the target first, so that nobody has to notice that the leader has left: whoever leads then
 /// goes on.
-async fn pass_on(partition: &Partition, target: &[ReplicaId]) -> Result<(), String> {
+async fn pass_on(
+    partition: &Partition,
+    target: &[ReplicaId],
+    next: ReplicaId,
+) -> Result<(), String> {
     let both: Vec<_> = target.iter().copied().chain([partition.replica()]).collect();
-    partition.change_members(&both).await.map_err(|e| e.to_string())?;
-    let next = target.first().ok_or("the target is empty")?;
-    partition.transfer(*next, TIMEOUT).await.map_err(|e| e.to_string())
+    in_time(partition.change_members(&both)).await?;
+    partition.transfer(next, TRANSFER_TIMEOUT).await.map_err(|e| e.to_string())
 }
 
 /// Whether every new replica of the target, and a majority of all of it, has what was in the log at the last look. A
