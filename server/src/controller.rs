@@ -146,6 +146,11 @@ impl Controller {
         self.group.members().voters.iter().any(|voter| voter.broker() == broker)
     }
 
+    /// How many brokers vote in the group.
+    pub(crate) fn voters(&self) -> usize {
+        self.group.members().voters.len()
+    }
+
     /// Waits until the group has a leader. False after `timeout`.
     pub(crate) async fn wait_for_leader(&self, timeout: Duration) -> bool {
         self.group.wait_for_leader(timeout).await

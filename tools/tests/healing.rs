@@ -212,7 +212,7 @@ fn whoever_is_killed_while_partitions_move_they_end_in_one_of_both_places_with_e
     use Victim::{Added, Controller, Leader};
     use When::{AtOnce, Copying, SomeDone};
     // So slow that moves are still under way when somebody is killed.
-    let mut cluster = Cluster::start(4, &["--heal-after", "0", "--catch-up-rate", "128KiB"]);
+    let mut cluster = Cluster::start(4, &["--heal-after", "0", "--catch-up-rate", "512KiB"]);
     let partitions = PARTITIONS.to_string();
     cluster.ok(&["topic", "create", "t", "--partitions", &partitions, "--replication-factor", "3"]);
     settled(&cluster);
@@ -222,9 +222,9 @@ fn whoever_is_killed_while_partitions_move_they_end_in_one_of_both_places_with_e
     let mut on = vec![1, 2, 3];
     move_to(&client, &run, Some(&on));
     settled(&cluster);
-    let (stored, rows) = (100_000, 200_000);
+    let (stored, rows) = (200_000, 300_000);
     Load::begin(&cluster, 0..stored, "1000000").end();
-    let load = Load::begin(&cluster, stored..rows, "2500");
+    let load = Load::begin(&cluster, stored..rows, "4000");
     let rounds = [
         (Leader, AtOnce),
         (Added, Copying),

@@ -169,6 +169,11 @@ pub(super) static FAMILIES: &[Family] = &[
             page.value(image.placements().filter(|placed| placed.is_moving()).count() as u64);
         },
     ),
+    gauge(
+        "jangbu_metadata_voters",
+        "Brokers that vote on the cluster's metadata, as this node has heard.",
+        |from, page| page.value(from.broker.controller.voters() as u64),
+    ),
     counter(
         "jangbu_elections_total",
         "Elections of partition leaders that this node stood for; a group may need several.",
