@@ -203,6 +203,12 @@ mod tests {
         assert_eq!(next(&[1, 2, 3], &[4, 5], &dead(&[3])), None);
         assert_eq!(next(&[1, 2, 3], &[4, 5], &dead(&[5])), None);
         assert_eq!(next(&[1, 2, 3, 4, 5], &[], &dead(&[3, 4, 5])), None);
+        let six = Brokers { registered: &[1, 2, 3, 4, 5, 6], dead: &[3], ..Brokers::default() };
+        assert_eq!(
+            next(&[1, 2, 3], &[4, 5, 6], &six),
+            None,
+            "with 3 dead, 5 voters need all others"
+        );
         let two = Brokers { registered: &[1, 2, 3], dead: &[3], ..Brokers::default() };
         assert_eq!(next(&[1], &[2, 3], &two), None);
     }

@@ -58,6 +58,7 @@ async fn a_broker_drains_as_its_config_says_whichever_node_is_told() {
     for partition in described(&nodes[0], "elsewhere").await {
         assert!(partition.replica_nodes.iter().all(|id| id.0 != 2), "{partition:?}");
     }
+    assert_eq!(create(&nodes[2], topic("default", 1, -1)).await, (0, 2), "not one on each");
     let refused = ResponseError::InvalidRequest.code();
     let drains = ("jangbu.draining", SET, "true");
     let other = ("log.retention.ms", SET, "5");
