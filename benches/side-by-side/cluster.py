@@ -88,6 +88,17 @@ def jangbu_cluster(directory, binary):
 class ClusterBench(Bench):
     replicas = 3
 
+    def create(self, side, topic, partitions):
+        """A node that has just started takes a moment to be known to the others."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return super().create(side, topic, partitions)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
     def leader(self, side, topic):
         """The node that leads partition 0."""
         number = self.call("leader", side, topic)["leader"]

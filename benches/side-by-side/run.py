@@ -163,9 +163,12 @@ class Bench:
     def warm_topic(self, side, partitions):
         """A new topic that has been written to: the first write to a partition is not what is measured."""
         topic = f"bench-{random.randrange(1 << 40)}"
-        self.call("create", side, topic, partitions, self.replicas)
+        self.create(side, topic, partitions)
         self.call("produce", side, topic, partitions, 100, max(20_000, 20 * partitions), DEFAULT_BATCH)
         return topic
+
+    def create(self, side, topic, partitions):
+        self.call("create", side, topic, partitions, self.replicas)
 
     def produce_consume(self, side, size, partitions, count, batch=DEFAULT_BATCH):
         topic, gigabytes = self.warm_topic(side, partitions), size * count / 1e9

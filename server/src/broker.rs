@@ -1,6 +1,7 @@
 //! What every handler works with: this node's parts, shared.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jangbu_engine::{Engine, PartitionId};
@@ -42,6 +43,8 @@ pub(crate) struct Broker {
     pub(crate) metrics: Arc<Metrics>,
     /// Bounds how many batches are decompressed at a time.
     pub(crate) recoding: Semaphore,
+    /// Whether the node is about to stop: it serves on, and others are to lead.
+    pub(crate) stopping: AtomicBool,
     /// Cancelled when the node begins to drain.
     pub(crate) draining: CancellationToken,
 }
@@ -50,6 +53,12 @@ impl Broker {
     /// This node's id.
     pub(crate) fn id(&self) -> i32 {
         self.node
+    }
+
+    /// Whether others should lead what this node could lead: it is about to stop, or takes no more records because its
+    /// disk is nearly full.
+    pub(crate) fn steps_back(&self) -> bool {
+        self.stopping.load(Ordering::Acquire) || self.disk.is_short()
     }
 
     /// The topic of this name.

@@ -242,6 +242,11 @@ impl Service for Answers {
         let image = self.0.controller.get()?.image();
         image.brokers.get(&node).map(|broker| broker.directory).filter(|id| *id != [0; 16])
     }
+
+    fn steps_back(&self) -> bool {
+        let broker = self.0.broker.get().and_then(Weak::upgrade);
+        broker.is_some_and(|broker| broker.steps_back())
+    }
 }
 
 /// Nodes with their addresses: `node 2 (a:1)`, `nodes 2 (a:1), 3 (b:1)`; empty for none.

@@ -9,6 +9,7 @@ mod parts;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -107,6 +108,7 @@ impl Node {
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
+            stopping: AtomicBool::new(false),
             draining: opened.draining.clone(),
         });
         broker.replicas.reconcile().await.map_err(Error::Start)?;
@@ -190,8 +192,8 @@ impl Node {
     /// Hands over what it leads, stops taking requests, answers what was taken in, stores checkpoints and closes the
     /// engine.
     pub async fn shutdown(self) {
-        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
         health::hand_over(&self.broker, HAND_OVER_TIMEOUT).await;
+        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
         self.broker.draining.cancel();
         self.tasks.close();
         if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {

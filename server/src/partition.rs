@@ -126,8 +126,14 @@ impl Appending {
     pub(crate) async fn appended(self) -> Result<Appended, Error> {
         let seen = match self.step {
             Step::Proposed(proposal) => {
-                let applied = proposal.await;
-                let applied = applied.inspect_err(|_| self.partition.progress.doubt())?;
+                let applied = match proposal.await {
+                    Ok(applied) => applied,
+                    Err(error) => {
+                        self.partition.progress.doubt();
+                        self.partition.group.handed_over().await;
+                        return Err(error.into());
+                    }
+                };
                 return Ok(Appended { offset: applied.base_offset, known_timestamp: None });
             }
             Step::Known(seen) => seen,

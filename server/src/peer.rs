@@ -65,6 +65,8 @@ pub(crate) struct PeerState {
     pub(crate) alive: bool,
     /// Of its process; another one means that it was started again in between.
     pub(crate) incarnation: u64,
+    /// It asks the others to lead what it could lead.
+    pub(crate) steps_back: bool,
 }
 
 /// Why a call got no answer.
@@ -142,6 +144,8 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn serve(&self, incoming: Incoming);
     /// The directory that a node id is known to have, if any; a connection with another one is refused.
     fn known_directory(&self, node: i32) -> Option<[u8; 16]>;
+    /// Whether others should lead what this node could lead, as the others are told with every answer to a ping.
+    fn steps_back(&self) -> bool;
 }
 
 /// The ways to the other nodes. Clones share them; the connections are closed with the last one.

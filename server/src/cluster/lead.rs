@@ -106,7 +106,7 @@ mod tests {
     fn what_is_told_differs_from_what_is_known() {
         let broker = |id, dead| Broker { id, dead, peer: "h:1".into(), ..Broker::default() };
         let brokers = [broker(1, true), broker(2, false), broker(3, true), broker(4, false)];
-        let state = |alive| PeerState { alive, incarnation: 7 };
+        let state = |alive| PeerState { alive, incarnation: 7, steps_back: false };
         let seen = [(2, state(false)), (3, state(true))].into();
         let told = changed(brokers.iter(), &seen, 1);
         assert_eq!(told, [(1, false), (2, true), (3, false), (4, true)]);

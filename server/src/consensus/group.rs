@@ -45,6 +45,8 @@ pub(crate) struct Group<M: StateMachine> {
     changing: tokio::sync::Mutex<()>,
     /// Held while it purges.
     pub(super) purging: tokio::sync::Mutex<()>,
+    /// Held for writing while it hands over its leadership.
+    pub(super) handing: tokio::sync::RwLock<()>,
     network: Network,
     clock: Clock,
 }
@@ -90,6 +92,7 @@ impl<M: StateMachine> Group<M> {
             replica,
             changing: tokio::sync::Mutex::default(),
             purging: tokio::sync::Mutex::default(),
+            handing: tokio::sync::RwLock::default(),
             network: network.clone(),
             clock,
         };

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jangbu_engine::Index;
+use bytes::Bytes;
+use jangbu_engine::{EntryKind, Index};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
@@ -14,10 +15,10 @@ use super::replica::Instance;
 use super::types::{StoredMembership, Types};
 use super::{Error, Group, Members, ReplicaId, StateMachine};
 
-/// A replica that is further behind than this many entries is not made the leader: writes would wait for it.
-const TRANSFER_LAG_MAX: u64 = 1000;
+/// For so long, at most, a write that came while the leadership is handed over is not answered.
+const HANDING_MAX: Duration = Duration::from_millis(500);
 /// How often it is looked whether a replica has caught up.
-const CATCH_UP_POLL: Duration = Duration::from_millis(10);
+const CATCH_UP_POLL: Duration = Duration::from_millis(2);
 
 impl<M: StateMachine> Group<M> {
     /// Asks the other voters whether they would elect this replica, and stands for election if a majority would.
@@ -45,8 +46,12 @@ impl<M: StateMachine> Group<M> {
             return Err(Error::Members(format!("{:#x} is no voter", to.0)));
         }
         let deadline = tokio::time::Instant::now() + timeout;
-        let caught_up = tokio::time::timeout_at(deadline, self.catches_up(to)).await;
-        caught_up.map_err(|_| Error::Timeout)??;
+        let able = tokio::time::timeout_at(deadline, self.lets_catch_up(to)).await;
+        able.map_err(|_| Error::Timeout)??;
+        let _handing = self.handing.write().await;
+        if !self.leadership().local {
+            return Err(Error::NotLeader);
+        }
         raft.trigger().transfer_leader(to.0).await.map_err(|_| Error::Stopped)?;
         match tokio::time::timeout_at(deadline, led_by(&raft, to)).await {
             Ok(led) => led,
@@ -59,12 +64,20 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
-    /// Waits until another replica has almost all of this leader's log.
-    async fn catches_up(&self, replica: ReplicaId) -> Result<(), Error> {
+    /// Waits until no leadership is being handed over, for as long as that takes a replica that is there: who was refused
+    /// a write meanwhile can then be told who leads.
+    pub(crate) async fn handed_over(&self) {
+        let _ = tokio::time::timeout(HANDING_MAX, self.handing.read()).await;
+    }
+
+    /// Waits until another replica can take over: it has all that was in the log when this began. An empty entry comes
+    /// last, because openraft takes a replica that was started since for one that has nothing until it has written
+    /// something under the current leader.
+    async fn lets_catch_up(&self, replica: ReplicaId) -> Result<(), Error> {
+        self.propose(EntryKind::Blank, Bytes::new()).await?.await?;
+        let end = self.last_index();
         loop {
-            let matching = self.replication().get(&replica).copied().flatten();
-            let behind = |end: Index| end.0 - matching.map_or(0, |m| m.0).min(end.0);
-            if self.last_index().is_none_or(|end| behind(end) <= TRANSFER_LAG_MAX) {
+            if self.replication().get(&replica).copied().flatten() >= end {
                 return Ok(());
             }
             if !self.leadership().local {

@@ -119,6 +119,17 @@ async fn the_leadership_goes_where_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_started_again_can_take_over_although_nothing_was_written_since() {
+    let mut cluster = Cluster::of_three().await;
+    cluster.write(1, 3).await;
+    cluster.level(1, &[2, 3]).await;
+    cluster.restart(2).await;
+    cluster.node(1).group().transfer(replica(2), Duration::from_secs(20)).await.unwrap();
+    eventually("the other one leads", || cluster.node(2).group().leadership().local).await;
+    assert_eq!(cluster.node(2).group().leadership().term.0, 2, "without a second election");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_cannot_hand_over_leads_again() {
     let mut cluster = Cluster::of_three().await;
     cluster.write(1, 1).await;

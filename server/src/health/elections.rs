@@ -190,7 +190,8 @@ async fn look(broker: &Broker, elections: &mut Elections, doubts: &Doubts, nodes
     }
 }
 
-/// The place of this replica among the voters that may live, in the order of the placement; `None` when it is no voter.
+/// The place of this replica among the voters that may live, in the order of the placement, those that step back last;
+/// `None` when it is no voter.
 async fn rank(
     broker: &Broker,
     partition: &Partition,
@@ -208,10 +209,20 @@ async fn rank(
         }
         return None;
     }
+    let steps_back = |replica: &ReplicaId| match replica.broker() {
+        own if own == broker.id() => broker.steps_back(),
+        other => nodes.steps_back(other),
+    };
     let stand =
         placed.members().map(|(_, replica)| replica).filter(|replica| voters.contains(replica));
     let live = stand.filter(|replica| nodes.life(replica.broker(), now) != Life::Dead);
-    live.zip(0..).find(|(replica, _)| *replica == partition.replica()).map(|(_, rank)| rank)
+    let (last, first): (Vec<_>, Vec<_>) = live.partition(steps_back);
+    first
+        .into_iter()
+        .chain(last)
+        .zip(0..)
+        .find(|(replica, _)| *replica == partition.replica())
+        .map(|(_, rank)| rank)
 }
 
 #[cfg(test)]
@@ -235,7 +246,10 @@ mod tests {
     /// Node 1, which sees node 2 in this state.
     fn nodes(now: Instant, alive: bool, incarnation: u64) -> Nodes {
         let mut nodes = Nodes::new(1, now - Duration::from_secs(60));
-        nodes.update(Arc::new(BTreeMap::from([(2, PeerState { alive, incarnation })])));
+        nodes.update(Arc::new(BTreeMap::from([(
+            2,
+            PeerState { alive, incarnation, steps_back: false },
+        )])));
         nodes
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jangbu_engine::{Index, PartitionId};
@@ -30,6 +31,12 @@ const RETRY: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Leaderships handed over at a time when the node stops.
 const PARALLEL_MAX: usize = 64;
+/// For so long before it hands over a node that stops tells the others so, with every answer to a ping: none of them
+/// makes it the leader of anything again.
+const TELL: Duration = Duration::from_millis(300);
+/// For so long after it has handed over a node that stops answers clients, which learn from it who leads now. One that
+/// finds its connection closed instead may look for a leader only a second later, as librdkafka does.
+const LINGER: Duration = Duration::from_secs(1);
 /// A log that lacks no more entries than this is level.
 const LAG_MAX: u64 = 64;
 
@@ -66,7 +73,8 @@ async fn give_back(
     stable: impl Fn(i32) -> bool,
     refused: &mut HashMap<PartitionId, Instant>,
 ) -> bool {
-    let draining = broker.controller.image().brokers.get(&broker.id()).is_some_and(|b| b.draining);
+    let empties = broker.controller.image().brokers.get(&broker.id()).is_some_and(|b| b.draining);
+    let draining = empties || broker.steps_back();
     let mut tasks = JoinSet::new();
     for partition in broker.replicas.all() {
         if tasks.len() >= GIVEN_MAX {
@@ -78,7 +86,7 @@ async fn give_back(
         let to = if draining {
             successor(broker, &partition, nodes)
         } else {
-            preferred(broker, &partition)
+            preferred(broker, &partition).filter(|to| !nodes.steps_back(to.broker()))
         };
         let Some(to) = to.filter(|to| draining || stable(to.broker())) else { continue };
         let broker = Arc::clone(broker);
@@ -135,6 +143,7 @@ fn successor(broker: &Broker, partition: &Partition, nodes: &Nodes) -> Option<Re
         let known = image.brokers.get(&replica.broker());
         known.is_some_and(|b| !b.dead && !b.draining)
             && matches!(nodes.life(replica.broker(), now), Life::Alive(_))
+            && !nodes.steps_back(replica.broker())
     };
     let others = placed.members().map(|(_, replica)| replica).filter(|replica| {
         *replica != partition.replica() && voters.contains(replica) && usable(replica)
@@ -173,36 +182,50 @@ pub(crate) async fn prefer(broker: &Broker, group: PartitionId) -> Preference {
     }
 }
 
-/// Hands over whatever this node leads and others could lead, because it stops. Whoever is not ready within `timeout`
-/// will be elected when the node is gone.
+/// Hands over whatever this node leads and others could lead, because it stops; then it answers clients for a moment
+/// more. Whoever is not ready within `timeout` will be elected when the node is gone.
 pub(crate) async fn hand_over(broker: &Arc<Broker>, timeout: Duration) {
+    broker.stopping.store(true, Ordering::Release);
+    let states = broker.peers.states();
+    let alone = states.borrow().values().all(|state| !state.alive);
+    if alone {
+        return;
+    }
+    tokio::time::sleep(TELL).await;
     let mut nodes = Nodes::new(broker.id(), Instant::now());
-    nodes.update(Arc::clone(&broker.peers.states().borrow()));
-    let lives = |id| matches!(nodes.life(id, Instant::now()), Life::Alive(_));
+    nodes.update(Arc::clone(&states.borrow()));
+    let lives =
+        |id| matches!(nodes.life(id, Instant::now()), Life::Alive(_)) && !nodes.steps_back(id);
     let handing = async {
-        broker.controller.hand_over(lives, timeout / 2).await;
-        let mut tasks = JoinSet::new();
-        let mut given = 0_usize;
-        for partition in broker.replicas.all() {
-            if !partition.leads() {
-                continue;
-            }
-            let Some(to) = successor(broker, &partition, &nodes) else { continue };
-            if tasks.len() >= PARALLEL_MAX {
-                given += usize::from(matches!(tasks.join_next().await, Some(Ok(true))));
-            }
-            let broker = Arc::clone(broker);
-            tasks.spawn(async move { transfer(&broker, &partition, to).await });
-        }
-        given + tasks.join_all().await.into_iter().filter(|given| *given).count()
+        let metadata = broker.controller.hand_over(lives, timeout);
+        tokio::join!(metadata, hand_over_partitions(broker, &nodes)).1
     };
     match tokio::time::timeout(timeout, handing).await {
-        Ok(0) => {}
+        Ok(0) => return,
         Ok(given) => tracing::info!(partitions = given, "other nodes lead what this one has led"),
         Err(_) => {
-            tracing::warn!("not everything that this node leads could be handed over in time")
+            tracing::warn!("not everything that this node leads could be handed over in time");
         }
     }
+    tokio::time::sleep(LINGER).await;
+}
+
+/// How many other nodes have taken.
+async fn hand_over_partitions(broker: &Arc<Broker>, nodes: &Nodes) -> usize {
+    let mut tasks = JoinSet::new();
+    let mut given = 0_usize;
+    for partition in broker.replicas.all() {
+        if !partition.leads() {
+            continue;
+        }
+        let Some(to) = successor(broker, &partition, nodes) else { continue };
+        if tasks.len() >= PARALLEL_MAX {
+            given += usize::from(matches!(tasks.join_next().await, Some(Ok(true))));
+        }
+        let broker = Arc::clone(broker);
+        tasks.spawn(async move { transfer(&broker, &partition, to).await });
+    }
+    given + tasks.join_all().await.into_iter().filter(|given| *given).count()
 }
 
 #[cfg(test)]

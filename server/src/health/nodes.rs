@@ -58,6 +58,11 @@ impl Nodes {
         }
     }
 
+    /// Whether a node that is not this one asks the others to lead.
+    pub(super) fn steps_back(&self, broker: i32) -> bool {
+        self.states.get(&broker).is_some_and(|state| state.steps_back)
+    }
+
     /// When what is unknown now is known: the end of the grace, while it lasts.
     pub(super) fn settled_at(&self, now: Instant) -> Option<Instant> {
         let end = self.since + GRACE;
@@ -72,7 +77,9 @@ mod tests {
     #[test]
     fn a_node_is_dead_once_it_was_seen_or_had_its_time_to_appear() {
         let now = Instant::now();
-        let state = |alive| Arc::new(BTreeMap::from([(2, PeerState { alive, incarnation: 7 })]));
+        let state = |alive| {
+            Arc::new(BTreeMap::from([(2, PeerState { alive, incarnation: 7, steps_back: false })]))
+        };
         let mut nodes = Nodes::new(1, now);
         assert_eq!((nodes.life(1, now), nodes.life(2, now)), (Life::Alive(0), Life::Unknown));
         assert_eq!(nodes.life(2, now + GRACE), Life::Dead);

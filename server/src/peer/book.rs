@@ -46,8 +46,19 @@ impl Core {
 
     /// A node has answered.
     pub(super) fn found(&self, peer: &Peer, incarnation: u64) {
-        if self.change(peer, |_| PeerState { alive: true, incarnation }) {
+        if self.change(peer, |_| PeerState { alive: true, incarnation, steps_back: false }) {
             tracing::info!(node = peer.node, incarnation, "the node is there");
+        }
+    }
+
+    /// A node has said whether others should lead what it could.
+    pub(super) fn told(&self, peer: &Peer, steps_back: bool) {
+        if self.change(peer, |state| PeerState { steps_back, ..state }) {
+            tracing::info!(
+                node = peer.node,
+                steps_back,
+                "the node steps back as a leader, or no more"
+            );
         }
     }
 

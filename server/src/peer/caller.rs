@@ -283,6 +283,9 @@ impl Keeper {
                 Ok(Ok(_) | Err(Error::Refused { .. })) => *self.peer.heard.lock() = Instant::now(),
                 Ok(Err(_)) | Err(_) => return,
             }
+            if let Ok(Ok(Response::Pong(pong))) = answered {
+                self.core.told(&self.peer, pong.steps_back);
+            }
         }
     }
 }

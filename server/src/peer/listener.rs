@@ -253,7 +253,10 @@ impl Host {
             (identity.node, handshake::terms(&identity.cluster_id, &other.cluster_id))
         });
         match request {
-            Request::Ping(_) => reply.send(Ok(Response::Pong(Pong {}))),
+            Request::Ping(_) => {
+                let steps_back = self.service.steps_back();
+                reply.send(Ok(Response::Pong(Pong { steps_back })));
+            }
             request if terms.allow(&request) => {
                 self.service.serve(Incoming { from: other.node, request, payloads, reply });
             }

@@ -9,6 +9,7 @@ mod refusals;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ const LONG: Duration = Duration::from_secs(60);
 struct Desk {
     requests: mpsc::UnboundedSender<Incoming>,
     directories: Mutex<BTreeMap<i32, [u8; 16]>>,
+    steps_back: AtomicBool,
 }
 
 impl Service for Desk {
@@ -41,6 +43,10 @@ impl Service for Desk {
 
     fn known_directory(&self, node: i32) -> Option<[u8; 16]> {
         self.directories.lock().get(&node).copied()
+    }
+
+    fn steps_back(&self) -> bool {
+        self.steps_back.load(Ordering::Acquire)
     }
 }
 
@@ -83,7 +89,8 @@ impl Node {
         let address = listener.local_addr().unwrap().to_string();
         let peers = Peers::with_settings(identity, settings);
         let (sender, requests) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk { requests: sender, directories: Mutex::default() });
+        let steps_back = AtomicBool::new(false);
+        let desk = Arc::new(Desk { requests: sender, directories: Mutex::default(), steps_back });
         let draining = CancellationToken::new();
         let service: Arc<dyn Service> = Arc::clone(&desk) as _;
         let served = serve(listener, peers.clone(), service, draining.clone());

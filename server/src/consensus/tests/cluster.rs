@@ -75,6 +75,10 @@ impl Service for Host {
     fn known_directory(&self, node: i32) -> Option<[u8; 16]> {
         u8::try_from(node).ok().map(|node| [node; 16])
     }
+
+    fn steps_back(&self) -> bool {
+        false
+    }
 }
 
 /// A listener that runs.

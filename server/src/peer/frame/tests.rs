@@ -221,7 +221,7 @@ fn a_response_says_what_came_out_or_why_nothing_did() {
         let body = read(&wire(encode(&response, Vec::new()).unwrap())).unwrap().unwrap();
         decode_response(body).unwrap()
     };
-    let pong = Some(response::Body::Pong(Pong {}));
+    let pong = Some(response::Body::Pong(Pong { steps_back: true }));
     let response = Response { sequence: 4, error: String::new(), body: pong.clone() };
     assert_eq!(taken(response), (4, Ok(pong.clone().unwrap())));
     let refused = Response { sequence: 5, error: "no".to_owned(), body: pong };

@@ -33,7 +33,7 @@ async fn a_node_that_was_started_again_is_alive_with_another_incarnation() {
     let two = Node::start_at(listener(), identity(2), settings.clone());
     one.knows(&[&two]);
     let mut states = one.peers.states();
-    let alive = |incarnation| PeerState { alive: true, incarnation };
+    let alive = |incarnation| PeerState { alive: true, incarnation, steps_back: false };
     states.wait_for(|states| states[&2] == alive(100)).await.unwrap();
     two.stop().await;
     states.wait_for(|states| !states[&2].alive).await.unwrap();
@@ -142,4 +142,15 @@ async fn three_nodes_see_each_other_and_lose_the_one_that_ends() {
     }
     nodes[0].sees(2, true).await;
     nodes[1].sees(1, true).await;
+}
+
+#[tokio::test]
+async fn a_node_says_whether_others_should_lead() {
+    let (one, two) = pair(settings()).await;
+    let mut states = one.peers.states();
+    for steps_back in [true, false] {
+        two.desk.steps_back.store(steps_back, Ordering::Release);
+        let told = |states: &Arc<BTreeMap<i32, PeerState>>| states[&2].steps_back == steps_back;
+        states.wait_for(told).await.unwrap();
+    }
 }

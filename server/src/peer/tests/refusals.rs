@@ -145,7 +145,7 @@ async fn a_connection_takes_the_place_of_the_former_one_of_its_lane() {
         let ping = frame::encode_request(3, ping, Vec::new()).unwrap();
         write_frame(&alive.output, ping).await.unwrap();
         let pong = alive.input.response().await.unwrap().unwrap();
-        assert_eq!(pong, (3, Ok(Response::Pong(crate::proto::peer::Pong {}))));
+        assert_eq!(pong, (3, Ok(Response::Pong(crate::proto::peer::Pong::default()))));
     }
 }
 
