@@ -59,7 +59,17 @@ impl Healing {
         }
         self.next = now + LOOK;
         let lost = self.lost(now);
-        let plan = healing_plan(&broker.controller.image(), &lost, HEALS_MAX);
+        // Their disk is nearly full, or they stop.
+        let mut spared: BTreeSet<i32> = {
+            let states = broker.peers.states();
+            let states = states.borrow();
+            let back = states.iter().filter(|(_, state)| state.steps_back);
+            back.map(|(id, _)| *id).collect()
+        };
+        if broker.steps_back() {
+            spared.insert(broker.id());
+        }
+        let plan = healing_plan(&broker.controller.image(), &lost, &spared, HEALS_MAX);
         self.say(lost, &plan);
         for heal in plan.begin {
             let (group, target) = (heal.group, heal.target.clone());
@@ -88,8 +98,8 @@ impl Healing {
         if plan.without_room > 0 && plan.without_room != self.said.2 {
             tracing::warn!(
                 partitions = plan.without_room,
-                "there are fewer live brokers than replicas, so that lost ones are not rebuilt: start \
-                 the dead brokers {lost:?}, or let another node join"
+                "no live broker is free for lost replicas, so that they are not rebuilt: start the dead \
+                 brokers {lost:?}, or let another node join"
             );
         }
         if plan.without_majority > 0 && plan.without_majority != self.said.1 {

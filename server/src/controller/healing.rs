@@ -4,7 +4,8 @@
 //! it waits for its brokers.
 //!
 //! Invariants:
-//! - Only replicas on lost brokers are replaced, by brokers that are alive, not draining, and hold none of the partition.
+//! - Only replicas on lost brokers are replaced, by brokers that are alive, neither draining nor short of disk, and hold
+//!   none of the partition.
 //! - No more partitions than allowed are healed at a time, those under way included. What is not begun when its broker
 //!   comes back is not begun.
 //!
@@ -38,8 +39,13 @@ pub(crate) struct Plan {
     pub(crate) without_room: usize,
 }
 
-/// What to begin, `lost` being the brokers that stay dead.
-pub(crate) fn plan(data: &Data, lost: &BTreeSet<i32>, at_a_time: usize) -> Plan {
+/// What to begin, `lost` being the brokers that stay dead. Nothing new goes to those to be `spared`.
+pub(crate) fn plan(
+    data: &Data,
+    lost: &BTreeSet<i32>,
+    spared: &BTreeSet<i32>,
+    at_a_time: usize,
+) -> Plan {
     let mut plan = Plan::default();
     if lost.is_empty() {
         return plan;
@@ -63,6 +69,9 @@ pub(crate) fn plan(data: &Data, lost: &BTreeSet<i32>, at_a_time: usize) -> Plan 
     }
     hurt.sort_by_key(|(spare, placed)| (*spare, placed.brokers.len(), placed.group));
     let mut candidates = candidates(data);
+    for candidate in &mut candidates {
+        candidate.usable &= !spared.contains(&candidate.id);
+    }
     for (_, placed) in hurt {
         if plan.begin.len() >= room {
             plan.later += 1;
@@ -92,6 +101,8 @@ mod tests {
     use super::*;
     use crate::configs::TopicSettings;
     use crate::controller::{Broker, Topic};
+
+    const NOBODY: BTreeSet<i32> = BTreeSet::new();
 
     /// Brokers from 1 on, those in `dead` dead, and a topic with partitions on these.
     fn cluster(brokers: i32, dead: &[i32], partitions: &[Vec<i32>]) -> Data {
@@ -131,7 +142,7 @@ mod tests {
     fn what_is_nearest_to_losing_its_majority_is_healed_first_and_only_so_much_at_a_time() {
         let on = [vec![1, 2, 3, 4, 5], vec![4, 5], vec![1, 2, 3], vec![5, 1, 2], vec![3, 5, 4]];
         let mut data = cluster(6, &[3, 5], &on);
-        let first = plan(&data, &lost(&[5]), 1);
+        let first = plan(&data, &lost(&[5]), &NOBODY, 1);
         assert_eq!(
             targets(&first),
             [(4, vec![6, 1, 2])],
@@ -139,30 +150,34 @@ mod tests {
         );
         assert_eq!((first.later, first.without_majority), (1, 2), "2 and 5 have lost it; 3 waits");
         begin(&mut data, &first);
-        assert_eq!(plan(&data, &lost(&[5]), 1).begin, [], "one at a time");
+        assert_eq!(plan(&data, &lost(&[5]), &NOBODY, 1).begin, [], "one at a time");
         data.placement_mut(PartitionId(4)).unwrap().arrive();
-        assert_eq!(targets(&plan(&data, &lost(&[5]), 1)), [(1, vec![1, 2, 3, 4, 6])]);
+        assert_eq!(targets(&plan(&data, &lost(&[5]), &NOBODY, 1)), [(1, vec![1, 2, 3, 4, 6])]);
     }
 
     #[test]
     fn a_broker_that_is_back_or_not_dead_for_long_is_left_alone() {
         let data = cluster(4, &[3], &[vec![1, 2, 3]]);
-        assert_eq!(plan(&data, &lost(&[]), 8), Plan::default());
+        assert_eq!(plan(&data, &lost(&[]), &NOBODY, 8), Plan::default());
     }
 
     #[test]
     fn without_a_broker_that_is_free_nothing_is_begun() {
         let mut data = cluster(4, &[3], &[vec![1, 2, 3]]);
         data.brokers.get_mut(&4).unwrap().draining = true;
-        let stuck = plan(&data, &lost(&[3]), 8);
+        let stuck = plan(&data, &lost(&[3]), &NOBODY, 8);
         assert_eq!((stuck.begin.len(), stuck.without_room), (0, 1));
+        data.brokers.get_mut(&4).unwrap().draining = false;
+        let stuck = plan(&data, &lost(&[3]), &lost(&[4]), 8);
+        assert_eq!((stuck.begin.len(), stuck.without_room), (0, 1), "4 is short of disk");
+        assert_eq!(targets(&plan(&data, &lost(&[3]), &NOBODY, 8)), [(1, vec![1, 2, 4])]);
     }
 
     #[test]
     fn a_move_to_a_broker_that_is_lost_goes_elsewhere() {
         let mut data = cluster(5, &[4], &[vec![1, 2, 3]]);
         data.placement_mut(PartitionId(1)).unwrap().move_to(vec![1, 2, 4]);
-        let turned = plan(&data, &lost(&[4]), 8);
+        let turned = plan(&data, &lost(&[4]), &NOBODY, 8);
         assert_eq!(targets(&turned), [(1, vec![1, 2, 3])], "3 holds it already");
         assert_eq!(turned.begin[0].seen, [1, 2, 3]);
     }
@@ -191,7 +206,7 @@ mod tests {
         #[test]
         fn plans_keep_what_lives_and_end_with_nothing_left_to_begin((mut data, lost, at_a_time) in clusters()) {
             for round in 0.. {
-                let plan = plan(&data, &lost, at_a_time);
+                let plan = plan(&data, &lost, &NOBODY, at_a_time);
                 prop_assert!(plan.begin.len() <= at_a_time);
                 if plan.begin.is_empty() {
                     prop_assert_eq!(plan.later, 0);

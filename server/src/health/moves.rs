@@ -157,12 +157,14 @@ async fn go_on(
         return Ok(false);
     }
     if !target.contains(&partition.replica()) {
-        let lives = |replica: &&ReplicaId| {
+        // Rather one that leads gladly than one that stops or is short of disk.
+        let next = {
             let states = broker.peers.states();
-            states.borrow().get(&replica.broker()).is_some_and(|state| state.alive)
+            let states = states.borrow();
+            let state = |replica: &ReplicaId| states.get(&replica.broker()).filter(|s| s.alive);
+            let able = target.iter().filter(|r| state(r).is_some() && matching(r) >= before);
+            able.min_by_key(|r| state(r).is_some_and(|state| state.steps_back)).copied()
         };
-        let able = target.iter().filter(lives);
-        let next = able.copied().find(|replica| matching(replica) >= before);
         let next = next.ok_or("nobody of the target can lead yet")?;
         return pass_on(partition, &target, next).await.map(|()| false);
     }
