@@ -109,11 +109,13 @@ class ClusterBench(Bench):
         topic = self.warm_topic(side, 1)
         node = self.leader(side, topic)
         command = [self.load, "latency", side.address, topic, "1", "1024", str(rate * seconds), str(rate)]
+        if fault == "hang":  # nothing but a time of its own tells a client that an open connection is of no use
+            command.append("1000")
         load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         time.sleep(4)
         os.kill(node.pid, {"kill": signal.SIGKILL, "stop": signal.SIGTERM, "hang": signal.SIGSTOP}[fault])
         if fault == "hang":
-            time.sleep(seconds - 6)
+            time.sleep(seconds - 4)
             os.kill(node.pid, signal.SIGCONT)
         values = self.answer(load)
         if fault != "hang":

@@ -4,7 +4,9 @@
  *   load leader  BROKERS TOPIC                               of partition 0
  *   load delete  BROKER TOPIC
  *   load produce BROKER TOPIC PARTITIONS SIZE COUNT BATCH     as fast as it goes, batches of up to BATCH bytes
- *   load latency BROKER TOPIC PARTITIONS SIZE COUNT RATE      RATE records a second, linger 0
+ *   load latency BROKER TOPIC PARTITIONS SIZE COUNT RATE [TIMEOUT_MS]
+ *                                                             RATE records a second, linger 0; how long a request may
+ *                                                             take, if not as long as librdkafka lets it
  *   load consume BROKER TOPIC PARTITIONS COUNT                from the beginning
  *   load ready   BROKER TOPIC PARTITIONS SINCE                seconds after SINCE (CLOCK_REALTIME) until metadata is
  *                                                             complete, and until every partition has been read from
@@ -21,6 +23,8 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+#define REQUEST_TIMEOUT "30000" /* librdkafka's own */
 
 static double *latencies; /* not NULL while latency is what is measured */
 static long delivered, failed;
@@ -74,13 +78,14 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
         delivered++;
 }
 
-static rd_kafka_t *producer(const char *broker, const char *linger, const char *batch) {
+static rd_kafka_t *producer(const char *broker, const char *linger, const char *batch, const char *timeout) {
         char error[512];
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
         const char *settings[] = {"bootstrap.servers", broker, "acks", "all", "enable.idempotence", "true", "linger.ms",
                                   linger, "batch.size", batch, "compression.type", "none",
                                   "queue.buffering.max.messages", "1000000", "queue.buffering.max.kbytes", "262144",
-                                  "message.timeout.ms", "300000", NULL};
+                                  "message.timeout.ms", "300000", "request.timeout.ms", timeout,
+                                  "socket.timeout.ms", strcmp(timeout, REQUEST_TIMEOUT) ? timeout : "60000", NULL};
         for (const char **s = settings; *s; s += 2)
                 if (rd_kafka_conf_set(conf, s[0], s[1], error, sizeof error) != RD_KAFKA_CONF_OK)
                         die(s[0], error);
@@ -113,7 +118,7 @@ static void print_rate(double start, double cpu_start, long count, double bytes)
 }
 
 static int produce(const char *broker, const char *name, int partitions, size_t size, long count, const char *batch) {
-        rd_kafka_t *rk = producer(broker, "5", batch);
+        rd_kafka_t *rk = producer(broker, "5", batch, REQUEST_TIMEOUT);
         rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
         const struct rd_kafka_metadata *m;
         rd_kafka_metadata(rk, 0, topic, &m, 60000); /* connected and informed before the clock starts */
@@ -143,8 +148,9 @@ static void sleep_until(double when) {
                 ;
 }
 
-static int latency(const char *broker, const char *name, int partitions, size_t size, long count, double rate) {
-        rd_kafka_t *rk = producer(broker, "0", "1000000");
+static int latency(const char *broker, const char *name, int partitions, size_t size, long count, double rate,
+                   const char *timeout) {
+        rd_kafka_t *rk = producer(broker, "0", "1000000", timeout);
         rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
         char *value = calloc(1, size);
         warm = (long)rate;
@@ -299,8 +305,9 @@ int main(int argc, char **argv) {
                 code = leader(argv[2], argv[3]);
         else if (!strcmp(verb, "produce") && argc == 8)
                 code = produce(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), argv[7]);
-        else if (!strcmp(verb, "latency") && argc == 8)
-                code = latency(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), atof(argv[7]));
+        else if (!strcmp(verb, "latency") && (argc == 8 || argc == 9))
+                code = latency(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), atof(argv[7]),
+                               argc == 9 ? argv[8] : REQUEST_TIMEOUT);
         else if (!strcmp(verb, "consume") && argc == 6)
                 code = consume(argv[2], argv[3], atoi(argv[4]), atol(argv[5]));
         else if (!strcmp(verb, "ready") && argc == 6)

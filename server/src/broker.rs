@@ -1,10 +1,12 @@
 //! What every handler works with: this node's parts, shared.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jangbu_engine::{Engine, PartitionId};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +22,9 @@ use crate::metrics::Metrics;
 use crate::partition::{Partition, epoch_of};
 use crate::peer::Peers;
 use crate::replicas::Replicas;
+
+/// For so long a dead broker is still listed, from the first client on that asks.
+const LISTED: Duration = Duration::from_secs(10);
 
 /// This node, as the handlers see it.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub(crate) struct Broker {
     pub(crate) metrics: Arc<Metrics>,
     /// Bounds how many batches are decompressed at a time.
     pub(crate) recoding: Semaphore,
+    /// When a client was first not told a dead broker's death.
+    pub(crate) departed: Mutex<BTreeMap<i32, Instant>>,
     /// Whether the node is about to stop: it serves on, and others are to lead.
     pub(crate) stopping: AtomicBool,
     /// Cancelled when the node begins to drain.
@@ -109,6 +116,14 @@ impl Broker {
         voters.is_empty() || 2 * voters.iter().filter(answers).count() > voters.len()
     }
 
+    /// Whether another broker leads a partition and answers.
+    pub(crate) fn hears_leader(&self, partition: &Partition) -> bool {
+        let leader = partition.leadership().leader.map(ReplicaId::broker);
+        let states = self.peers.states();
+        let states = states.borrow();
+        leader.and_then(|leader| states.get(&leader)).is_some_and(|state| state.alive)
+    }
+
     /// Which replicas of a partition clients are told, and which of them are in sync: those on live brokers. Replicas
     /// that are added count once they are members.
     pub(crate) fn replicas_of(&self, placed: &TopicPartition) -> Placed {
@@ -130,7 +145,23 @@ impl Broker {
         if image.brokers.get(&leader).is_some_and(|b| !b.dead) { leader } else { self.id() }
     }
 
-    /// The brokers that clients are told: those that are alive.
+    /// The brokers that clients are told: those that are alive, and for a moment those that were. librdkafka gives up a
+    /// broker that is listed no more, with the partitions it takes to be there, and then needs a second longer to find who
+    /// leads them.
+    pub(crate) fn listed_brokers(&self) -> Vec<controller::Broker> {
+        let image = self.controller.image();
+        let now = Instant::now();
+        let mut departed = self.departed.lock();
+        departed.retain(|id, _| image.brokers.get(id).is_some_and(|broker| broker.dead));
+        let mut is_listed = |broker: &&controller::Broker| {
+            !broker.dead
+                || broker.id == self.id()
+                || now - *departed.entry(broker.id).or_insert(now) < LISTED
+        };
+        image.brokers.values().filter(&mut is_listed).cloned().collect()
+    }
+
+    /// The brokers that are alive.
     pub(crate) fn live_brokers(&self) -> Vec<controller::Broker> {
         let image = self.controller.image();
         let lives = |broker: &&controller::Broker| !broker.dead || broker.id == self.id();

@@ -146,9 +146,20 @@ impl Controller {
         self.group.members().voters.iter().any(|voter| voter.broker() == broker)
     }
 
-    /// How many brokers vote in the group.
-    pub(crate) fn voters(&self) -> usize {
-        self.group.members().voters.len()
+    /// The brokers that vote in the group, in their order.
+    pub(crate) fn voters(&self) -> Vec<i32> {
+        let mut voters: Vec<i32> =
+            self.group.members().voters.iter().map(|voter| voter.broker()).collect();
+        voters.sort_unstable();
+        voters
+    }
+
+    /// Gives up the leader of the group, whose node is gone; with `stand` asks the others to elect this replica.
+    pub(crate) async fn succeed(&self, stand: bool) {
+        self.group.let_go().await;
+        if stand {
+            self.group.elect().await;
+        }
     }
 
     /// Waits until the group has a leader. False after `timeout`.

@@ -108,6 +108,7 @@ impl Node {
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
+            departed: parking_lot::Mutex::default(),
             stopping: AtomicBool::new(false),
             draining: opened.draining.clone(),
         });

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::configs::Durability;
-use crate::consensus::{self, Clock, Group, Network, Proposal, ReplicaId};
+use crate::consensus::{self, Clock, Group, Leadership, Network, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
 use crate::retention::Limits;
@@ -181,6 +181,17 @@ pub(crate) struct Partition {
     quiet: Mutex<(Option<LogId>, Instant)>,
 }
 
+/// Checks the leader epoch that a client has given; -1 is any.
+fn check_epoch(given: i32, leadership: Leadership) -> Result<(), Error> {
+    let current = epoch_of(leadership.term);
+    match given {
+        -1 => Ok(()),
+        given if given < current => Err(Error::FencedEpoch { given, current }),
+        given if given > current => Err(Error::UnknownEpoch { given, current }),
+        _ => Ok(()),
+    }
+}
+
 impl Partition {
     /// Starts the replica on its log.
     ///
@@ -264,14 +275,23 @@ impl Partition {
     /// [`Error::NotLeader`], [`Error::FencedEpoch`], [`Error::UnknownEpoch`].
     pub(crate) fn check_leader(&self, given: i32) -> Result<(), Error> {
         let leadership = self.group.leadership();
-        let current = epoch_of(leadership.term);
-        match given {
-            -1 => {}
-            given if given < current => return Err(Error::FencedEpoch { given, current }),
-            given if given > current => return Err(Error::UnknownEpoch { given, current }),
-            _ => {}
-        }
+        check_epoch(given, leadership)?;
         if leadership.local { Ok(()) } else { Err(self.not_leading()) }
+    }
+
+    /// Checks that this replica leads or follows the leader that the client believes in (KIP-320); -1 is any.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] when nobody is known to lead; [`Error::FencedEpoch`], [`Error::UnknownEpoch`].
+    pub(crate) fn check_follower(&self, given: i32) -> Result<(), Error> {
+        let leadership = self.group.leadership();
+        check_epoch(given, leadership)?;
+        if leadership.leader.is_some() { Ok(()) } else { Err(self.not_leading()) }
+    }
+
+    /// The end of the log here, committed or not.
+    pub(crate) fn end(&self) -> Offset {
+        self.log.state().end_offset
     }
 
     fn not_leading(&self) -> Error {

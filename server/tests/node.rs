@@ -31,6 +31,8 @@ mod metrics;
 mod overload;
 #[path = "node/produce.rs"]
 mod produce;
+#[path = "node/racks.rs"]
+mod racks;
 #[path = "node/replication.rs"]
 mod replication;
 #[path = "node/restart.rs"]

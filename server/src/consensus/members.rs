@@ -9,6 +9,7 @@ use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::TransferLeaderRequest;
 use openraft::{ChangeMembers, ServerState};
 
 use super::replica::Instance;
@@ -26,6 +27,22 @@ impl<M: StateMachine> Group<M> {
         let Some(raft) = self.running() else { return };
         if raft.trigger().elect(true).await.is_err() {
             tracing::debug!(replica = self.replica.id.0, "no election: the replica has stopped");
+        }
+    }
+
+    /// Lets others be elected at once although this replica has heard of its leader a moment ago: the leader's node is
+    /// gone. Votes are kept back for the length of a lease only so that nobody disturbs a leader that is there.
+    pub(crate) async fn let_go(&self) {
+        let Some(raft) = self.running() else { return };
+        let vote = raft.server_metrics().borrow_watched().vote;
+        let leader = vote.leader_id().voted_for;
+        if !vote.is_committed() || leader == self.replica.id.0 {
+            return;
+        }
+        // What openraft makes of the word of a leader that hands over to another replica is to end its lease.
+        let handed = raft.handle_transfer_leader(TransferLeaderRequest::new(vote, leader, None));
+        if handed.await.is_err() {
+            tracing::debug!(replica = self.replica.id.0, "the replica has stopped");
         }
     }
 

@@ -78,6 +78,20 @@ async fn what_a_majority_has_survives_its_leader_and_what_it_has_not_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_gives_up_its_leader_elects_another_one_at_once() {
+    let mut cluster = Cluster::of_three().await;
+    cluster.write(1, 1).await;
+    cluster.level(1, &[2, 3]).await;
+    cluster.cut(1);
+    for id in [2, 3] {
+        cluster.node(id).group().let_go().await;
+    }
+    // Once: within the lease nobody else would give it a vote.
+    cluster.node(2).group().elect().await;
+    eventually("the other one leads", || cluster.node(2).group().leadership().local).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_without_a_majority_takes_no_writes_and_confirms_no_reads() {
     let mut cluster = Cluster::of_three().await;
     cluster.write(1, 1).await;

@@ -4,20 +4,21 @@
 //! non-empty partition gives at least one batch, whatever the limits; an error answers at once.
 //!
 //! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`), what is read before it is asked
-//! for (`ahead.rs`).
+//! for (`ahead.rs`), where a partition is read (`source.rs`).
 
 mod ahead;
 mod encode;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use jangbu_engine::{Entry, Error as LogError, Offset};
+use jangbu_engine::{Error as LogError, Offset};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -27,12 +28,13 @@ use tokio::time::Instant;
 use super::leaders::Leaders;
 use super::metadata::rack;
 use crate::answers::Reserved;
-use crate::broker::{Broker, Lookup, now_ms};
+use crate::broker::{Broker, now_ms};
 use crate::controller;
 use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
 use crate::fetch_sessions::{PartitionFetch, Topic};
 use crate::partition::{Error, Partition};
+use source::Source;
 
 /// A response holds no more than this. Clients ask for twice that, but while one response is sent the next is read.
 const RESPONSE_BYTES_MAX: usize = 24 << 20;
@@ -53,7 +55,9 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         Ok(plan) => plan,
         Err(error) => return refuse(&call, error.code()),
     };
-    let sources: Vec<Source> = plan.partitions().iter().map(|p| Source::find(&broker, p)).collect();
+    let rack = request.rack_id.as_str();
+    let sources: Vec<Source> =
+        plan.partitions().iter().map(|wanted| Source::find(&broker, wanted, rack)).collect();
     let mut read = read_or_wait(&broker, &request, plan.partitions(), &sources).await;
     ahead::read_ahead(&read, plan.partitions(), &sources, request.session_epoch >= 0);
     let session = match broker.sessions.finish(plan, &mut read.topics, now_ms()) {
@@ -109,31 +113,6 @@ fn refuse(call: &Call, code: i16) -> Result<Answer, Refused> {
     Ok(Answer::Now(Some(response)))
 }
 
-/// Where one partition of the fetch is read from.
-enum Source {
-    Here(Arc<Partition>),
-    Error(ResponseError),
-}
-
-impl Source {
-    fn find(broker: &Broker, wanted: &PartitionFetch) -> Self {
-        let (topic, missing) = match &wanted.topic {
-            Topic::Name(name) => (broker.topic(name), ResponseError::UnknownTopicOrPartition),
-            Topic::Id(id) => (broker.topic_by_id(*id), ResponseError::UnknownTopicId),
-        };
-        let Some(topic) = topic else { return Self::Error(missing) };
-        match broker.partition(&topic, wanted.partition) {
-            Lookup::Here(partition) if !broker.hears_majority(&partition) && partition.leads() => {
-                Self::Error(ResponseError::NotLeaderOrFollower)
-            }
-            Lookup::Here(partition) => Self::Here(partition),
-            Lookup::Fenced => Self::Error(ResponseError::KafkaStorageError),
-            Lookup::Elsewhere => Self::Error(ResponseError::NotLeaderOrFollower),
-            Lookup::Unknown => Self::Error(ResponseError::UnknownTopicOrPartition),
-        }
-    }
-}
-
 /// What one pass over the partitions has read.
 #[derive(Default)]
 struct Read {
@@ -170,7 +149,7 @@ async fn read_or_wait(
     let _waiting: Vec<_> = sources
         .iter()
         .filter_map(|source| match source {
-            Source::Here(partition) => Some(partition.watch(&notify)),
+            Source::Here(partition, _) => Some(partition.watch(&notify)),
             Source::Error(_) => None,
         })
         .collect();
@@ -224,7 +203,7 @@ async fn read_all(
         };
         let (before, left) = (read.bytes, if room.is_some() { asked } else { 0 });
         let plan = Plan { left, begun };
-        let reading = now.iter().zip(here).map(|(fetch, source)| find(source, fetch, plan));
+        let reading = now.iter().zip(here).map(|(fetch, source)| source.read(fetch, plan));
         for (fetch, found) in now.iter().zip(join_all(reading).await) {
             let left = (before + left).saturating_sub(read.bytes);
             read.take(request, fetch, found, left);
@@ -240,7 +219,7 @@ async fn read_all(
 /// The bytes that reading these partitions may give.
 fn asked(wanted: &[PartitionFetch], sources: &[Source]) -> usize {
     let bytes = |(fetch, source): (&PartitionFetch, &Source)| match source {
-        Source::Here(partition) if partition.has_after(Offset(fetch.fetch_offset)) => {
+        Source::Here(partition, _) if partition.has_after(Offset(fetch.fetch_offset)) => {
             partition_bytes_max(fetch)
         }
         _ => 0,
@@ -295,7 +274,9 @@ impl Read {
     /// Adds what was found of one partition, as far as it fits into the `left` bytes.
     fn take(&mut self, request: &FetchRequest, fetch: &PartitionFetch, found: Found, left: usize) {
         let Found { mut data, batches, end } = found;
-        self.failed |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
+        self.failed |= data.error_code != 0
+            || data.diverging_epoch.epoch >= 0
+            || data.preferred_read_replica.0 >= 0;
         if request.isolation_level == READ_COMMITTED {
             data = data.with_aborted_transactions(Some(Vec::new()));
         }
@@ -321,60 +302,6 @@ struct Plan {
     left: usize,
     /// Whether the response holds records already.
     begun: bool,
-}
-
-async fn find(source: &Source, fetch: &PartitionFetch, plan: Plan) -> Found {
-    match source {
-        Source::Error(code) => failed(fetch, *code).into(),
-        Source::Here(partition) => match read_partition(partition, fetch, plan).await {
-            Ok(found) => found,
-            Err(error) => failed_here(fetch, partition, &error).into(),
-        },
-    }
-}
-
-async fn read_partition(
-    partition: &Partition,
-    fetch: &PartitionFetch,
-    plan: Plan,
-) -> Result<Found, Error> {
-    partition.check_leader(fetch.current_leader_epoch)?;
-    let bounds = partition.bounds();
-    let data = PartitionData::default()
-        .with_partition_index(fetch.partition)
-        .with_high_watermark(bounds.high_watermark.0)
-        .with_last_stable_offset(bounds.high_watermark.0)
-        .with_log_start_offset(bounds.log_start.0)
-        .with_aborted_transactions(None)
-        .with_records(Some(Bytes::new()));
-    if let Some(diverging) = diverging(partition, fetch) {
-        return Ok(data.with_diverging_epoch(diverging).into());
-    }
-    let from = Offset(fetch.fetch_offset);
-    if from < bounds.log_start || from > bounds.high_watermark {
-        let (start, end) = (bounds.log_start, bounds.high_watermark);
-        let partition = partition.id();
-        return Err(LogError::OffsetOutOfRange { partition, requested: from, start, end }.into());
-    }
-    let bytes_max = partition_bytes_max(fetch).min(plan.left);
-    if from == bounds.high_watermark || (bytes_max == 0 && plan.begun) {
-        return Ok(data.into());
-    }
-    let entries = partition.read(from, bytes_max).await?;
-    let end = entries.last().map(Entry::next_offset);
-    Ok(Found { data, batches: entries.into_iter().map(|entry| entry.payload).collect(), end })
-}
-
-/// Whether what the client read last was replaced by another leader's records (KIP-320): then where its
-/// log and ours part.
-fn diverging(partition: &Partition, fetch: &PartitionFetch) -> Option<EpochEndOffset> {
-    if fetch.last_fetched_epoch < 0 {
-        return None;
-    }
-    let end = partition.epoch_end(fetch.last_fetched_epoch)?;
-    let parted = end.epoch < fetch.last_fetched_epoch || end.end_offset.0 < fetch.fetch_offset;
-    parted
-        .then(|| EpochEndOffset::default().with_epoch(end.epoch).with_end_offset(end.end_offset.0))
 }
 
 fn failed(fetch: &PartitionFetch, code: ResponseError) -> PartitionData {

@@ -51,7 +51,7 @@ pub(crate) async fn handle(
     let topics = topics.into_iter().map(with_operations).collect();
     let cluster_id = broker.controller.image().cluster_id.clone();
     let response = MetadataResponse::default()
-        .with_brokers(broker.live_brokers().iter().map(broker_entry).collect())
+        .with_brokers(broker.listed_brokers().iter().map(broker_entry).collect())
         .with_cluster_id(Some(StrBytes::from_string(cluster_id)))
         .with_controller_id(broker.controller_id().into())
         .with_topics(topics);

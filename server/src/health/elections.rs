@@ -1,8 +1,10 @@
 //! Stands for election in groups whose leader has died, was restarted, or is not there.
 //!
 //! The first live replica of the placement stands at once, each next one 150 ms later, so that they do not take
-//! votes from each other. A voter grants no vote within the lease of the leader it heard last (1 s), so the first
-//! tries follow each other quickly.
+//! votes from each other. A voter grants no vote within the lease of the leader it heard last, unless it has seen
+//! itself that the leader's node is gone: others see it a little later, so the first tries follow each other quickly.
+//!
+//! The group of the metadata has a clock of its own; here its election is only brought forward.
 //!
 //! Not here: votes (`consensus`), who is alive (`peer.rs`).
 
@@ -31,6 +33,8 @@ const HURRY: Duration = Duration::from_secs(2);
 const INITIALIZE_AFTER: Duration = Duration::from_secs(3);
 /// A replica that is no voter looks this often whether it has become one.
 const WAIT: Duration = Duration::from_millis(500);
+/// Between two tries of a node to lead the metadata when its leader is gone.
+const CONTROLLER_PAUSE: Duration = Duration::from_millis(100);
 /// Elections started before others get their turn on the cores.
 const BATCH: usize = 128;
 const BATCH_PAUSE: Duration = Duration::from_millis(5);
@@ -39,6 +43,8 @@ const BATCH_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, Copy)]
 struct Lost {
     since: Instant,
+    /// Whether the leader it had was given up.
+    given_up: bool,
     /// Elections this replica has stood for since.
     tries: u32,
     next: Instant,
@@ -88,8 +94,15 @@ impl Elections {
             watched.lost = None;
             return None;
         }
-        let lost = watched.lost.get_or_insert(Lost { since: now, tries: 0, next: now });
+        let lost =
+            watched.lost.get_or_insert(Lost { since: now, given_up: false, tries: 0, next: now });
         Some(lost.since)
+    }
+
+    /// Whether the leader of a group that has lost it is to be given up now: once, before the first election.
+    fn gives_up(&mut self, id: PartitionId) -> bool {
+        let lost = self.groups.get_mut(&id).and_then(|watched| watched.lost.as_mut());
+        lost.is_some_and(|lost| !std::mem::replace(&mut lost.given_up, true))
     }
 
     /// Whether the replica that is `rank`th among the live ones stands for election now. Each yes counts as a try.
@@ -150,9 +163,11 @@ pub(super) async fn run(broker: &Arc<Broker>, doubts: &Doubts) {
     loop {
         nodes.update(Arc::clone(&states.borrow_and_update()));
         partitions.mark_unchanged();
+        let headless = succeed_controller(broker, &nodes).await;
         look(broker, &mut elections, doubts, &nodes).await;
         let now = Instant::now();
-        let due = elections.next().into_iter().chain(nodes.settled_at(now)).min();
+        let again = headless.then_some(now + CONTROLLER_PAUSE);
+        let due = elections.next().into_iter().chain(nodes.settled_at(now)).chain(again).min();
         let due = due.map_or(now + LOOK, |due| due.clamp(now + PAUSE_MIN, now + LOOK));
         let stopped = tokio::select! {
             changed = states.changed() => changed.is_err(),
@@ -166,6 +181,19 @@ pub(super) async fn run(broker: &Arc<Broker>, doubts: &Doubts) {
     }
 }
 
+/// Brings the election of the metadata's leader forward when the node of the one before is gone: the first of the
+/// voters that live stands. Whether there is none yet.
+async fn succeed_controller(broker: &Broker, nodes: &Nodes) -> bool {
+    let (controller, now) = (&broker.controller, Instant::now());
+    let gone = controller.leader().is_some_and(|leader| nodes.life(leader, now) == Life::Dead);
+    if !gone || !controller.is_voter(broker.id()) {
+        return false;
+    }
+    let lives = |voter: &i32| nodes.life(*voter, now) != Life::Dead;
+    controller.succeed(controller.voters().into_iter().find(lives) == Some(broker.id())).await;
+    true
+}
+
 async fn look(broker: &Broker, elections: &mut Elections, doubts: &Doubts, nodes: &Nodes) {
     let running = broker.replicas.all();
     elections.keep(&running.iter().map(|partition| partition.id()).collect());
@@ -175,6 +203,9 @@ async fn look(broker: &Broker, elections: &mut Elections, doubts: &Doubts, nodes
         let (id, leadership) = (partition.id(), partition.leadership());
         let doubted = doubts.is_doubted(id, leadership);
         let Some(since) = elections.look(id, leadership, doubted, (nodes, now)) else { continue };
+        if elections.gives_up(id) {
+            partition.let_go().await;
+        }
         let Some(rank) = rank(broker, &partition, nodes, since, now).await else {
             elections.wait(partition.id(), now);
             continue;

@@ -172,7 +172,7 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge(
         "jangbu_metadata_voters",
         "Brokers that vote on the cluster's metadata, as this node has heard.",
-        |from, page| page.value(from.broker.controller.voters() as u64),
+        |from, page| page.value(from.broker.controller.voters().len() as u64),
     ),
     counter(
         "jangbu_elections_total",

@@ -34,6 +34,11 @@ impl Partition {
         self.group.elect().await;
     }
 
+    /// Gives up the leader it has heard of last: its node is gone.
+    pub(crate) async fn let_go(&self) {
+        self.group.let_go().await;
+    }
+
     /// Hands the leadership to another voter; done once that one is seen to lead.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ pub(crate) async fn described(node: &Node, topic: &str) -> Vec<MetadataResponseP
 }
 
 /// Who leads a partition, once a node knows of somebody among `brokers`.
-async fn leader(node: &Node, topic: &str, partition: usize, brokers: &[i32]) -> i32 {
+pub(crate) async fn leader(node: &Node, topic: &str, partition: usize, brokers: &[i32]) -> i32 {
     until("a leader", async || {
         let partitions = described(node, topic).await;
         let told = partitions.get(partition).filter(|told| told.error_code == 0)?;
@@ -87,7 +87,7 @@ fn by_id(nodes: &[Node], id: i32) -> &Node {
 }
 
 /// Produces to whoever leads, until it is acknowledged; its offset.
-async fn produce(nodes: &[Node], topic: &str, value: &str) -> i64 {
+pub(crate) async fn produce(nodes: &[Node], topic: &str, value: &str) -> i64 {
     let ids: Vec<i32> = nodes.iter().map(Node::id).collect();
     until("an acknowledgement", async || {
         let leader = leader(&nodes[0], topic, 0, &ids).await;

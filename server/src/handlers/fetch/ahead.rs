@@ -53,7 +53,7 @@ pub(super) fn read_ahead(
         next.sort_by_key(|(_, next)| next.is_some());
     }
     for ((fetch, source), next) in next {
-        let Source::Here(partition) = source else { continue };
+        let Source::Here(partition, _) = source else { continue };
         let from = next.unwrap_or(Offset(fetch.fetch_offset));
         let bytes_max = partition_bytes_max(fetch).max(few).min(PIECE_BYTES_MAX);
         if !partition.read_ahead(from, bytes_max, record_bytes) {
