@@ -53,7 +53,11 @@ async fn a_broker_drains_as_its_config_says_whichever_node_is_told() {
     let mut client = Client::connect(&nodes[0]).await;
     set(&mut client, BROKER, "2", "jangbu.draining", "true").await;
     let mut second = Client::connect(&nodes[1]).await;
-    assert_eq!(described_config(&mut second, BROKER, "2", "jangbu.draining").await, "true/2");
+    until("the second node has heard of it", async || {
+        let told = described_config(&mut second, BROKER, "2", "jangbu.draining").await;
+        (told == "true/2").then_some(())
+    })
+    .await;
     assert_eq!(create(&nodes[2], topic("elsewhere", 6, 2)).await, (0, 2));
     for partition in described(&nodes[0], "elsewhere").await {
         assert!(partition.replica_nodes.iter().all(|id| id.0 != 2), "{partition:?}");
