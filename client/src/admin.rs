@@ -5,10 +5,15 @@
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::list_partition_reassignments_response::OngoingPartitionReassignment;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, DescribeClusterRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, UnregisterBrokerRequest,
+    IncrementalAlterConfigsRequest, ListPartitionReassignmentsRequest, UnregisterBrokerRequest,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use crate::client::{millis, topic_name};
 use crate::cluster::BrokerId;
@@ -23,9 +28,13 @@ pub struct Broker {
     pub address: String,
     /// Its rack, if it has one.
     pub rack: Option<String>,
+    /// Whether it answers its cluster. A dead one is listed only by clusters that tell of them.
+    pub alive: bool,
+    /// Whether it is being emptied: it gets no new replicas.
+    pub draining: bool,
 }
 
-/// The brokers that are there, and who leads the metadata.
+/// The brokers of a cluster, and who leads the metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterDescription {
     /// The id of the cluster.
@@ -54,20 +63,44 @@ pub struct Moving {
     pub topic: String,
     /// The partition's number.
     pub partition: i32,
+    /// Its brokers in the end, the preferred leader first.
+    pub to: Vec<BrokerId>,
     /// Brokers that are being added.
     pub adding: Vec<BrokerId>,
     /// Brokers that leave.
     pub removing: Vec<BrokerId>,
 }
 
+/// A jangbu broker's own tagged field of a broker that is being emptied.
+const TAG_DRAINING: i32 = 27_234;
+/// Kafka's `ConfigResource.Type` of a broker, and the operation that gives a config a value.
+const RESOURCE_BROKER: i8 = 4;
+const SET: i8 = 0;
+
+/// The replicas that a move ends with: all but those that leave.
+fn target(partition: &OngoingPartitionReassignment) -> Vec<BrokerId> {
+    let leaves = |broker| partition.removing_replicas.contains(broker);
+    let stay = partition.replicas.iter().filter(|broker| !leaves(broker));
+    stay.map(|broker| BrokerId(broker.0)).collect()
+}
+
 impl Client {
-    /// The brokers of the cluster.
+    /// The brokers of the cluster, also those that are dead.
     ///
     /// # Errors
     /// Those of the connection.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
-        let request = DescribeClusterRequest::default();
-        let answer = self.retry(async || self.cluster().any().await?.call(&request).await).await?;
+        let all = DescribeClusterRequest::default().with_include_fenced_brokers(true);
+        let answer = self
+            .retry(async || {
+                let connection = self.cluster().any().await?;
+                // Older brokers tell only of those that are alive.
+                let tells_all = connection.version::<DescribeClusterRequest>()? >= 2;
+                let request =
+                    if tells_all { all.clone() } else { DescribeClusterRequest::default() };
+                connection.call(&request).await
+            })
+            .await?;
         Error::check(answer.error_code, answer.error_message.as_deref(), || "the cluster".into())?;
         let mut brokers: Vec<Broker> = answer
             .brokers
@@ -76,6 +109,8 @@ impl Client {
                 id: BrokerId(broker.broker_id.0),
                 address: format!("{}:{}", broker.host, broker.port),
                 rack: broker.rack.as_ref().map(ToString::to_string),
+                alive: !broker.is_fenced,
+                draining: broker.unknown_tagged_fields.contains_key(&TAG_DRAINING),
             })
             .collect();
         brokers.sort_by_key(|broker| broker.id);
@@ -144,6 +179,7 @@ impl Client {
             topic.partitions.iter().map(|partition| Moving {
                 topic: topic.name.to_string(),
                 partition: partition.partition_index,
+                to: target(partition),
                 adding: ids(&partition.adding_replicas),
                 removing: ids(&partition.removing_replicas),
             })
@@ -162,6 +198,31 @@ impl Client {
         let answer =
             self.retry(async || self.cluster().controller().await?.call(&request).await).await?;
         Error::check(answer.error_code, None, || "electing leaders".into())
+    }
+
+    /// Marks a broker as being emptied, or not any more: its config `jangbu.draining`. It gets no new replicas then and hands
+    /// over what it leads; what it holds stays until it is moved.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with the reason.
+    pub async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<()> {
+        let config = AlterableConfig::default()
+            .with_name(StrBytes::from_static_str("jangbu.draining"))
+            .with_config_operation(SET)
+            .with_value(Some(StrBytes::from_string(draining.to_string())));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(RESOURCE_BROKER)
+            .with_resource_name(StrBytes::from_string(broker.0.to_string()))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        self.retry(async || {
+            let answer = self.cluster().controller().await?.call(&request).await?;
+            answer.responses.iter().try_for_each(|resource| {
+                let message = resource.error_message.as_deref();
+                Error::check(resource.error_code, message, || format!("broker {}", broker.0))
+            })
+        })
+        .await
     }
 
     /// Takes a broker that holds nothing and is stopped out of the cluster. Its number is not used again.

@@ -5,8 +5,8 @@
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
-    FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
-    MetadataRequest, ProduceRequest, UnregisterBrokerRequest,
+    FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest, UnregisterBrokerRequest,
 };
 
 use crate::claims::layouts::{self, Response};
@@ -32,9 +32,10 @@ apis! {
     DeleteTopicsRequest, "DeleteTopics", 5, layouts::DELETE_TOPICS;
     DescribeConfigsRequest, "DescribeConfigs", 4, layouts::DESCRIBE_CONFIGS;
     DescribeLogDirsRequest, "DescribeLogDirs", 4, layouts::DESCRIBE_LOG_DIRS;
-    DescribeClusterRequest, "DescribeCluster", 1, layouts::DESCRIBE_CLUSTER;
+    DescribeClusterRequest, "DescribeCluster", 2, layouts::DESCRIBE_CLUSTER;
     AlterPartitionReassignmentsRequest, "AlterPartitionReassignments", 1, layouts::ALTER_PARTITION_REASSIGNMENTS;
     ListPartitionReassignmentsRequest, "ListPartitionReassignments", 0, layouts::LIST_PARTITION_REASSIGNMENTS;
+    IncrementalAlterConfigsRequest, "IncrementalAlterConfigs", 1, layouts::INCREMENTAL_ALTER_CONFIGS;
     ElectLeadersRequest, "ElectLeaders", 2, layouts::ELECT_LEADERS;
     UnregisterBrokerRequest, "UnregisterBroker", 0, layouts::UNREGISTER_BROKER;
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::messages::DescribeLogDirsRequest;
 use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsPartition;
 
+use crate::cluster::BrokerId;
 use crate::{Client, Error, Result};
 
 /// A jangbu broker's own tagged field of a partition: the bytes it takes until its space comes back.
@@ -46,6 +47,30 @@ impl Client {
                     let size = sizes.entry(topic.name.to_string()).or_default();
                     topic.partitions.iter().for_each(|partition| add(size, partition));
                 }
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// The bytes of batches that a broker has of each partition of these topics.
+    ///
+    /// # Errors
+    /// Those of the connection, and the code of a broker that refuses.
+    pub async fn replica_sizes(
+        &self,
+        broker: BrokerId,
+        topics: &BTreeSet<String>,
+    ) -> Result<BTreeMap<(String, i32), u64>> {
+        let request = DescribeLogDirsRequest::default().with_topics(None);
+        let answer = self.cluster().connection(broker).await?.call(&request).await?;
+        let place = || format!("sizes on broker {}", broker.0);
+        Error::check(answer.error_code, None, place)?;
+        let mut sizes = BTreeMap::new();
+        for topic in answer.results.iter().flat_map(|dir| &dir.topics) {
+            let name = topic.name.to_string();
+            for partition in topic.partitions.iter().filter(|_| topics.contains(&name)) {
+                let bytes = u64::try_from(partition.partition_size).unwrap_or(0);
+                sizes.insert((name.clone(), partition.partition_index), bytes);
             }
         }
         Ok(sizes)

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::answers::AnswerRoom;
 use crate::config::Config;
 use crate::connection::Admission;
-use crate::consensus::ReplicaId;
+use crate::consensus::{ReplicaId, Throttle};
 use crate::controller::{self, Controller, Topic, TopicPartition};
 use crate::disk::Disk;
 use crate::fetch_sessions::FetchSessions;
@@ -37,6 +37,8 @@ pub(crate) struct Broker {
     pub(crate) replicas: Arc<Replicas>,
     /// The ways to the other nodes.
     pub(crate) peers: Peers,
+    /// How fast replicas that are being added are sent the log.
+    pub(crate) catch_up: Arc<Throttle>,
     pub(crate) disk: Disk,
     pub(crate) sessions: FetchSessions,
     /// Room for requests that are taken in and not answered.

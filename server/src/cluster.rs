@@ -8,6 +8,7 @@
 
 mod addresses;
 mod form;
+mod heal;
 mod identity;
 mod join;
 mod lead;

@@ -3,13 +3,15 @@
 //! Precedence is the caller's (`tools`): flag, environment, file, default.
 
 mod cluster;
+mod units;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-pub(crate) use cluster::{Role, parse_nodes, write_nodes};
+pub(crate) use cluster::{Role, parse_nodes, voter_count, write_nodes};
+pub use units::{parse_bytes, parse_duration_ms};
 
 /// A node's configuration. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -71,6 +73,12 @@ pub struct Config {
     /// Bytes of the file system that stay free: below it new records are refused until room comes back.
     /// Default: 5 %, at most 5 GiB, and at least what the engine may still have to write.
     pub disk_reserve_bytes: Option<u64>,
+    /// A broker that stays dead for this long has its replicas rebuilt on others, in ms; 0 rebuilds nothing. The same on
+    /// every node, since any of them may come to lead the metadata. Default 600,000.
+    pub heal_after_ms: u64,
+    /// Bytes a second that this node sends, as a leader, to replicas that are being added, over all partitions. Replicas
+    /// that vote are sent what they lack at full speed. Default 64 MiB.
+    pub catch_up_rate_bytes: u64,
     /// Start although acknowledged records are missing from the data directory. Not a key of the file: it is
     /// for one start.
     #[serde(skip)]
@@ -102,6 +110,8 @@ impl Default for Config {
             cache_bytes: None,
             retention_check_ms: 30_000,
             disk_reserve_bytes: None,
+            heal_after_ms: 600_000,
+            catch_up_rate_bytes: 64 << 20,
             accept_loss: false,
         }
     }
@@ -130,6 +140,8 @@ const KEYS: &[&str] = &[
     "cache_bytes",
     "retention_check_ms",
     "disk_reserve_bytes",
+    "heal_after_ms",
+    "catch_up_rate_bytes",
 ];
 
 /// Why a configuration is refused.
@@ -183,13 +195,6 @@ impl Config {
     /// [`Error::OutOfBounds`] names the first value that is out of its bounds, [`Error::Cluster`] says what
     /// contradicts itself.
     pub fn validate(&self) -> Result<(), Error> {
-        let check = |ok: bool, key, value: &dyn ToString, bounds| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Error::OutOfBounds { key, value: value.to_string(), bounds })
-            }
-        };
         let node = self.node.unwrap_or(1);
         check(node >= 1, "node", &node, "1 or more")?;
         check(self.connections_max >= 1, "connections_max", &self.connections_max, "1 or more")?;
@@ -242,6 +247,7 @@ impl Config {
             &self.retention_check_ms,
             "between 1 ms and 1 d",
         )?;
+        self.validate_moving()?;
         for (key, value) in
             [("advertise", &self.advertise), ("peer_advertise", &self.peer_advertise)]
         {
@@ -250,24 +256,22 @@ impl Config {
         }
         self.role().map(|_| ())
     }
-}
 
-/// A number of bytes: `268435456`, or with a unit: `256MiB`, `2 GiB`, `512K`. Units are powers of 1024.
-///
-/// # Errors
-/// What is wrong with the text.
-pub fn parse_bytes(text: &str) -> Result<usize, String> {
-    let digits = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = text.trim()[digits.len()..].trim().to_ascii_lowercase();
-    let shift = match unit.as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return Err(format!("`{unit}` is no unit of bytes; there are KiB, MiB and GiB")),
-    };
-    let number: usize = digits.parse().map_err(|_| format!("`{text}` is no number of bytes"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too much"))
+    /// What concerns replicas that are rebuilt and moved.
+    fn validate_moving(&self) -> Result<(), Error> {
+        check(
+            self.heal_after_ms <= 2_592_000_000,
+            "heal_after_ms",
+            &self.heal_after_ms,
+            "at most 30 days",
+        )?;
+        check(
+            (1024..=1 << 40).contains(&self.catch_up_rate_bytes),
+            "catch_up_rate_bytes",
+            &self.catch_up_rate_bytes,
+            "between 1 KiB and 1 TiB",
+        )
+    }
 }
 
 /// Splits `HOST:PORT`; an IPv6 host stands in brackets.
@@ -276,6 +280,15 @@ pub(crate) fn parse_host_port(text: &str) -> Option<(String, u16)> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.parse().ok()?;
     (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+fn check(
+    ok: bool,
+    key: &'static str,
+    value: &dyn ToString,
+    bounds: &'static str,
+) -> Result<(), Error> {
+    if ok { Ok(()) } else { Err(Error::OutOfBounds { key, value: value.to_string(), bounds }) }
 }
 
 fn nearest_key(key: &str) -> &'static str {
@@ -306,7 +319,7 @@ mod tests {
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
             request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
             num_partitions=1\ndefault_replication_factor=1\nauto_create_topics=false\ncache_bytes=1\n\
-            retention_check_ms=1\ndisk_reserve_bytes=1";
+            retention_check_ms=1\ndisk_reserve_bytes=1\nheal_after_ms=0\ncatch_up_rate_bytes=1024";
         assert!(Config::from_toml(text).unwrap().validate().is_ok());
         let text = format!("{text}\njoin='h:1'");
         assert_eq!(text.lines().count(), KEYS.len());
@@ -319,16 +332,6 @@ mod tests {
         assert!(config.validate().unwrap_err().to_string().contains("`node`"));
         let config = Config { advertise: Some("nowhere".into()), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("`advertise`"));
-    }
-
-    #[test]
-    fn sizes_may_have_units() {
-        assert_eq!(parse_bytes("33554432"), Ok(32 << 20));
-        assert_eq!(parse_bytes("2GiB"), Ok(2 << 30));
-        assert_eq!(parse_bytes(" 64 m "), Ok(64 << 20));
-        for wrong in ["", "GiB", "1.5GiB", "1 GB", "-1", "99999999999GiB"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

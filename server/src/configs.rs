@@ -19,6 +19,7 @@ mod topic;
 mod value;
 
 pub use broker::{BrokerConfigs, BrokerValues, broker_config, broker_configs, is_dynamic};
+pub(crate) use broker::{DRAINING, LEADER_RATE, says_draining};
 pub use change::{Change, Edit, Operation, Rejected, Scope};
 pub use describe::{
     Ask, Row, Source, Synonym, describe_broker, describe_every_broker, describe_topic,

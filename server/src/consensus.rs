@@ -28,6 +28,7 @@ mod state_machine;
 mod suite;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod types;
 mod wire;
 
@@ -36,6 +37,7 @@ use jangbu_engine::{EntryKind, Index, Offset, Term};
 
 pub(crate) use group::{Group, Proposal};
 pub(crate) use network::Network;
+pub(crate) use throttle::Throttle;
 
 /// What a stored checkpoint holds: the index of the last entry in it, the offset behind that, and the state
 /// machine's own bytes; `None` when it does not decode.
@@ -84,6 +86,8 @@ pub(crate) struct Members {
     pub(crate) voters: Vec<ReplicaId>,
     /// Those that are only sent the log.
     pub(crate) learners: Vec<ReplicaId>,
+    /// Whether the configuration is a joint one: a change of voters that is not done.
+    pub(crate) joint: bool,
 }
 
 /// What a state machine is given to apply: a committed batch or command.

@@ -5,6 +5,7 @@
 //! Not here: running the partitions that the image names (`replicas.rs`), Kafka's rules for names and
 //! configs (the handlers and `configs.rs`).
 
+mod healing;
 mod image;
 mod machine;
 mod members;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 pub use names::topic_names;
 
+pub(crate) use healing::{Plan as HealingPlan, plan as healing_plan};
 pub(crate) use image::{Broker, Data, Holder, Image, SharedImage, Topic, TopicPartition};
 pub(crate) use placement::{Candidate, candidates, place};
 
@@ -206,7 +208,7 @@ impl Controller {
     /// # Errors
     /// [`Error::UnknownBroker`], [`Error::Consensus`].
     pub(crate) async fn set_liveness(&self, broker: i32, dead: bool) -> Result<(), Error> {
-        let command = proto::SetLiveness { broker, dead: Some(dead), draining: None };
+        let command = proto::SetLiveness { broker, dead: Some(dead) };
         self.submit(Command::SetLiveness(command)).await.map(|_| ())
     }
 

@@ -95,6 +95,8 @@ pub(crate) struct Metrics {
     pub(crate) transfers: Counter,
     /// Moves of partitions carried out as their leader.
     pub(crate) moves: Counter,
+    /// Partitions whose lost replicas this node has begun to have rebuilt, as the controller.
+    pub(crate) heals: Counter,
     connections_lost: Counter,
     connections_bad: Counter,
     connections_slow: Counter,
@@ -130,6 +132,7 @@ impl Default for Metrics {
             elections: Counter::default(),
             transfers: Counter::default(),
             moves: Counter::default(),
+            heals: Counter::default(),
             connections_lost: Counter::default(),
             connections_bad: Counter::default(),
             connections_slow: Counter::default(),

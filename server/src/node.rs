@@ -104,6 +104,7 @@ impl Node {
             controller: Arc::clone(&controller),
             replicas,
             peers: opened.cluster.peers.clone(),
+            catch_up: Arc::clone(opened.cluster.network.throttle()),
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
@@ -161,7 +162,7 @@ impl Node {
         self.tasks.spawn(keeping);
         if opened.has_peers {
             let leading =
-                cluster::lead(Arc::clone(cluster), Arc::clone(controller), draining.clone());
+                cluster::lead(Arc::clone(cluster), Arc::clone(&self.broker), draining.clone());
             self.tasks.spawn(leading);
         }
     }

@@ -19,6 +19,8 @@ mod fetch;
 mod forming;
 #[path = "node/harness.rs"]
 mod harness;
+#[path = "node/healing.rs"]
+mod healing;
 #[path = "node/idle.rs"]
 mod idle;
 #[path = "node/limits.rs"]

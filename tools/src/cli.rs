@@ -38,7 +38,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a node.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Create, list, describe and delete topics.
     #[command(subcommand)]
     Topic(TopicCommand),
@@ -113,6 +113,13 @@ pub(crate) struct ServeArgs {
     /// Bytes of the disk that stay free; below it new records are refused [default: 5 %, see docs/operations.md]
     #[arg(long, env = "JANGBU_DISK_RESERVE", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
     pub disk_reserve: Option<usize>,
+    /// Rebuild the replicas of a broker that stays dead for this long on others, for instance 30s, 10m or 2h; 0 never
+    /// [default: 10m]
+    #[arg(long, env = "JANGBU_HEAL_AFTER", value_name = "DURATION", value_parser = jangbu_server::config::parse_duration_ms)]
+    pub heal_after: Option<u64>,
+    /// Bytes a second that this node sends to replicas which are being added [default: 64MiB]
+    #[arg(long, env = "JANGBU_CATCH_UP_RATE", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
+    pub catch_up_rate: Option<usize>,
     /// Start although acknowledged records are missing from the data directory, without them
     #[arg(long)]
     pub accept_loss: bool,
@@ -234,16 +241,18 @@ pub(crate) enum ClusterCommand {
     /// List the brokers, what each holds and leads, and what is not as it should be.
     #[command(after_help = "Examples:\n  jangbu cluster status\n  jangbu cluster status --json")]
     Status(Brokers),
-    /// Give a broker that has joined its share of the replicas.
+    /// Give a broker that has joined its share of the replicas; it is not being emptied any more.
     #[command(after_help = "\
 Examples:
   jangbu serve --join 10.0.0.1:9093 --peer-listen 10.0.0.4:9093 --listen 10.0.0.4:9092     (on the new machine)
   jangbu cluster add 4")]
     Add(BrokerArgs),
-    /// Move everything off a broker; it can then be stopped and removed.
-    #[command(after_help = "Examples:\n  jangbu cluster drain 2")]
-    Drain(BrokerArgs),
-    /// Take a broker that is stopped and holds nothing out of the cluster, for ever.
+    /// Move everything off a broker and give it nothing new; it can then be stopped and removed.
+    #[command(
+        after_help = "Examples:\n  jangbu cluster drain 2\n  jangbu cluster drain 2 --cancel"
+    )]
+    Drain(DrainArgs),
+    /// Take a broker that is stopped out of the cluster, for ever. Replicas of a dead one are rebuilt on others first.
     #[command(after_help = "Examples:\n  jangbu cluster remove 2")]
     Remove(BrokerArgs),
     /// Level the number of replicas per broker, and let preferred leaders lead.
@@ -259,6 +268,16 @@ pub(crate) struct BrokerArgs {
     pub broker: i32,
     #[command(flatten)]
     pub brokers: Brokers,
+}
+
+/// A broker to be emptied.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// Let it have replicas and lead again; what has moved stays where it is
+    #[arg(long)]
+    pub cancel: bool,
 }
 
 /// A topic to be created.

@@ -95,6 +95,10 @@ fn configure(args: &ServeArgs) -> anyhow::Result<Config> {
     if args.disk_reserve.is_some() {
         config.disk_reserve_bytes = args.disk_reserve.and_then(|bytes| u64::try_from(bytes).ok());
     }
+    config.heal_after_ms = args.heal_after.unwrap_or(config.heal_after_ms);
+    if let Some(rate) = args.catch_up_rate.and_then(|bytes| u64::try_from(bytes).ok()) {
+        config.catch_up_rate_bytes = rate;
+    }
     config.accept_loss = args.accept_loss;
     Ok(config)
 }

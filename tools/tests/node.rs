@@ -193,7 +193,7 @@ fn a_node_killed_while_records_stream_in_loses_repeats_and_reorders_nothing() {
     let input = producer.stdin.take().unwrap();
     let (half, reached) = mpsc::channel();
     let writing = std::thread::spawn(move || {
-        rows::write(input, ROWS, |row| {
+        rows::write(input, 0..ROWS, |row| {
             if row == ROWS / 2 {
                 half.send(()).unwrap();
             }

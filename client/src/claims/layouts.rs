@@ -362,6 +362,17 @@ static CLUSTER_BROKER: Layout = layout(&[
     field("host", Kind::Text),
     field("port", INT32),
     field("rack", Kind::Text),
+    field("is_fenced", BOOLEAN).since(2),
+]);
+
+pub(crate) static INCREMENTAL_ALTER_CONFIGS: Response =
+    response(1, &[field("throttle_time_ms", INT32), field("responses", Kind::Array(&ALTERED))]);
+
+static ALTERED: Layout = layout(&[
+    field("error_code", INT16),
+    field("error_message", Kind::Text),
+    field("resource_type", INT8),
+    field("resource_name", Kind::Text),
 ]);
 
 pub(crate) static ALTER_PARTITION_REASSIGNMENTS: Response = response(

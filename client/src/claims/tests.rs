@@ -9,9 +9,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, ApiVersionsResponse, CreateTopicsRequest,
     DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    ElectLeadersRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest, ResponseHeader,
-    UnregisterBrokerRequest,
+    ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest,
+    ResponseHeader, UnregisterBrokerRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use proptest::{collection::vec, prelude::any, proptest, sample::Index};
@@ -55,7 +55,7 @@ fn api_versions() -> Case {
 }
 
 fn every() -> Vec<(Case, i16)> {
-    let all: [fn() -> Case; 15] = [
+    let all: [fn() -> Case; 16] = [
         api_versions,
         case::<MetadataRequest>,
         case::<ProduceRequest>,
@@ -69,6 +69,7 @@ fn every() -> Vec<(Case, i16)> {
         case::<DescribeClusterRequest>,
         case::<AlterPartitionReassignmentsRequest>,
         case::<ListPartitionReassignmentsRequest>,
+        case::<IncrementalAlterConfigsRequest>,
         case::<ElectLeadersRequest>,
         case::<UnregisterBrokerRequest>,
     ];
@@ -211,6 +212,7 @@ fn a_layout_begins_to_be_flexible_when_its_header_does() {
         flexible::<DescribeClusterRequest>,
         flexible::<AlterPartitionReassignmentsRequest>,
         flexible::<ListPartitionReassignmentsRequest>,
+        flexible::<IncrementalAlterConfigsRequest>,
         flexible::<ElectLeadersRequest>,
         flexible::<UnregisterBrokerRequest>,
     ];

@@ -1,5 +1,5 @@
-//! What the node that leads the metadata group does beside answering: it tells which brokers live, and lets every
-//! broker that is registered hear the metadata.
+//! What the node that leads the metadata group does beside answering: it tells which brokers live, has the replicas of
+//! those rebuilt that stay dead, and lets every broker that is registered hear the metadata.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
+use super::heal::Healing;
+use crate::broker;
 use crate::controller::{Broker, Controller};
 use crate::peer::PeerState;
 
@@ -22,19 +24,26 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Runs until the node drains.
 pub(crate) async fn run(
     cluster: Arc<Cluster>,
-    controller: Arc<Controller>,
+    broker: Arc<broker::Broker>,
     draining: CancellationToken,
 ) {
+    let controller = &broker.controller;
+    let mut healing = Healing::new(broker.config.heal_after_ms, Instant::now());
     let mut states = cluster.peers.states();
     let mut changes = controller.changes();
     let started = Instant::now();
     loop {
         let leads = controller.leads();
+        healing.look(&controller.image(), Instant::now());
         if leads {
             let seen = states.borrow_and_update().clone();
             changes.mark_unchanged();
-            tell_liveness(&controller, &seen, started.elapsed() >= GRACE).await;
-            match tokio::time::timeout(CHANGE_MAX, controller.level_members(&seen)).await {
+            tell_liveness(controller, &seen, started.elapsed() >= GRACE).await;
+            let now = Instant::now();
+            healing.look(&controller.image(), now);
+            healing.go_on(&broker, now).await;
+            let lost = healing.lost(now);
+            match tokio::time::timeout(CHANGE_MAX, controller.level_members(&seen, &lost)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "the metadata's members change later"),
                 Err(_) => tracing::debug!("the metadata's members change later: no majority"),

@@ -27,16 +27,21 @@ impl Role {
         }
     }
 
-    /// Those of the nodes that vote on metadata: the first 1, 3 or 5, since an even number tolerates no more failures
-    /// than the odd one below it. The first of them forms the cluster.
+    /// Those of the nodes that vote on metadata: the first [`voter_count`]. The first of them forms the cluster.
     pub(crate) fn voters(&self) -> Vec<i32> {
         let nodes: Vec<i32> = self.nodes().into_keys().collect();
-        let count = match nodes.len() {
-            0..=2 => nodes.len().min(1),
-            3 | 4 => 3,
-            _ => VOTERS_MAX,
-        };
+        let count = voter_count(nodes.len());
         nodes.into_iter().take(count).collect()
+    }
+}
+
+/// How many of so many nodes vote on metadata: 1, 3 or 5, since an even number tolerates no more failures than the odd one
+/// below it.
+pub(crate) fn voter_count(nodes: usize) -> usize {
+    match nodes {
+        0..=2 => nodes.min(1),
+        3 | 4 => 3,
+        _ => VOTERS_MAX,
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! Not here: reading flags, environment and files (the caller fills [`BrokerValues`]).
 
+mod cluster;
 mod coordination;
 mod network;
 mod node;
@@ -15,10 +16,14 @@ use std::sync::LazyLock;
 
 use super::describe::Source;
 use super::topic::topic_configs;
-use super::value::{ConfigDef, Invalid};
+use super::value::{ConfigDef, Invalid, boolean};
+pub(crate) use cluster::{DRAINING, LEADER_RATE};
+
+/// Broker configs that a running node takes, beside the defaults of topics.
+const DYNAMIC: [&str; 3] = ["follower.replication.throttled.rate", DRAINING, LEADER_RATE];
 
 static SORTED: LazyLock<Vec<&'static ConfigDef>> = LazyLock::new(|| {
-    let parts = [coordination::ROWS, network::ROWS, node::ROWS, storage::ROWS];
+    let parts = [cluster::ROWS, coordination::ROWS, network::ROWS, node::ROWS, storage::ROWS];
     let mut all: Vec<_> = parts.into_iter().flatten().collect();
     all.sort_unstable_by_key(|def| def.name);
     all
@@ -35,9 +40,9 @@ pub fn broker_config(name: &str) -> Option<&'static ConfigDef> {
 }
 
 /// Whether a running node takes new values of this broker config: those that are a topic config's
-/// default. The rest is reported as read-only, whatever [`ConfigDef::read_only`] says about Kafka.
+/// default, and a few more. The rest is reported as read-only, whatever [`ConfigDef::read_only`] says about Kafka.
 pub fn is_dynamic(name: &str) -> bool {
-    topic_configs().iter().any(|def| def.broker_synonym == Some(name))
+    DYNAMIC.contains(&name) || topic_configs().iter().any(|def| def.broker_synonym == Some(name))
 }
 
 /// The broker configs this node was started with, by name: Kafka's STATIC_BROKER_CONFIG.
@@ -80,7 +85,20 @@ pub struct BrokerConfigs {
     pub started: BrokerValues,
 }
 
+/// Whether what is set on a broker says that it is being emptied.
+pub(crate) fn says_draining(set: &BTreeMap<String, String>) -> bool {
+    set.get(DRAINING).and_then(|value| boolean(value.trim())).unwrap_or(false)
+}
+
 impl BrokerConfigs {
+    /// The bytes a second that replicas which are being added may be sent.
+    pub(crate) fn leader_rate(&self) -> u64 {
+        let def = broker_config(LEADER_RATE);
+        let value = def.and_then(|def| self.places(def).next()).map(|(value, _)| value.trim());
+        // Values were checked when they were set.
+        value.and_then(|value| value.parse().ok()).unwrap_or(u64::MAX)
+    }
+
     /// The places that have a value for `def`, the one that wins first. A null is no place.
     pub(super) fn places(&self, def: &ConfigDef) -> impl Iterator<Item = (&str, Source)> {
         let set = [

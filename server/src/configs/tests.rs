@@ -31,6 +31,14 @@ const BROKER_DIFFERS: [&str; 8] = [
     "sasl.oauthbearer.jwt.validator.class",
 ];
 
+/// Kafka knows the first two, and describes them only where they are set; the others are jangbu's.
+const BROKER_MORE: [&str; 4] = [
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "jangbu.draining",
+    "jangbu.heal.after.ms",
+];
+
 fn fixture(text: &'static str) -> impl Iterator<Item = [&'static str; 4]> {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let columns: Vec<_> = line.split('\t').collect();
@@ -96,7 +104,10 @@ fn broker_defaults_are_kafkas_except_where_jangbu_differs() {
             differs.push(name);
         }
     }
-    assert_eq!((count, broker_configs().len()), (340, 340));
+    assert_eq!((count, broker_configs().len()), (340, 340 + BROKER_MORE.len()));
+    for name in BROKER_MORE {
+        assert!(broker_config(name).is_some(), "{name}");
+    }
     assert_eq!(differs, BROKER_DIFFERS);
 }
 
@@ -152,7 +163,7 @@ fn every_topic_config_has_a_policy_and_is_in_the_docs_under_its_standing() {
         let cell = format!("`{}`", policy.name);
         assert!(section.contains(&cell), "docs/configs.md: {cell} is not under {heading}");
     }
-    for name in BROKER_DIFFERS {
+    for name in BROKER_DIFFERS.iter().chain(&BROKER_MORE) {
         assert!(DOCS.contains(&format!("`{name}`")), "docs/configs.md: {name}");
     }
 }
@@ -312,7 +323,7 @@ fn values_set_at_run_time_hide_those_of_the_start() {
 fn what_a_running_broker_takes_kafka_takes_too() {
     let dynamic = broker_configs().iter().filter(|def| is_dynamic(def.name));
     assert!(dynamic.clone().all(|def| !def.read_only));
-    assert_eq!(dynamic.count(), 28);
+    assert_eq!(dynamic.count(), 31);
 }
 
 #[test]
@@ -320,10 +331,12 @@ fn a_broker_reports_what_it_was_started_with_and_hides_secrets() {
     let ask = Ask { synonyms: true, ..Ask::default() };
     let broker = broker(&[("node.id", "1"), ("broker.id", "1"), ("ssl.key.password", "secret")]);
     let rows = describe_broker(&broker, &ask);
-    assert_eq!(rows.len(), 340);
+    assert_eq!(rows.len(), 344);
     let changeable = rows.iter().filter(|row| !row.read_only).map(|row| row.name);
-    let synonyms = topic_configs().iter().filter_map(|def| def.broker_synonym);
-    assert_eq!(changeable.collect::<BTreeSet<_>>(), synonyms.collect::<BTreeSet<_>>());
+    let mut taken: BTreeSet<_> =
+        topic_configs().iter().filter_map(|def| def.broker_synonym).collect();
+    taken.extend(BROKER_MORE.iter().filter(|name| **name != "jangbu.heal.after.ms"));
+    assert_eq!(changeable.collect::<BTreeSet<_>>(), taken);
     assert_eq!(row(&rows, "node.id").source, Source::StaticBroker);
     assert_eq!(row(&rows, "broker.id").synonyms.len(), 2);
     assert_eq!(row(&rows, "broker.rack").value, None);

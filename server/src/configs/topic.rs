@@ -100,10 +100,10 @@ static POLICIES: &[Policy] = policies! {
     "file.delete.delay.ms" NoMeaning Accept::Any, "there are no segment files";
     "flush.messages" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
     "flush.ms" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
-    "follower.replication.throttled.replicas" Stored Accept::Any, "replication is not throttled yet";
+    "follower.replication.throttled.replicas" NoMeaning Accept::Any, "replicas that are being added are throttled, and no others";
     "index.interval.bytes" NoMeaning Accept::Any, "the index is the storage engine's";
     "jangbu.durability" Acts Accept::Any, "records are acknowledged before they are synced";
-    "leader.replication.throttled.replicas" Stored Accept::Any, "replication is not throttled yet";
+    "leader.replication.throttled.replicas" NoMeaning Accept::Any, "replicas that are being added are throttled, and no others";
     "local.retention.bytes" Stored Accept::Any, "used only with remote storage, which does not exist yet";
     "local.retention.ms" Stored Accept::Any, "used only with remote storage, which does not exist yet";
     "max.compaction.lag.ms" Stored Accept::Any, "compaction does not exist yet";

@@ -109,7 +109,7 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`], [`Error::Members`].
     pub(crate) async fn add_learner(&self, replica: ReplicaId) -> Result<(), Error> {
-        let Members { voters, learners } = self.members();
+        let Members { voters, learners, .. } = self.members();
         if voters.contains(&replica) || learners.contains(&replica) {
             return Ok(());
         }
@@ -186,6 +186,7 @@ fn members(stored: &StoredMembership) -> Members {
     Members {
         voters: stored.voter_ids().map(ReplicaId).collect(),
         learners: stored.membership().learner_ids().map(ReplicaId).collect(),
+        joint: stored.membership().get_joint_config().len() > 1,
     }
 }
 

@@ -5,6 +5,7 @@
 //!   their answers are given to openraft in that order.
 //! - Heartbeats to one node go together in few frames, whatever groups they are of (`beats.rs`).
 //! - A replica that cannot be asked grants nothing.
+//! - Replicas that are being added are sent entries no faster than allowed (`throttle.rs`), which keeps their order.
 //!
 //! Not here: what the messages are (`wire.rs`), the other end (`router.rs`), connections (`peer`).
 
@@ -24,12 +25,13 @@ use openraft::raft::{
     StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, RPCTypes};
+use openraft::{EntryPayload, OptionalSend, RPCTypes};
 
 use super::ReplicaId;
 use super::beats::Beats;
 use super::router::Router;
-use super::types::{LogId, Types, Vote};
+use super::throttle::Throttle;
+use super::types::{Entry, LogId, Types, Vote};
 use super::wire::{self, To};
 use crate::peer::{self, Lane, Peers, Request, Response};
 
@@ -46,18 +48,24 @@ pub(crate) struct Network {
     peers: Peers,
     router: Arc<Router>,
     beats: Arc<Beats>,
+    throttle: Arc<Throttle>,
 }
 
 impl Network {
     /// Sends through `peers`.
     pub(crate) fn new(peers: Peers) -> Self {
         let beats = Arc::new(Beats::new(peers.clone()));
-        Self { peers, router: Arc::default(), beats }
+        Self { peers, router: Arc::default(), beats, throttle: Arc::default() }
     }
 
     /// What runs on this node; requests of other nodes go to [`Router::serve`].
     pub(crate) fn router(&self) -> &Arc<Router> {
         &self.router
+    }
+
+    /// How fast replicas that are being added are sent the log.
+    pub(crate) fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
     }
 
     /// The ways from one replica of a group.
@@ -137,6 +145,17 @@ impl Way {
         }
     }
 
+    /// A request, once it may be sent.
+    async fn in_turn(self, request: AppendEntriesRequest<Types>) -> AppendEntriesRequest<Types> {
+        let size = |entry: &Entry| match &entry.payload {
+            EntryPayload::Normal(payload) => payload.bytes.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        };
+        let bytes = request.entries.iter().map(size).sum();
+        self.network.throttle.room(self.to.group, self.to.replica, bytes).await;
+        request
+    }
+
     /// One append, or with `beats` one heartbeat.
     async fn append(
         self,
@@ -201,8 +220,9 @@ impl RaftNetworkV2<Types> for Way {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let way = self.clone();
+        let (throttled, way) = (self.clone(), self.clone());
         let answers = input
+            .then(move |request| throttled.clone().in_turn(request))
             .map(move |request| way.clone().append(request, APPEND_TIMEOUT))
             .buffered(APPENDS_MAX);
         let answers: BoxStream<'s, _> = Box::pin(answers);

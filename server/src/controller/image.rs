@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) use super::partition::TopicPartition;
-use crate::configs::{BrokerConfigs, BrokerValues, TopicSettings};
+use crate::configs::{BrokerConfigs, BrokerValues, TopicSettings, says_draining};
 use crate::proto::metadata as proto;
 
 /// A broker, and where clients and other nodes reach it.
@@ -29,7 +29,7 @@ pub(crate) struct Broker {
     pub(crate) directory: [u8; 16],
     /// It does not answer the leader of group 0.
     pub(crate) dead: bool,
-    /// It gets no new replicas and hands over what it leads.
+    /// It gets no new replicas and hands over what it leads, as its config `jangbu.draining` says.
     pub(crate) draining: bool,
 }
 
@@ -143,6 +143,9 @@ impl Data {
         broker: Option<i32>,
         configs: BTreeMap<String, String>,
     ) {
+        if let Some(known) = broker.and_then(|id| self.brokers.get_mut(&id)) {
+            known.draining = says_draining(&configs);
+        }
         if configs.is_empty() {
             self.broker_configs.remove(&broker);
         } else {

@@ -59,6 +59,37 @@ pub(crate) fn place(
     (0..count).map(|_| round.next(replication_factor)).collect()
 }
 
+/// The replicas with those that are lost replaced by usable brokers, each in its place; the candidates take note of it.
+/// Those for which there is no broker stay. `None` when that is all of them.
+pub(crate) fn replace(
+    candidates: &mut [Candidate],
+    replicas: &[i32],
+    lost: impl Fn(i32) -> bool,
+) -> Option<Vec<i32>> {
+    let mut replaced = replicas.to_vec();
+    for place in 0..replaced.len() {
+        if !lost(replaced[place]) {
+            continue;
+        }
+        let rack = |id: &i32| candidates.iter().find(|c| c.id == *id).map(|c| c.rack.as_str());
+        let stay = replaced.iter().filter(|id| !lost(**id));
+        let racks: BTreeSet<&str> = stay.filter_map(rack).filter(|rack| !rack.is_empty()).collect();
+        let free = |at: &usize| {
+            let candidate = &candidates[*at];
+            candidate.usable && !lost(candidate.id) && !replaced.contains(&candidate.id)
+        };
+        let best = (0..candidates.len()).filter(free).min_by_key(|at| {
+            let candidate = &candidates[*at];
+            (racks.contains(candidate.rack.as_str()), candidate.replicas, candidate.id)
+        });
+        if let Some(best) = best {
+            replaced[place] = candidates[best].id;
+            candidates[best].replicas += 1;
+        }
+    }
+    (replaced != replicas).then_some(replaced)
+}
+
 /// What one topic's partitions have got so far, by the position of the broker among the candidates.
 struct Round<'a> {
     candidates: &'a [Candidate],
@@ -187,6 +218,23 @@ mod tests {
         brokers[0].usable = false;
         assert!(place(&brokers, &[], 2, 9).iter().all(|replicas| !replicas.contains(&1)));
         assert!(place(&brokers, &[], 3, 9).iter().all(|replicas| replicas[2] == 1));
+    }
+
+    #[test]
+    fn a_lost_replica_goes_to_a_free_rack_and_there_to_the_broker_that_holds_least() {
+        let mut brokers = brokers(&["a", "b", "c", "a", "b", "b"]);
+        brokers[2].usable = false;
+        (brokers[1].replicas, brokers[5].replicas) = (2, 1);
+        let lost = |id| id == 3;
+        assert_eq!(
+            replace(&mut brokers, &[3, 1], lost),
+            Some(vec![5, 1]),
+            "b is free, and 5 empty"
+        );
+        assert_eq!(brokers[4].replicas, 1);
+        assert_eq!(replace(&mut brokers, &[1, 3, 2], lost), Some(vec![1, 4, 2]), "no rack is free");
+        assert_eq!(replace(&mut brokers[..3], &[1, 3, 2], lost), None, "no broker is free");
+        assert_eq!(replace(&mut brokers, &[1, 2], lost), None, "nothing is lost");
     }
 
     fn clusters() -> impl Strategy<Value = (Vec<Candidate>, usize, usize)> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::topics::{Refusal, is_valid_name};
 use crate::broker::Broker;
-use crate::configs::{Change, Rejected, Scope};
+use crate::configs::{Change, DRAINING, Rejected, Scope};
 use crate::controller::{Error, Topic};
 
 /// Kafka's `ConfigResource.Type`.
@@ -111,7 +111,12 @@ async fn change_broker(
     validate_only: bool,
 ) -> Result<Result<(), Error>, Refusal> {
     let id = match wish.name {
+        "" if wish.names(DRAINING) => {
+            let text = format!("{DRAINING} is a config of one broker");
+            return Err(Refusal::new(ResponseError::InvalidRequest, text));
+        }
         "" => None,
+        name if wish.is_only(DRAINING) => Some(any_id(broker, name)?),
         name => Some(own_id(broker, name, "Node id", ",")?),
     };
     let seen = broker.controller.image().set_on(id);
@@ -122,6 +127,23 @@ async fn change_broker(
 }
 
 impl Wish<'_> {
+    /// The configs that the request names.
+    fn named(&self) -> Vec<&str> {
+        match &self.change {
+            Change::Edit(edits) => edits.iter().map(|edit| edit.name).collect(),
+            Change::Replace(pairs) => pairs.iter().map(|(name, _)| *name).collect(),
+        }
+    }
+
+    fn names(&self, config: &str) -> bool {
+        self.named().contains(&config)
+    }
+
+    /// Whether it changes this config and nothing else, whatever is set.
+    fn is_only(&self, config: &str) -> bool {
+        matches!(self.change, Change::Edit(_)) && self.named() == [config]
+    }
+
     /// What is to be set; `None` when there is nothing to do.
     fn changed(
         &self,
@@ -187,6 +209,13 @@ fn own_id(broker: &Broker, name: &str, what: &str, or: &str) -> Result<i32, Refu
         Err(_) => format!("{what} must be an integer, but it is: {name}"),
     };
     Err(Refusal::new(ResponseError::InvalidRequest, text))
+}
+
+/// The id of any broker of the cluster: a broker that is dead is emptied too, and cannot be asked itself.
+fn any_id(broker: &Broker, name: &str) -> Result<i32, Refusal> {
+    let id = name.parse().ok().filter(|id| broker.controller.image().brokers.contains_key(id));
+    let text = || format!("there is no broker {name}");
+    id.ok_or_else(|| Refusal::new(ResponseError::InvalidRequest, text()))
 }
 
 /// The refusal of a resource that has no configs here.

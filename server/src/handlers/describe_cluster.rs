@@ -1,6 +1,10 @@
 //! DescribeCluster (60), versions 0 to 2: the brokers and the controller (KIP-700, KIP-919); from version 2 on also
 //! brokers that are dead, which Kafka calls fenced (KIP-1073).
+//!
+//! A tagged field that is jangbu's own stands with each broker that is being emptied; clients that do not know it pass it
+//! over.
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
@@ -12,6 +16,9 @@ use crate::dispatch::Call;
 
 /// Brokers are what a client port tells about; controllers (2) have no port of their own.
 const ENDPOINT_BROKERS: i8 = 1;
+
+/// The tag of a broker that is being emptied; one byte, 1.
+const TAG_DRAINING: i32 = 27_234;
 
 pub(crate) async fn handle(
     broker: &Broker,
@@ -27,12 +34,17 @@ pub(crate) async fn handle(
     }
     let cluster_id = broker.controller.image().cluster_id.clone();
     let entry = |b: &crate::controller::Broker| {
-        DescribeClusterBroker::default()
+        let entry = DescribeClusterBroker::default()
             .with_broker_id(b.id.into())
             .with_host(StrBytes::from_string(b.host.clone()))
             .with_port(i32::from(b.port))
             .with_rack(rack(b))
-            .with_is_fenced(b.dead)
+            .with_is_fenced(b.dead);
+        if b.draining {
+            entry.with_unknown_tagged_field(TAG_DRAINING, Bytes::from_static(&[1]))
+        } else {
+            entry
+        }
     };
     let brokers = if request.include_fenced_brokers {
         broker.controller.image().brokers.values().cloned().collect()

@@ -70,10 +70,10 @@ pub(crate) fn check_name(broker: &Broker, name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Replicas of a topic that is created without saying how many: as configured, or one on each live broker if there
-/// are fewer of those.
+/// Replicas of a topic that is created without saying how many: as configured, or one on each live broker that is not
+/// being emptied if there are fewer of those.
 pub(crate) fn default_replication_factor(broker: &Broker) -> usize {
-    let live = broker.live_brokers().len();
+    let live = broker.live_brokers().iter().filter(|live| !live.draining).count();
     usize::try_from(broker.config.default_replication_factor).unwrap_or(1).clamp(1, live.max(1))
 }
 

@@ -9,7 +9,7 @@
 //! A move that is turned back has the old replicas as its target. The metadata keeps whatever may be a member, so that
 //! nobody deletes what is still needed, until the group is seen to have exactly the target's members.
 //!
-//! Not here: how fast learners are sent the log; nothing bounds that yet but the lane it goes over.
+//! Not here: holding back what is sent to learners (`consensus/throttle.rs`); which those are is told from here.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -31,6 +31,9 @@ const COMPARE: Duration = Duration::from_secs(30);
 const MOVES_MAX: usize = 8;
 /// How long a change of members may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a replica may take to take over. Nothing cuts that short: a leader that has been told to hand over takes no
+/// writes until somebody leads, and sees to that itself when the time is over.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Moves that this node is working on.
 #[derive(Debug, Default)]
@@ -68,6 +71,9 @@ impl Moves {
             let image = broker.controller.image();
             image.placements().filter(|placed| placed.is_moving()).cloned().collect()
         };
+        broker
+            .catch_up
+            .set(broker.controller.image().own_configs().leader_rate(), added(broker, &moving));
         let mut ends = HashMap::new();
         for placed in &moving {
             let Some(partition) = broker.replicas.get(placed.group) else { continue };
@@ -90,6 +96,20 @@ impl Moves {
     }
 }
 
+/// The replicas that are being added to partitions which this node leads.
+fn added(broker: &Broker, moving: &[TopicPartition]) -> HashSet<(PartitionId, ReplicaId)> {
+    let mut added = HashSet::new();
+    for placed in moving {
+        let Some(partition) = broker.replicas.get(placed.group).filter(|led| led.leads()) else {
+            continue;
+        };
+        let voters = partition.members().voters;
+        let new = placed.target_replicas().into_iter().filter(|replica| !voters.contains(replica));
+        added.extend(new.map(|replica| (placed.group, replica)));
+    }
+    added
+}
+
 async fn step(
     broker: &Broker,
     partition: &Partition,
@@ -97,14 +117,23 @@ async fn step(
     before: Option<Index>,
 ) {
     let id = partition.id();
-    match tokio::time::timeout(TIMEOUT, go_on(broker, partition, placed, before)).await {
-        Ok(Ok(true)) => {
+    match go_on(broker, partition, placed, before).await {
+        Ok(true) => {
             broker.metrics.moves.add(1);
             tracing::info!(partition = %id, to = ?placed.target, "the partition has moved");
         }
-        Ok(Ok(false)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, partition = %id, "a move is taken on again"),
-        Err(_) => tracing::debug!(partition = %id, "a move takes its time"),
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%error, partition = %id, "a move is taken on again"),
+    }
+}
+
+/// Waits for a change, as long as it may take.
+async fn in_time<E: std::fmt::Display>(
+    change: impl Future<Output = Result<(), E>>,
+) -> Result<(), String> {
+    match tokio::time::timeout(TIMEOUT, change).await {
+        Ok(changed) => changed.map_err(|e| e.to_string()),
+        Err(_) => Err("it takes its time".to_owned()),
     }
 }
 
@@ -119,7 +148,7 @@ async fn go_on(
     let members = partition.members();
     for replica in &target {
         if !members.voters.contains(replica) && !members.learners.contains(replica) {
-            partition.add_learner(*replica).await.map_err(|e| e.to_string())?;
+            in_time(partition.add_learner(*replica)).await?;
         }
     }
     let replication = partition.replication();
@@ -128,29 +157,40 @@ async fn go_on(
         return Ok(false);
     }
     if !target.contains(&partition.replica()) {
-        return pass_on(partition, &target).await.map(|()| false);
+        // Rather one that leads gladly than one that stops or is short of disk.
+        let next = {
+            let states = broker.peers.states();
+            let states = states.borrow();
+            let state = |replica: &ReplicaId| states.get(&replica.broker()).filter(|s| s.alive);
+            let able = target.iter().filter(|r| state(r).is_some() && matching(r) >= before);
+            able.min_by_key(|r| state(r).is_some_and(|state| state.steps_back)).copied()
+        };
+        let next = next.ok_or("nobody of the target can lead yet")?;
+        return pass_on(partition, &target, next).await.map(|()| false);
     }
     // Also when they are the members already: only an answer says that this is committed.
-    partition.change_members(&target).await.map_err(|e| e.to_string())?;
+    in_time(partition.change_members(&target)).await?;
     // Of targets that were given up.
-    partition.remove_learners().await.map_err(|e| e.to_string())?;
+    in_time(partition.remove_learners()).await?;
     let members = partition.members();
     let set = |replicas: &[ReplicaId]| replicas.iter().copied().collect::<BTreeSet<_>>();
     if set(&members.voters) != set(&target) || !members.learners.is_empty() {
         return Err(format!("the group has other members: {members:?}"));
     }
-    let finished = broker.controller.finish_reassignment(placed.group, placed.reassignment).await;
-    finished.map_err(|e| e.to_string())?;
+    in_time(broker.controller.finish_reassignment(placed.group, placed.reassignment)).await?;
     Ok(true)
 }
 
 /// Hands the leadership to the target first, so that nobody has to notice that the leader has left: whoever leads then
 /// goes on.
-async fn pass_on(partition: &Partition, target: &[ReplicaId]) -> Result<(), String> {
+async fn pass_on(
+    partition: &Partition,
+    target: &[ReplicaId],
+    next: ReplicaId,
+) -> Result<(), String> {
     let both: Vec<_> = target.iter().copied().chain([partition.replica()]).collect();
-    partition.change_members(&both).await.map_err(|e| e.to_string())?;
-    let next = target.first().ok_or("the target is empty")?;
-    partition.transfer(*next, TIMEOUT).await.map_err(|e| e.to_string())
+    in_time(partition.change_members(&both)).await?;
+    partition.transfer(next, TRANSFER_TIMEOUT).await.map_err(|e| e.to_string())
 }
 
 /// Whether every new replica of the target, and a majority of all of it, has what was in the log at the last look. A

@@ -169,6 +169,11 @@ pub(super) static FAMILIES: &[Family] = &[
             page.value(image.placements().filter(|placed| placed.is_moving()).count() as u64);
         },
     ),
+    gauge(
+        "jangbu_metadata_voters",
+        "Brokers that vote on the cluster's metadata, as this node has heard.",
+        |from, page| page.value(from.broker.controller.voters().len() as u64),
+    ),
     counter(
         "jangbu_elections_total",
         "Elections of partition leaders that this node stood for; a group may need several.",
@@ -183,6 +188,21 @@ pub(super) static FAMILIES: &[Family] = &[
         "jangbu_partition_moves_total",
         "Moves of partitions that this node has carried out as their leader.",
         |from, page| page.value(from.metrics.moves.get()),
+    ),
+    counter(
+        "jangbu_partition_heals_total",
+        "Moves that this node has begun, as the controller, because a broker stayed dead.",
+        |from, page| page.value(from.metrics.heals.get()),
+    ),
+    counter(
+        "jangbu_catch_up_bytes_total",
+        "Bytes of batches that this node, as their leader, has sent to replicas that were being added.",
+        |from, page| page.value(from.broker.catch_up.sent_bytes()),
+    ),
+    counter(
+        "jangbu_catch_up_held_back_seconds_total",
+        "Time that they were held back by catch_up_rate_bytes, over all partitions.",
+        |from, page| page.seconds(from.broker.catch_up.waited_nanos()),
     ),
     gauge(
         "jangbu_fetch_sessions",

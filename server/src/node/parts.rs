@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Role, parse_host_port};
-use crate::configs::BrokerValues;
+use crate::configs::{BrokerValues, LEADER_RATE};
 use crate::controller::Broker;
 use crate::disk::{self, Disk};
 use crate::error::Error;
@@ -148,6 +148,8 @@ pub(super) fn broker_values(
         ("socket.request.max.bytes", config.request_bytes_max.to_string()),
         ("broker.rack", config.rack.clone()),
         ("max.connections", config.connections_max.to_string()),
+        ("jangbu.heal.after.ms", config.heal_after_ms.to_string()),
+        (LEADER_RATE, config.catch_up_rate_bytes.to_string()),
     ];
     for (name, value) in pairs {
         if let Err(error) = values.set(name, value) {

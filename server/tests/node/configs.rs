@@ -17,7 +17,7 @@ use super::harness::{Client, NO_SEQUENCE, batch, http_get, start};
 
 pub(crate) const TOPIC: i8 = 2;
 pub(crate) const BROKER: i8 = 4;
-const SET: i8 = 0;
+pub(crate) const SET: i8 = 0;
 const DELETE: i8 = 1;
 
 fn text(text: &str) -> StrBytes {
@@ -25,7 +25,7 @@ fn text(text: &str) -> StrBytes {
 }
 
 /// An IncrementalAlterConfigs of one resource; its error code and message.
-async fn edit(
+pub(crate) async fn edit(
     client: &mut Client,
     kind: i8,
     name: &str,
@@ -53,7 +53,7 @@ pub(crate) async fn set(client: &mut Client, kind: i8, name: &str, config: &str,
 }
 
 /// Value and source of one config, as `value/source`.
-async fn described(client: &mut Client, kind: i8, name: &str, config: &str) -> String {
+pub(crate) async fn described(client: &mut Client, kind: i8, name: &str, config: &str) -> String {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(kind)
         .with_resource_name(text(name))

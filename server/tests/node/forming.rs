@@ -17,7 +17,7 @@ use super::restart::ready;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Addresses that were free a moment ago: the nodes of a list have to know each other's before they run.
-fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+pub(crate) fn free_addresses<const N: usize>() -> [SocketAddr; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap())
 }

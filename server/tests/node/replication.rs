@@ -32,7 +32,7 @@ const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const LATEST: i64 = -1;
 
 /// Asks again and again until the answer is one that was waited for.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {
@@ -55,7 +55,7 @@ pub(crate) async fn create(node: &Node, topic: CreatableTopic) -> (i16, i16) {
     (answer.topics[0].error_code, answer.topics[0].replication_factor)
 }
 
-fn topic(name: &str, partitions: i32, replication_factor: i16) -> CreatableTopic {
+pub(crate) fn topic(name: &str, partitions: i32, replication_factor: i16) -> CreatableTopic {
     CreatableTopic::default()
         .with_name(topic_name(name))
         .with_num_partitions(partitions)
@@ -63,7 +63,7 @@ fn topic(name: &str, partitions: i32, replication_factor: i16) -> CreatableTopic
 }
 
 /// The partitions of a topic as a node tells them.
-async fn described(node: &Node, topic: &str) -> Vec<MetadataResponsePartition> {
+pub(crate) async fn described(node: &Node, topic: &str) -> Vec<MetadataResponsePartition> {
     let mut client = Client::connect(node).await;
     let named = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
     let request = MetadataRequest::default().with_topics(Some(vec![named]));
@@ -118,7 +118,7 @@ async fn stored(node: &Node) -> usize {
     answer.results[0].topics.iter().map(|topic| topic.partitions.len()).sum()
 }
 
-async fn reassign(node: &Node, topic: &str, replicas: Option<&[i32]>) -> i16 {
+pub(crate) async fn reassign(node: &Node, topic: &str, replicas: Option<&[i32]>) -> i16 {
     let replicas = replicas.map(|ids| ids.iter().copied().map(BrokerId).collect());
     let partition = ReassignablePartition::default().with_replicas(replicas);
     let topic =
@@ -130,7 +130,7 @@ async fn reassign(node: &Node, topic: &str, replicas: Option<&[i32]>) -> i16 {
 }
 
 /// How many partitions are moving.
-async fn moving(node: &Node) -> usize {
+pub(crate) async fn moving(node: &Node) -> usize {
     let request = ListPartitionReassignmentsRequest::default().with_topics(None);
     let answer = Client::connect(node).await.ask(&request, 0).await;
     answer.topics.iter().map(|topic| topic.partitions.len()).sum()

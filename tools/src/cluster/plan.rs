@@ -1,8 +1,12 @@
 //! Which partitions move where: pure functions over what the cluster tells.
 //!
+//! Where a partition is moving counts, not where it is: plans made one after the other do not undo each other.
+//!
 //! Invariants:
 //! - A partition keeps its number of replicas, each on another broker.
+//! - Replicas go to brokers that are alive and not being emptied.
 //! - A replica goes to a rack that holds none of the partition's others, where there is such a broker.
+//! - A plan made after another one was carried out is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +17,16 @@ use jangbu_client::{Broker, BrokerId, Move};
 pub(crate) struct Placed {
     pub(crate) topic: String,
     pub(crate) partition: i32,
+    /// Where its replicas are, or are moving.
     pub(crate) replicas: Vec<BrokerId>,
+    /// Whether they are moving.
+    pub(crate) moving: bool,
 }
 
 /// Why a broker cannot be emptied.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{topic}-{partition} has {replicas} replicas and there are only {others} other brokers; add a broker first"
+    "{topic}-{partition} has {replicas} replicas and there are only {others} other brokers to hold them; add a broker first"
 )]
 pub(crate) struct TooFew {
     topic: String,
@@ -30,8 +37,8 @@ pub(crate) struct TooFew {
 
 /// How many replicas each broker holds while a plan is made.
 struct Load<'a> {
+    brokers: BTreeMap<BrokerId, &'a Broker>,
     counts: BTreeMap<BrokerId, usize>,
-    racks: BTreeMap<BrokerId, Option<&'a str>>,
 }
 
 impl<'a> Load<'a> {
@@ -40,12 +47,20 @@ impl<'a> Load<'a> {
         for replica in placed.iter().flat_map(|partition| &partition.replicas) {
             *counts.entry(*replica).or_default() += 1;
         }
-        let racks = brokers.iter().map(|broker| (broker.id, broker.rack.as_deref())).collect();
-        Self { counts, racks }
+        Self { brokers: brokers.iter().map(|broker| (broker.id, broker)).collect(), counts }
     }
 
     fn rack(&self, broker: BrokerId) -> Option<&'a str> {
-        self.racks.get(&broker).copied().flatten()
+        self.brokers.get(&broker).and_then(|broker| broker.rack.as_deref())
+    }
+
+    fn lives(&self, broker: BrokerId) -> bool {
+        self.brokers.get(&broker).is_some_and(|broker| broker.alive)
+    }
+
+    /// Whether a broker may be given replicas.
+    fn usable(&self, broker: BrokerId) -> bool {
+        self.brokers.get(&broker).is_some_and(|broker| broker.alive && !broker.draining)
     }
 
     /// The broker of `candidates` that should take a replica of a partition whose other replicas are `others`.
@@ -88,8 +103,8 @@ pub(crate) fn drain(
     leaving: BrokerId,
 ) -> Result<Vec<Move>, TooFew> {
     let mut load = Load::new(brokers, placed);
-    let stay: BTreeSet<_> =
-        brokers.iter().map(|broker| broker.id).filter(|id| *id != leaving).collect();
+    let ids = brokers.iter().map(|broker| broker.id);
+    let stay: BTreeSet<_> = ids.filter(|id| *id != leaving && load.usable(*id)).collect();
     let mut moves = Vec::new();
     for partition in placed.iter().filter(|partition| partition.replicas.contains(&leaving)) {
         let others = others(&partition.replicas, leaving);
@@ -106,14 +121,17 @@ pub(crate) fn drain(
     Ok(moves)
 }
 
-/// Moves as few replicas as bring every broker within one of the average. `onto` limits where they go.
+/// Moves as few replicas as bring every broker within one of the average. `onto` limits where they go. What is moving, and
+/// what has a replica on a broker that is not there, stays: the one may end elsewhere, and the other needs all it has.
 pub(crate) fn rebalance(
     brokers: &[Broker],
     placed: &[Placed],
     onto: Option<BrokerId>,
 ) -> Vec<Move> {
     let mut load = Load::new(brokers, placed);
-    let mut placed = placed.to_vec();
+    let whole = |partition: &&Placed| partition.replicas.iter().all(|id| load.lives(*id));
+    let free = placed.iter().filter(|partition| !partition.moving).filter(whole);
+    let mut placed: Vec<Placed> = free.cloned().collect();
     let mut changed = BTreeSet::new();
     while let Some((at, from, to)) = step(&load, &placed, onto) {
         let partition = &mut placed[at];
@@ -130,12 +148,13 @@ fn step(
     placed: &[Placed],
     onto: Option<BrokerId>,
 ) -> Option<(usize, BrokerId, BrokerId)> {
-    let mut by_count: Vec<_> = load.counts.iter().map(|(id, count)| (*count, *id)).collect();
+    let usable = load.counts.iter().filter(|(id, _)| load.usable(**id));
+    let mut by_count: Vec<_> = usable.map(|(id, count)| (*count, *id)).collect();
     by_count.sort_unstable();
     for (most, from) in by_count.iter().rev() {
-        let lighter = by_count.iter().filter(|(count, id)| {
-            count + 2 <= *most && load.racks.contains_key(id) && onto.is_none_or(|onto| onto == *id)
-        });
+        let lighter = by_count
+            .iter()
+            .filter(|(count, id)| count + 2 <= *most && onto.is_none_or(|onto| onto == *id));
         for (_, to) in lighter {
             let fits = |partition: &Placed| {
                 let others = others(&partition.replicas, *from);
@@ -160,77 +179,4 @@ fn keeps_racks(load: &Load<'_>, others: &[BrokerId], from: BrokerId, to: BrokerI
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn brokers(racks: &[&str]) -> Vec<Broker> {
-        let broker = |(id, rack): (i32, &&str)| Broker {
-            id: BrokerId(id),
-            address: String::new(),
-            rack: (!rack.is_empty()).then(|| (*rack).to_owned()),
-        };
-        (1..).zip(racks).map(broker).collect()
-    }
-
-    fn placed(replicas: &[&[i32]]) -> Vec<Placed> {
-        let partition = |(partition, ids): (i32, &&[i32])| Placed {
-            topic: "t".to_owned(),
-            partition,
-            replicas: ids.iter().map(|id| BrokerId(*id)).collect(),
-        };
-        (0..).zip(replicas).map(partition).collect()
-    }
-
-    fn targets(moves: &[Move]) -> Vec<Vec<i32>> {
-        let ids = |m: &Move| m.to.iter().flatten().map(|broker| broker.0).collect();
-        moves.iter().map(ids).collect()
-    }
-
-    #[test]
-    fn draining_replaces_only_the_leaving_broker() {
-        let placed = placed(&[&[1, 2], &[2, 3], &[3, 1]]);
-        let moves = drain(&brokers(&["", "", "", ""]), &placed, BrokerId(1)).unwrap();
-        assert_eq!(targets(&moves), [[4, 2], [3, 4]]);
-    }
-
-    #[test]
-    fn draining_keeps_racks_apart() {
-        let placed = placed(&[&[1, 2]]);
-        let moves = drain(&brokers(&["a", "b", "b", "c"]), &placed, BrokerId(1)).unwrap();
-        assert_eq!(targets(&moves), [[4, 2]], "broker 3 shares the rack of broker 2");
-    }
-
-    #[test]
-    fn draining_needs_another_broker_for_each_replica() {
-        let placed = placed(&[&[1, 2]]);
-        let refused = drain(&brokers(&["", ""]), &placed, BrokerId(1)).unwrap_err();
-        assert!(refused.to_string().contains("add a broker first"), "{refused}");
-    }
-
-    #[test]
-    fn rebalancing_levels_the_number_of_replicas_and_stops() {
-        let placed = placed(&[&[1, 2], &[1, 2], &[1, 2], &[1, 2], &[1, 2], &[1, 2]]);
-        let brokers = brokers(&["", "", ""]);
-        let moves = rebalance(&brokers, &placed, None);
-        let mut after: BTreeMap<i32, usize> = BTreeMap::new();
-        let moved: BTreeMap<i32, Vec<i32>> =
-            moves.iter().map(|m| m.partition).zip(targets(&moves)).collect();
-        for partition in &placed {
-            let before = partition.replicas.iter().map(|b| b.0).collect();
-            let replicas = moved.get(&partition.partition).unwrap_or(&before);
-            assert_ne!(replicas[0], replicas[1]);
-            for broker in replicas {
-                *after.entry(*broker).or_default() += 1;
-            }
-        }
-        assert_eq!(after.into_values().collect::<Vec<_>>(), [4, 4, 4]);
-        assert!(rebalance(&brokers, &[], None).is_empty());
-    }
-
-    #[test]
-    fn a_new_broker_gets_its_share_and_nothing_else_moves() {
-        let placed = placed(&[&[1], &[1], &[1], &[2]]);
-        let moves = rebalance(&brokers(&["", "", ""]), &placed, Some(BrokerId(3)));
-        assert_eq!(targets(&moves), [[3]]);
-    }
-}
+mod tests;

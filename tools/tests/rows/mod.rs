@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::ops::Range;
 
 const KEYS: u64 = 50;
 
-/// Writes so many rows into `to`, and tells `after` each one that is written.
-pub(crate) fn write(mut to: impl Write, rows: u64, after: impl Fn(u64)) {
-    for row in 0..rows {
+/// Writes these rows into `to`, and tells `after` each one that is written.
+pub(crate) fn write(mut to: impl Write, rows: Range<u64>, after: impl Fn(u64)) {
+    for row in rows {
         writeln!(to, "k{}:{row}", row % KEYS).unwrap();
         after(row);
     }

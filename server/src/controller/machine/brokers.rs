@@ -2,6 +2,7 @@
 //!
 //! Invariant: a broker id stands for one data directory for ever, and is not given out again when its broker leaves.
 
+use crate::configs::says_draining;
 use crate::controller::image::{Broker, Data};
 use crate::proto::metadata::{self as proto, outcome::Error};
 
@@ -19,8 +20,8 @@ pub(super) fn register(data: &mut Data, broker: proto::Broker) -> Result<i32, Er
         if known.directory != [0; 16] && known.directory != broker.directory {
             return Err(Error::OtherDirectory);
         }
-        broker.draining = known.draining;
     }
+    broker.draining = says_draining(&data.set_on(Some(broker.id)));
     let id = broker.id;
     broker.dead = false;
     data.last_broker = data.last_broker.max(id);
@@ -41,11 +42,10 @@ fn id_of(data: &Data, directory: &[u8; 16]) -> Result<i32, Error> {
     }
 }
 
-/// Notes whether a broker answers, and whether it is to be emptied.
+/// Notes whether a broker answers.
 pub(super) fn set_liveness(data: &mut Data, command: &proto::SetLiveness) -> Result<(), Error> {
     let broker = data.brokers.get_mut(&command.broker).ok_or(Error::UnknownBroker)?;
     broker.dead = command.dead.unwrap_or(broker.dead);
-    broker.draining = command.draining.unwrap_or(broker.draining);
     Ok(())
 }
 

@@ -193,20 +193,32 @@ fn an_id_belongs_to_one_data_directory() {
 }
 
 #[test]
-fn a_broker_is_told_dead_and_draining_apart_and_lives_when_it_registers() {
+fn a_broker_is_told_dead_and_lives_when_it_registers_and_drains_as_its_config_says() {
     let mut data = cluster();
-    let set = |data: &mut Data, broker, dead, draining| {
-        let command = proto::SetLiveness { broker, dead, draining };
+    let tell_dead = |data: &mut Data, broker| {
+        let command = proto::SetLiveness { broker, dead: Some(true) };
         error_of(&apply(data, Command::SetLiveness(command)))
     };
+    let configs = |value: &str| BTreeMap::from([("jangbu.draining".to_owned(), value.to_owned())]);
+    let set = |data: &mut Data, broker, seen: &str, value: &str| {
+        let (seen, configs) = match seen {
+            "" => (BTreeMap::new(), configs(value)),
+            seen => (configs(seen), configs(value)),
+        };
+        let command = proto::SetBrokerConfigs { broker: Some(broker), seen, configs };
+        error_of(&apply(data, Command::SetBrokerConfigs(command)))
+    };
     let state = |data: &Data| (data.brokers[&2].dead, data.brokers[&2].draining);
-    set(&mut data, 2, Some(true), None);
+    tell_dead(&mut data, 2);
     assert_eq!(state(&data), (true, false));
-    set(&mut data, 2, None, Some(true));
+    assert_eq!(set(&mut data, 2, "", "TRUE"), outcome::Error::None);
     assert_eq!(state(&data), (true, true));
+    assert!(!data.brokers[&3].draining);
     register(&mut data, 2, 2);
     assert_eq!(state(&data), (false, true));
-    assert_eq!(set(&mut data, 9, Some(true), None), outcome::Error::UnknownBroker);
+    set(&mut data, 2, "TRUE", "false");
+    assert_eq!(state(&data), (false, false));
+    assert_eq!(tell_dead(&mut data, 9), outcome::Error::UnknownBroker);
 }
 
 #[test]
