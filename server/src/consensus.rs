@@ -17,18 +17,23 @@ mod codec;
 mod config;
 mod group;
 mod lease;
+mod log;
 mod log_store;
 mod members;
 mod network;
 mod purge;
 mod replica;
 mod router;
+#[cfg(test)]
+mod simulation;
 mod state_machine;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod transport;
+mod turns;
 mod types;
 mod wire;
 
@@ -36,6 +41,7 @@ use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index, Offset, Term};
 
 pub(crate) use group::{Group, Proposal};
+pub(crate) use log::Log;
 pub(crate) use network::Network;
 pub(crate) use throttle::Throttle;
 
@@ -104,7 +110,7 @@ pub(crate) struct Committed {
 }
 
 /// The answer to a proposal once it is applied.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Applied {
     /// Offset of the batch's first record.
     pub(crate) base_offset: Offset,
@@ -112,8 +118,22 @@ pub(crate) struct Applied {
     pub(crate) reply: Bytes,
 }
 
+impl Applied {
+    /// The answer to what was put into the log as something that does nothing.
+    fn nothing() -> Self {
+        Self { base_offset: Offset(-1), reply: Bytes::new() }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.base_offset < Offset(0)
+    }
+}
+
 /// Deterministic state built from the committed entries of a group. Same entries, same state.
 pub(crate) trait StateMachine: std::fmt::Debug + Send + Sync + 'static {
+    /// The log whose entries it is given.
+    type Log: Log;
+
     /// Whether applying an entry that the state has in it already changes nothing. Snapshots of such a machine stand
     /// where its log was purged up to, and their state may be newer than that, so that a follower gets all
     /// entries from there. Snapshots of another machine stand at the entry applied last.

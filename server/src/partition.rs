@@ -6,11 +6,12 @@
 //! - An idempotent producer's batch is proposed at most once, however often it is sent.
 //! - Batches are opaque: only their fixed header is read.
 //!
-//! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`).
+//! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`), the disk (`reading.rs`).
 
 mod ahead;
 mod machine;
 mod members;
+mod reading;
 mod waiters;
 
 use std::sync::Arc;
@@ -18,17 +19,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jangbu_engine::{
-    Entry, EntryKind, Epoch, Error as EngineError, Index, LogId, LogSize, Offset, PartitionId,
-    PartitionLog, RetentionClass, Term, batch::Header,
+    EntryKind, Epoch, Error as EngineError, Index, LogId, Offset, PartitionId, PartitionLog, Term,
+    batch::Header,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::configs::Durability;
-use crate::consensus::{self, Clock, Group, Leadership, Network, Proposal, ReplicaId};
+use crate::consensus::{self, Clock, Group, Leadership, Log, Network, Proposal, ReplicaId};
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
-use crate::retention::Limits;
 pub(crate) use ahead::ReadAhead;
 use machine::{Judgement, PartitionMachine, Progress};
 pub(crate) use waiters::Waiting;
@@ -105,8 +104,8 @@ pub(crate) struct Appended {
 
 /// A batch on its way into the log.
 #[derive(Debug)]
-pub(crate) struct Appending {
-    partition: Arc<Partition>,
+pub(crate) struct Appending<L: Log = PartitionLog> {
+    partition: Arc<Partition<L>>,
     step: Step,
 }
 
@@ -118,7 +117,7 @@ enum Step {
     InFlight(Header),
 }
 
-impl Appending {
+impl<L: Log> Appending<L> {
     /// Waits until the batch is durable on a majority; where it is.
     ///
     /// # Errors
@@ -143,9 +142,6 @@ impl Appending {
     }
 }
 
-/// The least that room is set aside for when something is read ahead.
-const AHEAD_BYTES_MIN: usize = 16 << 10;
-
 /// What bounds reads of the disk, over all partitions.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskReads {
@@ -167,11 +163,11 @@ pub(crate) struct Shared {
 
 /// One replica of one partition.
 #[derive(Debug)]
-pub(crate) struct Partition {
+pub(crate) struct Partition<L: Log = PartitionLog> {
     id: PartitionId,
     replica: ReplicaId,
-    log: PartitionLog,
-    group: Group<PartitionMachine>,
+    log: L,
+    group: Group<PartitionMachine<L>>,
     progress: Arc<Progress>,
     /// Held from judging a batch to proposing it, so that sequence order is log order.
     order: tokio::sync::Mutex<()>,
@@ -192,21 +188,29 @@ fn check_epoch(given: i32, leadership: Leadership) -> Result<(), Error> {
     }
 }
 
-impl Partition {
+impl<L: Log> Partition<L> {
     /// Starts the replica on its log.
     ///
     /// # Errors
     /// When the stored state does not decode; the text says which.
-    pub(crate) async fn start(
+    pub(crate) async fn start(replica: ReplicaId, log: L, shared: &Shared) -> Result<Self, String> {
+        Self::start_with(replica, log, shared, Clock::Node).await
+    }
+
+    /// Like [`Partition::start`], with a clock.
+    ///
+    /// # Errors
+    /// When the stored state does not decode; the text says which.
+    pub(crate) async fn start_with(
         replica: ReplicaId,
-        log: PartitionLog,
+        log: L,
         shared: &Shared,
+        clock: Clock,
     ) -> Result<Self, String> {
         let progress = Arc::new(Progress::default());
         let machine =
             PartitionMachine::new(Arc::clone(&progress), log.clone(), Arc::clone(&shared.terms));
-        let group =
-            Group::start(replica, log.clone(), machine, &shared.network, Clock::Node).await?;
+        let group = Group::start(replica, log.clone(), machine, &shared.network, clock).await?;
         let order = tokio::sync::Mutex::new(());
         let quiet = Mutex::new((None, Instant::now()));
         let (disk, metrics) = (shared.disk.clone(), Arc::clone(&shared.metrics));
@@ -247,11 +251,6 @@ impl Partition {
     /// Waits until somebody leads. False after `timeout`.
     pub(crate) async fn wait_for_leader(&self, timeout: Duration) -> bool {
         self.group.wait_for_leader(timeout).await
-    }
-
-    /// Says when batches that are appended from now on are acknowledged.
-    pub(crate) fn set_durability(&self, durability: Durability) {
-        self.log.set_relaxed(durability == Durability::Relaxed);
     }
 
     /// The partition's log and group.
@@ -306,12 +305,13 @@ impl Partition {
         self: &Arc<Self>,
         batch: Bytes,
         header: &Header,
-    ) -> Result<Appending, Error> {
-        let _order = self.order.lock().await;
+    ) -> Result<Appending<L>, Error> {
+        let order = self.order.lock().await;
         self.check_leader(-1)?;
         if self.progress.is_doubtful() {
             self.group.settle().await?;
             self.progress.forget_in_flight();
+            self.group.begin_turns();
         }
         // What is judged is in flight from then on, so nothing may be in the way of proposing it.
         self.group.renew_lease().await?;
@@ -319,9 +319,18 @@ impl Partition {
         if !leadership.local {
             return Err(self.not_leading());
         }
-        let step = match self.progress.judge(header, leadership.term)? {
+        let judgement = match self.progress.judge(header, leadership.term) {
+            Ok(judgement) => judgement,
+            Err(refused) => {
+                drop(order);
+                // What is missing here another replica may have taken, which leads since.
+                self.group.linearize().await?;
+                return Err(refused.into());
+            }
+        };
+        let step = match judgement {
             Judgement::Append => {
-                let proposed = self.group.propose_now(EntryKind::Batch, batch).await;
+                let proposed = self.group.propose_in_turn(batch).await;
                 Step::Proposed(proposed.inspect_err(|_| self.progress.doubt())?)
             }
             Judgement::Duplicate(seen) => Step::Known(seen),
@@ -389,30 +398,6 @@ impl Partition {
         Ok(self.bounds().log_start)
     }
 
-    /// Where the log would begin by these limits, if that is behind where it begins. May read the disk.
-    ///
-    /// # Errors
-    /// [`Error::Log`].
-    pub(crate) async fn expired(&self, limits: Limits) -> Result<Option<Offset>, Error> {
-        let Bounds { log_start, high_watermark: until } = self.bounds();
-        if log_start == until {
-            return Ok(None);
-        }
-        self.on_disk(move |log| {
-            let by_time = limits.expired_before_ms.map(|before| log.start_by_time(before, until));
-            let by_size = limits.kept_bytes.map(|kept| log.start_by_size(kept, until));
-            Ok(by_time.transpose()?.flatten().max(by_size.transpose()?.flatten()))
-        })
-        .await
-    }
-
-    /// Lets new batches go to the buckets of `class`.
-    pub(crate) fn set_class(&self, class: RetentionClass) {
-        if let Err(error) = self.log.set_class(class) {
-            tracing::debug!(%error, "the retention class did not change");
-        }
-    }
-
     /// Forgets entries up to `upto`, which lie below the log start, so that their bucket can go.
     ///
     /// # Errors
@@ -421,81 +406,9 @@ impl Partition {
         Ok(self.group.purge(upto).await?)
     }
 
-    /// The bytes the log holds. May read the disk.
-    ///
-    /// # Errors
-    /// [`Error::Log`].
-    pub(crate) async fn size(&self) -> Result<LogSize, Error> {
-        self.on_disk(|log| log.size()).await
-    }
-
     /// Notifies `notify` whenever the high watermark moves, until the result is dropped.
     pub(crate) fn watch(self: &Arc<Self>, notify: &Arc<Notify>) -> Waiting {
         Waiting::new(Arc::clone(&self.progress), notify)
-    }
-
-    /// Whole batches from the one that holds `from`, below the high watermark; from memory when they are
-    /// there, else on a bounded number of threads for blocking work.
-    ///
-    /// # Errors
-    /// [`Error::Log`].
-    pub(crate) async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<Entry>, Error> {
-        let until = self.bounds().high_watermark;
-        if from == until || self.log.is_cached(from) {
-            self.metrics.cached_reads.add(1);
-            return Ok(self.log.read(from, until, bytes_max)?);
-        }
-        self.metrics.disk_reads.add(1);
-        let ahead = &self.disk.ahead;
-        let Some(reading) = ahead.take(self.id, from) else {
-            return self.on_disk(move |log| log.read(from, until, bytes_max)).await;
-        };
-        let mut found = reading.await.map_err(|_| Error::Stopped)??;
-        ahead.keep_rest(self.id, &mut found, bytes_max);
-        Ok(found)
-    }
-
-    /// Begins to read what somebody is likely to ask for next, at most `bytes_max` from `from` on, if that is on the
-    /// disk; a record has about `record_bytes`. False when there is no room for it.
-    pub(crate) fn read_ahead(&self, from: Offset, bytes_max: usize, record_bytes: usize) -> bool {
-        let Some(from) = self.disk.ahead.behind(self.id, from) else { return true };
-        let Bounds { log_start, high_watermark: until } = self.bounds();
-        if from >= until || from < log_start || self.log.is_cached(from) {
-            return true;
-        }
-        // Room is set aside for what there can be.
-        let records = usize::try_from(until.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
-        let left = records.saturating_mul(record_bytes).saturating_add(AHEAD_BYTES_MIN);
-        let bytes_max = bytes_max.min(left.saturating_add(left / 4));
-        self.disk.ahead.keep(self.id, from, bytes_max, || {
-            let read = move |log: PartitionLog| log.read(from, until, bytes_max);
-            tokio::spawn(on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read))
-        })
-    }
-
-    /// The first committed batch with a record at `timestamp` or later.
-    ///
-    /// # Errors
-    /// [`Error::Log`].
-    pub(crate) async fn find_timestamp(&self, timestamp: i64) -> Result<Option<Entry>, Error> {
-        let until = self.bounds().high_watermark;
-        self.on_disk(move |log| log.find_timestamp(timestamp, until)).await
-    }
-
-    /// The committed batch with the largest timestamp.
-    ///
-    /// # Errors
-    /// [`Error::Log`].
-    pub(crate) async fn find_max_timestamp(&self) -> Result<Option<Entry>, Error> {
-        let until = self.bounds().high_watermark;
-        self.on_disk(move |log| log.find_max_timestamp(until)).await
-    }
-
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
-        on_disk(self.log.clone(), Arc::clone(&self.disk.reads), read).await
     }
 
     /// Where the largest epoch that is not above `epoch` ends, if there is one.
@@ -518,25 +431,17 @@ impl Partition {
         Ok(self.group.linearize().await?)
     }
 
+    /// What is known of producers by what is applied here.
+    #[cfg(test)]
+    pub(crate) fn producers(&self) -> crate::producers::Producers {
+        self.progress.producers()
+    }
+
     /// Stops the replica.
     pub(crate) async fn shutdown(&self) {
         self.group.shutdown().await;
         tracing::debug!(partition = %self.id, "stopped");
     }
-}
-
-async fn on_disk<T: Send + 'static>(
-    log: PartitionLog,
-    reads: Arc<Semaphore>,
-    read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
-) -> Result<T, Error> {
-    let permit = reads.acquire_owned().await.map_err(|_| Error::Stopped)?;
-    let reading = tokio::task::spawn_blocking(move || {
-        let result = read(log);
-        drop(permit);
-        result
-    });
-    Ok(reading.await.map_err(|_| Error::Stopped)??)
 }
 
 /// Kafka carries 31 bits of the term. More elections than that cannot happen: at one a second they

@@ -19,6 +19,8 @@ mod handshake;
 mod link;
 mod listener;
 #[cfg(test)]
+pub(crate) mod loopback;
+#[cfg(test)]
 mod tests;
 mod writer;
 

@@ -104,6 +104,7 @@ async fn feed(mut pipeline: Pipeline, first: Append, appends: &mut mpsc::Receive
     pipeline.put(first);
     loop {
         tokio::select! {
+            biased;
             next = appends.recv(), if pipeline.waiting.len() < PIPELINE_MAX => match next {
                 Some(append) => pipeline.put(append),
                 None => return,

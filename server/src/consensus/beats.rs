@@ -13,7 +13,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::peer::{self, Lane, Peers, Request, Response};
+use super::transport::Transport;
+use crate::peer::{self, Lane, Request, Response};
 use crate::proto::peer as proto;
 
 /// Heartbeats that wait for one node.
@@ -35,14 +36,14 @@ struct Beat {
 /// What waits to be sent, for each node. Sending ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Beats {
-    peers: Peers,
+    transport: Transport,
     nodes: Mutex<HashMap<i32, mpsc::Sender<Beat>>>,
 }
 
 impl Beats {
-    /// Sends through `peers`.
-    pub(super) fn new(peers: Peers) -> Self {
-        Self { peers, nodes: Mutex::default() }
+    /// Sends through `transport`.
+    pub(super) fn new(transport: Transport) -> Self {
+        Self { transport, nodes: Mutex::default() }
     }
 
     /// Sends a heartbeat and waits for its answer, which is `None` when it is no answer to a heartbeat.
@@ -62,14 +63,14 @@ impl Beats {
         let mut nodes = self.nodes.lock();
         let queue = nodes.entry(node).or_insert_with(|| {
             let (queue, beats) = mpsc::channel(WAITING_MAX);
-            tokio::spawn(run(self.peers.clone(), node, beats));
+            tokio::spawn(run(self.transport.clone(), node, beats));
             queue
         });
         queue.clone()
     }
 }
 
-async fn run(peers: Peers, node: i32, mut beats: mpsc::Receiver<Beat>) {
+async fn run(transport: Transport, node: i32, mut beats: mpsc::Receiver<Beat>) {
     let frames = Arc::new(Semaphore::new(FRAMES_MAX));
     while let Some(first) = beats.recv().await {
         let Ok(turn) = Arc::clone(&frames).acquire_owned().await else { return };
@@ -79,19 +80,19 @@ async fn run(peers: Peers, node: i32, mut beats: mpsc::Receiver<Beat>) {
         {
             frame.push(next);
         }
-        let peers = peers.clone();
+        let transport = transport.clone();
         tokio::spawn(async move {
-            send(&peers, node, frame).await;
+            send(&transport, node, frame).await;
             drop(turn);
         });
     }
 }
 
-async fn send(peers: &Peers, node: i32, frame: Vec<Beat>) {
+async fn send(transport: &Transport, node: i32, frame: Vec<Beat>) {
     let (appends, waiting): (Vec<_>, Vec<_>) =
         frame.into_iter().map(|beat| (beat.append, beat.answer)).unzip();
     let request = Request::Heartbeats(proto::Heartbeats { appends });
-    let answer = peers.call(node, Lane::Heartbeat, request, Vec::new(), TIMEOUT).await;
+    let answer = transport.call(node, Lane::Heartbeat, request, Vec::new(), TIMEOUT).await;
     let results = match answer {
         Ok(Response::Heartbeats(answer)) if answer.results.len() == waiting.len() => {
             answer.results.into_iter().map(|result| one(node, result)).collect()

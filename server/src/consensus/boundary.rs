@@ -10,8 +10,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use jangbu_engine::{Index, LogId as EngineLogId, Offset, PartitionLog, PayloadPart};
+use jangbu_engine::{Index, LogId as EngineLogId, Offset, PayloadPart};
 
+use super::log::Log;
 use super::log_store::to_io;
 use super::types::{LogId, StoredMembership, log_id};
 
@@ -25,7 +26,7 @@ pub(crate) struct Boundary {
 
 impl Boundary {
     /// The boundary at the entry `index`, which the log holds. May read the disk.
-    pub(super) fn at(log: &PartitionLog, index: Index) -> io::Result<Self> {
+    pub(super) fn at(log: &impl Log, index: Index) -> io::Result<Self> {
         let next = Index(index.0.saturating_add(1));
         let entries = log.entries(index, next, 1, PayloadPart::Header).map_err(to_io)?;
         let entry = entries.first().ok_or_else(|| {
@@ -36,7 +37,7 @@ impl Boundary {
     }
 
     /// The boundary at the entry that was purged last. May read the disk.
-    pub(super) fn at_purged(log: &PartitionLog, purged: EngineLogId) -> io::Result<Self> {
+    pub(super) fn at_purged(log: &impl Log, purged: EngineLogId) -> io::Result<Self> {
         let first = Index(purged.index.0.saturating_add(1));
         let second = Index(first.0.saturating_add(1));
         let entries = log.entries(first, second, 1, PayloadPart::Header).map_err(to_io)?;

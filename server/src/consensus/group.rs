@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, PartitionLog, Term};
+use jangbu_engine::{EntryKind, Term};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::impls::ProgressResponder;
@@ -28,10 +28,12 @@ use parking_lot::RwLock;
 
 use super::config;
 use super::lease::is_sole_voter;
-use super::log_store::LogStore;
+use super::log::Log;
+use super::log_store::{LogStore, durably};
 use super::network::Network;
 use super::replica::{Instance, Replica, Seat};
 use super::state_machine::Applier;
+use super::turns::Turns;
 use super::types::{Payload, Types};
 use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
 
@@ -49,6 +51,7 @@ pub(crate) struct Group<M: StateMachine> {
     pub(super) handing: tokio::sync::RwLock<()>,
     network: Network,
     clock: Clock,
+    turns: Arc<Turns>,
 }
 
 /// A proposal on its way: resolves once it is durable on a majority and applied here.
@@ -62,6 +65,8 @@ impl Future for Proposal {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.answer).poll(cx).map(|answer| match answer {
+            // It came to the log out of turn.
+            Ok(Ok(response)) if response.data.is_nothing() => Err(Error::NotLeader),
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(_)) => Err(Error::NotLeader),
             Err(_) => Err(Error::Stopped),
@@ -77,14 +82,15 @@ impl<M: StateMachine> Group<M> {
     /// When the stored state does not decode or contradicts itself; the text says how.
     pub(crate) async fn start(
         replica: ReplicaId,
-        log: PartitionLog,
+        log: M::Log,
         machine: M,
         network: &Network,
         clock: Clock,
     ) -> Result<Self, String> {
         let applier = Applier::recover(machine, log).map_err(|e| e.to_string())?;
         let group = applier.log().id().0;
-        let raft = instance(replica, &applier, network, clock, false).await?;
+        let turns = Arc::<Turns>::default();
+        let raft = instance(replica, &applier, &turns, network, clock, false).await?;
         let seat = RwLock::new(Seat::Awake(raft.clone()));
         let replica = Arc::new(Replica { id: replica, applier, seat });
         network.router().insert(group, replica.id, Arc::clone(&replica));
@@ -95,6 +101,7 @@ impl<M: StateMachine> Group<M> {
             handing: tokio::sync::RwLock::default(),
             network: network.clone(),
             clock,
+            turns,
         };
         group.elect_if_sole_voter(&raft).await?;
         Ok(group)
@@ -113,7 +120,7 @@ impl<M: StateMachine> Group<M> {
         self.replica.running()
     }
 
-    pub(super) fn log(&self) -> &PartitionLog {
+    pub(super) fn log(&self) -> &M::Log {
         self.replica.applier.log()
     }
 
@@ -155,7 +162,7 @@ impl<M: StateMachine> Group<M> {
 
     async fn instance(&self, same_leader: bool) -> Result<Instance<M>, String> {
         let Replica { id, applier, .. } = &*self.replica;
-        instance(*id, applier, &self.network, self.clock, same_leader).await
+        instance(*id, applier, &self.turns, &self.network, self.clock, same_leader).await
     }
 
     /// Stops the Raft instance and starts another one, which leads only once it was elected anew.
@@ -167,10 +174,16 @@ impl<M: StateMachine> Group<M> {
         let Some(before) = self.running() else { return Ok(()) };
         // Whatever waits for the old one is answered that it has stopped.
         let _ = before.shutdown().await;
-        let raft = self.instance(false).await.map_err(|reason| {
+        let failed = |reason: String| {
             tracing::error!(log = %self.log().id(), reason, "a group cannot begin anew");
             Error::Stopped
-        })?;
+        };
+        // The new one takes all of the log for durable.
+        if let Some(vote) = self.log().vote() {
+            let synced = durably(|done| self.log().save_vote(vote, done)).await;
+            synced.map_err(|error| failed(error.to_string()))?;
+        }
+        let raft = self.instance(false).await.map_err(failed)?;
         *self.replica.seat.write() = Seat::Awake(raft);
         Ok(())
     }
@@ -222,23 +235,29 @@ impl<M: StateMachine> Group<M> {
     /// [`Error::NotLeader`], [`Error::Stopped`]. That another replica leads may also be told by the proposal itself.
     pub(crate) async fn propose(&self, kind: EntryKind, payload: Bytes) -> Result<Proposal, Error> {
         self.renew_lease().await?;
-        self.propose_now(kind, payload).await
+        self.write(Payload::new(kind, payload)).await
     }
 
-    /// Like [`Group::propose`], right after [`Group::renew_lease`].
+    /// Hands a batch to the group, right after [`Group::renew_lease`]. When one comes to nothing, so do all behind it,
+    /// until [`Group::begin_turns`]. One call at a time.
     ///
     /// # Errors
     /// [`Error::Stopped`]. That another replica leads is told by the proposal itself.
-    pub(crate) async fn propose_now(
-        &self,
-        kind: EntryKind,
-        payload: Bytes,
-    ) -> Result<Proposal, Error> {
+    pub(crate) async fn propose_in_turn(&self, batch: Bytes) -> Result<Proposal, Error> {
+        let turn = Some(self.turns.take());
+        self.write(Payload { turn, ..Payload::new(EntryKind::Batch, batch) }).await
+    }
+
+    /// Lets batches in again behind one that came to nothing. None may be on its way: see [`Group::settle`].
+    pub(crate) fn begin_turns(&self) {
+        self.turns.begin_anew();
+    }
+
+    async fn write(&self, write: Payload) -> Result<Proposal, Error> {
         loop {
             let raft = self.awake().await?;
             let (responder, answer) = ProgressResponder::complete_only();
-            let write = Payload::new(kind, payload.clone());
-            match raft.client_write_ff(write, Some(responder)).await {
+            match raft.client_write_ff(write.clone(), Some(responder)).await {
                 Ok(()) => return Ok(Proposal { answer }),
                 // It fell asleep since: wake it.
                 Err(_) if self.is_asleep() => {}
@@ -289,6 +308,7 @@ impl<M: StateMachine> Group<M> {
             let mut data = raft.data_metrics();
             while !ready() {
                 let stopped = tokio::select! {
+                    biased;
                     changed = server.changed() => changed.is_err(),
                     changed = data.changed() => changed.is_err(),
                 };
@@ -334,6 +354,7 @@ impl<M: StateMachine> Drop for Group<M> {
 async fn instance<M: StateMachine>(
     replica: ReplicaId,
     applier: &Applier<M>,
+    turns: &Arc<Turns>,
     network: &Network,
     clock: Clock,
     same_leader: bool,
@@ -342,7 +363,7 @@ async fn instance<M: StateMachine>(
     let config = config::config(format!("partition {}", log.id()), clock, same_leader);
     let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
     let ways = network.of(log.id().0, replica);
-    Raft::new(replica.0, config, ways, LogStore::new(log), applier.clone())
+    Raft::new(replica.0, config, ways, LogStore::new(log, Arc::clone(turns)), applier.clone())
         .await
         .map_err(|e| e.to_string())
 }

@@ -8,17 +8,19 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 use jangbu_engine::{
-    Entry as EngineEntry, EntryKind, Error as EngineError, Index, NewEntry, PartitionLog,
-    PayloadPart, Term,
+    Entry as EngineEntry, EntryKind, Error as EngineError, Index, NewEntry, PayloadPart, Term,
 };
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::oneshot;
 
 use super::codec;
+use super::log::{Done, Log};
+use super::turns::Turns;
 use super::types::{Entry, LogId, Payload, Types, Vote, log_id};
 
 /// Payload bytes handed to one follower at a time.
@@ -28,13 +30,14 @@ const APPLY_BYTES_MAX: usize = 4 << 20;
 
 /// A group's log. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct LogStore {
-    log: PartitionLog,
+pub(crate) struct LogStore<L> {
+    log: L,
+    turns: Arc<Turns>,
 }
 
-impl LogStore {
-    pub(crate) fn new(log: PartitionLog) -> Self {
-        Self { log }
+impl<L: Log> LogStore<L> {
+    pub(super) fn new(log: L, turns: Arc<Turns>) -> Self {
+        Self { log, turns }
     }
 
     /// All entries in `[start, end)`; from memory when they are there, else on a thread for blocking
@@ -94,7 +97,7 @@ pub(crate) fn to_io(error: EngineError) -> io::Error {
 
 /// Hands something to the engine and waits until it is durable.
 pub(crate) async fn durably(
-    hand_over: impl FnOnce(Box<dyn FnOnce(Result<(), EngineError>) + Send>) -> Result<(), EngineError>,
+    hand_over: impl FnOnce(Done) -> Result<(), EngineError>,
 ) -> io::Result<()> {
     let (done, durable) = oneshot::channel();
     let done = Box::new(move |result| {
@@ -133,6 +136,7 @@ fn from_engine(entry: EngineEntry) -> io::Result<Entry> {
             bytes: entry.payload,
             base_offset: entry.base_offset,
             next_offset,
+            turn: None,
         }),
     };
     Ok(Entry { log_id: id, payload })
@@ -152,7 +156,7 @@ fn to_engine(entry: Entry) -> NewEntry {
     }
 }
 
-impl RaftLogReader<Types> for LogStore {
+impl<L: Log> RaftLogReader<Types> for LogStore<L> {
     /// Only a start reads this, to find memberships and to apply again what is behind the checkpoint:
     /// neither needs more than a batch's header.
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
@@ -200,7 +204,7 @@ impl RaftLogReader<Types> for LogStore {
     }
 }
 
-impl RaftLogStorage<Types> for LogStore {
+impl<L: Log> RaftLogStorage<Types> for LogStore<L> {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
@@ -236,7 +240,7 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(to_engine).collect();
+        let entries = entries.into_iter().map(|entry| to_engine(self.turns.admit(entry))).collect();
         let done = Box::new(move |result: Result<(), EngineError>| {
             callback.io_completed(result.map_err(to_io));
         });

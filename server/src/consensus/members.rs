@@ -12,8 +12,9 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::TransferLeaderRequest;
 use openraft::{ChangeMembers, ServerState};
 
+use super::log::Log;
 use super::replica::Instance;
-use super::types::{StoredMembership, Types};
+use super::types::{Payload, StoredMembership, Types};
 use super::{Error, Group, Members, ReplicaId, StateMachine};
 
 /// For so long, at most, a write that came while the leadership is handed over is not answered.
@@ -91,7 +92,10 @@ impl<M: StateMachine> Group<M> {
     /// last, because openraft takes a replica that was started since for one that has nothing until it has written
     /// something under the current leader.
     async fn lets_catch_up(&self, replica: ReplicaId) -> Result<(), Error> {
-        self.propose(EntryKind::Blank, Bytes::new()).await?.await?;
+        let raft = self.awake().await?;
+        self.renew_lease().await?;
+        let empty = Payload::new(EntryKind::Blank, Bytes::new());
+        raft.client_write(empty).await.map_err(|error| refused(&error))?;
         let end = self.last_index();
         loop {
             if self.replication().get(&replica).copied().flatten() >= end {

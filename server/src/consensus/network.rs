@@ -31,6 +31,7 @@ use super::ReplicaId;
 use super::beats::Beats;
 use super::router::Router;
 use super::throttle::Throttle;
+use super::transport::Transport;
 use super::types::{Entry, LogId, Types, Vote};
 use super::wire::{self, To};
 use crate::peer::{self, Lane, Peers, Request, Response};
@@ -45,7 +46,7 @@ type Refused = RPCError<Types>;
 /// The ways to the other nodes, and what runs on this one. Clones share both.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    peers: Peers,
+    transport: Transport,
     router: Arc<Router>,
     beats: Arc<Beats>,
     throttle: Arc<Throttle>,
@@ -54,8 +55,13 @@ pub(crate) struct Network {
 impl Network {
     /// Sends through `peers`.
     pub(crate) fn new(peers: Peers) -> Self {
-        let beats = Arc::new(Beats::new(peers.clone()));
-        Self { peers, router: Arc::default(), beats, throttle: Arc::default() }
+        Self::over(Transport::Peers(peers))
+    }
+
+    /// Sends through `transport`.
+    pub(super) fn over(transport: Transport) -> Self {
+        let beats = Arc::new(Beats::new(transport.clone()));
+        Self { transport, router: Arc::default(), beats, throttle: Arc::default() }
     }
 
     /// What runs on this node; requests of other nodes go to [`Router::serve`].
@@ -119,7 +125,8 @@ impl Way {
         payloads: Vec<Bytes>,
         timeout: Duration,
     ) -> Result<Response, peer::Error> {
-        self.network.peers.call(self.to.replica.broker(), lane, request, payloads, timeout).await
+        let to = self.to.replica.broker();
+        self.network.transport.call(to, lane, request, payloads, timeout).await
     }
 
     async fn control(
@@ -265,6 +272,7 @@ impl RaftNetworkV2<Types> for Way {
         let request = Request::Snapshot(message);
         let calling = self.control(RPCTypes::InstallSnapshot, request, option.soft_ttl());
         let answer = tokio::select! {
+            biased;
             answer = calling => answer?,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jangbu_engine::Index;
 use openraft::async_runtime::watch::WatchReceiver;
 
+use super::log::Log;
 use super::types::LogId;
 use super::{Error, Group, StateMachine};
 
@@ -49,8 +50,12 @@ impl<M: StateMachine> Group<M> {
 
     async fn move_boundary(&self, upto: Index) -> Result<(), Error> {
         let replica = Arc::clone(&self.replica);
-        let moving = tokio::task::spawn_blocking(move || replica.applier.move_boundary(upto));
-        match moving.await {
+        let moved = if self.log().is_index_cached(upto) {
+            Ok(replica.applier.move_boundary(upto))
+        } else {
+            tokio::task::spawn_blocking(move || replica.applier.move_boundary(upto)).await
+        };
+        match moved {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 tracing::error!(log = %self.log().id(), %error, "the log cannot be purged");

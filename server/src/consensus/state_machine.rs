@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use jangbu_engine::{Index, LogId as EngineLogId, Offset, PartitionLog, Term};
+use jangbu_engine::{Index, LogId as EngineLogId, Offset, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 
 use super::boundary::{Boundary, Memberships};
 use super::codec::{self, Checkpoint};
+use super::log::Log;
 use super::log_store::{durably, to_io};
 use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use super::{Applied, Committed, StateMachine};
@@ -31,14 +32,14 @@ type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Bytes>;
 
 /// The state machine of one group. Clones share it.
 #[derive(Debug)]
-pub(crate) struct Applier<M> {
+pub(crate) struct Applier<M: StateMachine> {
     shared: Arc<Mutex<State<M>>>,
     /// Held while a checkpoint is made and stored, so that none is stored behind a newer one.
     saving: Arc<Mutex<()>>,
-    log: PartitionLog,
+    log: M::Log,
 }
 
-impl<M> Clone for Applier<M> {
+impl<M: StateMachine> Clone for Applier<M> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -132,13 +133,13 @@ impl<M: StateMachine> State<M> {
         }
         self.entries_since_checkpoint += 1;
         match entry.payload {
-            EntryPayload::Blank => Applied::default(),
+            EntryPayload::Blank => Applied::nothing(),
             EntryPayload::Membership(membership) => {
                 self.memberships.push(StoredMembership::new(Some(entry.log_id), membership));
                 if !M::IDEMPOTENT {
                     self.memberships.forget_before(&entry.log_id);
                 }
-                Applied::default()
+                Applied::nothing()
             }
             EntryPayload::Normal(payload) => {
                 self.next_offset = payload.next_offset;
@@ -156,12 +157,7 @@ impl<M: StateMachine> State<M> {
     }
 
     /// Lets the current snapshot stand where the log was purged up to, or later; `stored` is the checkpoint.
-    fn stand_at(
-        &mut self,
-        log: &PartitionLog,
-        purged: EngineLogId,
-        stored: Bytes,
-    ) -> io::Result<()> {
+    fn stand_at(&mut self, log: &M::Log, purged: EngineLogId, stored: Bytes) -> io::Result<()> {
         if !M::IDEMPOTENT {
             let last_membership = self.memberships.last();
             let meta = SnapshotMeta { last_log_id: self.applied, last_membership };
@@ -205,7 +201,7 @@ impl<M: StateMachine> Applier<M> {
     ///
     /// # Errors
     /// When the stored checkpoint cannot be read or does not decode.
-    pub(crate) fn recover(machine: M, log: PartitionLog) -> io::Result<Self> {
+    pub(crate) fn recover(machine: M, log: M::Log) -> io::Result<Self> {
         let mut state = State::new(machine);
         if let Some(bytes) = log.checkpoint().map_err(to_io)? {
             let checkpoint = Checkpoint::decode(&bytes)?;
@@ -248,7 +244,7 @@ impl<M: StateMachine> Applier<M> {
     }
 
     /// The log it applies.
-    pub(crate) fn log(&self) -> &PartitionLog {
+    pub(crate) fn log(&self) -> &M::Log {
         &self.log
     }
 

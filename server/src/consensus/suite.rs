@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jangbu_engine::{Engine, Offset, Options, PartitionId, RetentionClass};
+use jangbu_engine::{Engine, Offset, Options, PartitionId, PartitionLog, RetentionClass};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
@@ -18,6 +18,8 @@ use super::{Committed, StateMachine};
 struct Counter(u64);
 
 impl StateMachine for Counter {
+    type Log = PartitionLog;
+
     fn apply(&mut self, _entry: &Committed) -> Bytes {
         self.0 += 1;
         Bytes::new()
@@ -48,8 +50,10 @@ impl Drop for Guard {
 
 struct Builder;
 
-impl StoreBuilder<Types, LogStore, Applier<Counter>, Guard> for Builder {
-    async fn build(&self) -> Result<(Guard, LogStore, Applier<Counter>), StorageError<Types>> {
+impl StoreBuilder<Types, LogStore<PartitionLog>, Applier<Counter>, Guard> for Builder {
+    async fn build(
+        &self,
+    ) -> Result<(Guard, LogStore<PartitionLog>, Applier<Counter>), StorageError<Types>> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let engine =
             Engine::open(dir.path(), Options::default(), Arc::new(|error| panic!("{error}")))
@@ -59,7 +63,7 @@ impl StoreBuilder<Types, LogStore, Applier<Counter>, Guard> for Builder {
             .expect("an empty log opens");
         let applier =
             Applier::recover(Counter::default(), log.clone()).expect("nothing to recover");
-        Ok((Guard { engine, _dir: dir }, LogStore::new(log), applier))
+        Ok((Guard { engine, _dir: dir }, LogStore::new(log, Arc::default()), applier))
     }
 }
 

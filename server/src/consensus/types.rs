@@ -9,6 +9,12 @@ use openraft::vote::RaftLeaderId;
 
 use super::Applied;
 
+#[cfg(not(test))]
+pub(crate) type Runtime = openraft_rt_tokio::TokioRuntime;
+/// The same, with random numbers and an order of wake-ups that a simulation can repeat.
+#[cfg(test)]
+pub(crate) type Runtime = super::simulation::Runtime;
+
 openraft::declare_raft_types!(
     /// One type configuration for all groups. `leader_id_std` allows one leader per term, which is
     /// what makes the term usable as Kafka's leader epoch.
@@ -20,7 +26,7 @@ openraft::declare_raft_types!(
         Term = u64,
         LeaderId = LeaderId<u64, u64>,
         Entry = openraft::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>,
-        AsyncRuntime = openraft_rt_tokio::TokioRuntime,
+        AsyncRuntime = Runtime,
 );
 
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
@@ -37,11 +43,13 @@ pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     pub(crate) base_offset: Offset,
     pub(crate) next_offset: Offset,
+    /// On the replica that proposed it, which proposals it must not overtake (`turns.rs`).
+    pub(crate) turn: Option<u64>,
 }
 
 impl Payload {
     pub(crate) fn new(kind: EntryKind, bytes: Bytes) -> Self {
-        Self { kind, bytes, base_offset: Offset(-1), next_offset: Offset(-1) }
+        Self { kind, bytes, base_offset: Offset(-1), next_offset: Offset(-1), turn: None }
     }
 }
 

@@ -15,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jangbu_engine::{Offset, PartitionId};
+use jangbu_engine::{Offset, PartitionId, PartitionLog};
 use prost::Message;
 use uuid::Uuid;
 
@@ -38,6 +38,8 @@ impl MetadataMachine {
 }
 
 impl StateMachine for MetadataMachine {
+    type Log = PartitionLog;
+
     fn apply(&mut self, entry: &Committed) -> Bytes {
         let command = proto::Command::decode(entry.payload.clone()).ok().and_then(|c| c.command);
         let outcome = match command {

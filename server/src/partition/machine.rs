@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, Offset, PartitionLog, Term, batch::Header};
+use jangbu_engine::{EntryKind, Offset, Term, batch::Header};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Notify;
 
 use super::waiters::Waiters;
-use crate::consensus::{Committed, StateMachine};
+use crate::consensus::{Committed, Log, StateMachine};
 use crate::producers::{Producers, Refused, Seen, Verdict};
 use crate::proto::partition as proto;
 
@@ -105,6 +105,12 @@ impl Progress {
         }
     }
 
+    /// What is known of producers by what is applied.
+    #[cfg(test)]
+    pub(super) fn producers(&self) -> Producers {
+        self.tables.lock().committed.clone()
+    }
+
     fn advance(&self, next_offset: Offset) {
         self.high_watermark.store(next_offset.0, Ordering::Release);
         self.waiters.notify_all();
@@ -126,9 +132,9 @@ impl Tables {
 
 /// Applies a partition's entries.
 #[derive(Debug)]
-pub(crate) struct PartitionMachine {
+pub(crate) struct PartitionMachine<L> {
     progress: Arc<Progress>,
-    log: PartitionLog,
+    log: L,
     /// Notified when the first entry of a new leader is applied.
     terms: Arc<Notify>,
     /// Where the log is to begin once it is long enough: a snapshot said so.
@@ -141,8 +147,8 @@ pub(super) fn set_log_start(offset: Offset) -> Bytes {
     proto::Command { command: Some(command) }.encode_to_vec().into()
 }
 
-impl PartitionMachine {
-    pub(super) fn new(progress: Arc<Progress>, log: PartitionLog, terms: Arc<Notify>) -> Self {
+impl<L: Log> PartitionMachine<L> {
+    pub(super) fn new(progress: Arc<Progress>, log: L, terms: Arc<Notify>) -> Self {
         Self { progress, log, terms, owed_start: None }
     }
 
@@ -173,7 +179,9 @@ impl PartitionMachine {
     }
 }
 
-impl StateMachine for PartitionMachine {
+impl<L: Log> StateMachine for PartitionMachine<L> {
+    type Log = L;
+
     /// Recording a batch again, and moving the log start where it is, change nothing.
     const IDEMPOTENT: bool = true;
 

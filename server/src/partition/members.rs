@@ -8,9 +8,9 @@ use std::time::Duration;
 use jangbu_engine::Index;
 
 use super::{Error, Partition};
-use crate::consensus::{Leadership, Members, ReplicaId};
+use crate::consensus::{Leadership, Log, Members, ReplicaId};
 
-impl Partition {
+impl<L: Log> Partition<L> {
     /// This replica of it.
     pub(crate) fn replica(&self) -> ReplicaId {
         self.replica

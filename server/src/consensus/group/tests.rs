@@ -1,6 +1,6 @@
 //! What a group leaves behind when it falls asleep.
 
-use jangbu_engine::{Engine, Offset, Options, PartitionId, RetentionClass};
+use jangbu_engine::{Engine, Offset, Options, PartitionId, PartitionLog, RetentionClass};
 
 use super::super::Committed;
 use super::*;
@@ -11,6 +11,8 @@ use crate::peer::{Identity, Peers};
 struct Counter(u8);
 
 impl StateMachine for Counter {
+    type Log = PartitionLog;
+
     const IDEMPOTENT: bool = false;
 
     fn apply(&mut self, _entry: &Committed) -> Bytes {

@@ -37,6 +37,8 @@ pub(super) struct Journal {
 }
 
 impl StateMachine for Journal {
+    type Log = PartitionLog;
+
     const IDEMPOTENT: bool = true;
 
     fn apply(&mut self, entry: &Committed) -> Bytes {

@@ -3,7 +3,9 @@
 //! Whatever is committed, the machine goes on, the high watermark covers the entry, and the log start never moves
 //! back nor beyond what is committed.
 
-use jangbu_engine::{Engine, Index, NewEntry, Options, PartitionId, RetentionClass, batch};
+use jangbu_engine::{
+    Engine, Index, NewEntry, Options, PartitionId, PartitionLog, RetentionClass, batch,
+};
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert, prop_assert_eq};
 use proptest::proptest;
