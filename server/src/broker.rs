@@ -50,6 +50,8 @@ pub(crate) struct Broker {
     pub(crate) recoding: Semaphore,
     /// When a client was first not told a dead broker's death.
     pub(crate) departed: Mutex<BTreeMap<i32, Instant>>,
+    /// Cancelled when the connections that clients have now are to be closed.
+    pub(crate) clients: Mutex<CancellationToken>,
     /// Whether the node is about to stop: it serves on, and others are to lead.
     pub(crate) stopping: AtomicBool,
     /// Cancelled when the node begins to drain.
@@ -60,6 +62,17 @@ impl Broker {
     /// This node's id.
     pub(crate) fn id(&self) -> i32 {
         self.node
+    }
+
+    /// Ends with the node, or when clients are sent away before.
+    pub(crate) fn clients(&self) -> CancellationToken {
+        self.clients.lock().clone()
+    }
+
+    /// Closes the connections that clients have now. Those that have no other one look for other brokers then.
+    pub(crate) fn send_clients_away(&self) {
+        let next = self.draining.child_token();
+        std::mem::replace(&mut *self.clients.lock(), next).cancel();
     }
 
     /// Whether others should lead what this node could lead: it is about to stop, or takes no more records because its

@@ -22,6 +22,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
 use crate::dispatch::{self, Answer, Refused, Response};
@@ -35,6 +36,8 @@ const SMALL_FRAME_BYTES: usize = 16 << 10;
 /// A client must take so many bytes of an answer in so much time, while others wait for room.
 const PROGRESS_BYTES: usize = 1 << 20;
 const PROGRESS_TIME: Duration = Duration::from_secs(5);
+/// For so long what was taken in is answered before the node closes a connection.
+const FINISH_MAX: Duration = Duration::from_secs(3);
 /// One permit of the admission stands for this many bytes.
 const ADMISSION_UNIT_BYTES: usize = 1 << 10;
 
@@ -121,8 +124,8 @@ struct Connection {
     pending: FuturesOrdered<BoxFuture<'static, (Option<Response>, Option<OwnedSemaphorePermit>)>>,
 }
 
-/// Serves one connection until its client closes it, sends something that is no request, or the node
-/// drains.
+/// Serves one connection until its client closes it or sends something that is no request, or the node drains or sends
+/// its clients away.
 pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     // Answers are written whole; waiting to fill a segment would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
@@ -131,9 +134,9 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAd
     let (input, output) = stream.into_split();
     let frames = FrameReader::new(input, broker.config.request_bytes_max);
     let pending = FuturesOrdered::new();
-    let draining = broker.draining.clone();
+    let clients = broker.clients();
     let mut connection = Connection { broker, frames, output, pending };
-    let Err(error) = connection.run(&draining).await else { return };
+    let Err(error) = connection.run(&clients).await else { return };
     connection.broker.metrics.failed(error.failure());
     match error {
         Error::Write(error) | Error::Frame(frame::Error::Io(error)) => {
@@ -144,7 +147,7 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAd
 }
 
 impl Connection {
-    async fn run(&mut self, draining: &tokio_util::sync::CancellationToken) -> Result<(), Error> {
+    async fn run(&mut self, clients: &CancellationToken) -> Result<(), Error> {
         loop {
             let room = self.pending.len() < PIPELINE_MAX;
             tokio::select! {
@@ -153,13 +156,19 @@ impl Connection {
                     self.write(response).await?;
                     drop(permit);
                 }
-                () = draining.cancelled() => return self.drain().await,
+                () = clients.cancelled() => return self.finish().await,
                 length = self.frames.next_length(), if room => match length? {
                     Some(bytes) => self.take(bytes).await?,
                     None => return self.drain().await,
                 },
             }
         }
+    }
+
+    /// Answers what was taken in, as far as that is possible soon: what waits for nodes that are not heard may wait for
+    /// long.
+    async fn finish(&mut self) -> Result<(), Error> {
+        tokio::time::timeout(FINISH_MAX, self.drain()).await.unwrap_or(Ok(()))
     }
 
     /// Answers what was taken in.

@@ -109,6 +109,7 @@ impl Node {
             sessions: FetchSessions::new(Limits::default()),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
             departed: parking_lot::Mutex::default(),
+            clients: parking_lot::Mutex::new(opened.draining.child_token()),
             stopping: AtomicBool::new(false),
             draining: opened.draining.clone(),
         });

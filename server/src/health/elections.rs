@@ -160,8 +160,17 @@ pub(super) async fn run(broker: &Arc<Broker>, doubts: &Doubts) {
     let mut partitions = broker.replicas.changes();
     let mut nodes = Nodes::new(broker.id(), Instant::now());
     let mut elections = Elections::default();
+    let mut heard = false;
     loop {
         nodes.update(Arc::clone(&states.borrow_and_update()));
+        let hears = hears_voters(broker, &nodes);
+        if heard && !hears {
+            tracing::warn!(
+                "most nodes that vote on the metadata do not answer: clients are sent to look for others"
+            );
+            broker.send_clients_away();
+        }
+        heard = hears;
         partitions.mark_unchanged();
         let headless = succeed_controller(broker, &nodes).await;
         look(broker, &mut elections, doubts, &nodes).await;
@@ -179,6 +188,14 @@ pub(super) async fn run(broker: &Arc<Broker>, doubts: &Doubts) {
             return;
         }
     }
+}
+
+/// Whether most of the nodes answer that vote on the metadata. Where they do not, others may lead by now what this node
+/// still knows, and a client that has no other connection would never hear of it.
+fn hears_voters(broker: &Broker, nodes: &Nodes) -> bool {
+    let (voters, now) = (broker.controller.voters(), Instant::now());
+    let heard = voters.iter().filter(|voter| nodes.life(**voter, now) != Life::Dead).count();
+    2 * heard > voters.len()
 }
 
 /// Brings the election of the metadata's leader forward when the node of the one before is gone: the first of the
