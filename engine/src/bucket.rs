@@ -117,8 +117,8 @@ impl Buckets {
     }
 
     /// Those that take appends.
-    pub(crate) fn active(&self) -> Vec<BucketId> {
-        self.active.values().copied().collect()
+    pub(crate) fn active(&self) -> impl Iterator<Item = BucketId> {
+        self.active.values().copied()
     }
 
     /// The buckets and their rows.

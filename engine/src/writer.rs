@@ -392,7 +392,7 @@ impl<'db> Writer<'db> {
     /// their indexes may be lower, and an entry behind them would be taken for theirs.
     fn clear(&mut self, partition: &Partition, batch: &mut WriteBatch) -> Result<()> {
         let segments = std::mem::take(&mut *partition.segments.lock());
-        let mut buckets: BTreeSet<_> = self.core.buckets.lock().active().into_iter().collect();
+        let mut buckets: BTreeSet<_> = self.core.buckets.lock().active().collect();
         for segment in &segments {
             buckets.insert(segment.bucket);
             batch.delete_cf(&self.meta, keys::directory(partition.id, segment.first));

@@ -34,7 +34,6 @@ pub(crate) async fn run(
     let started = Instant::now();
     loop {
         let leads = controller.leads();
-        healing.look(&controller.image(), Instant::now());
         if leads {
             let seen = states.borrow_and_update().clone();
             changes.mark_unchanged();
@@ -48,6 +47,8 @@ pub(crate) async fn run(
                 Ok(Err(error)) => tracing::debug!(%error, "the metadata's members change later"),
                 Err(_) => tracing::debug!("the metadata's members change later: no majority"),
             }
+        } else {
+            healing.look(&controller.image(), Instant::now());
         }
         tokio::select! {
             () = draining.cancelled() => return,

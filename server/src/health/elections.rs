@@ -203,11 +203,15 @@ fn hears_voters(broker: &Broker, nodes: &Nodes) -> bool {
 async fn succeed_controller(broker: &Broker, nodes: &Nodes) -> bool {
     let (controller, now) = (&broker.controller, Instant::now());
     let gone = controller.leader().is_some_and(|leader| nodes.life(leader, now) == Life::Dead);
-    if !gone || !controller.is_voter(broker.id()) {
+    if !gone {
+        return false;
+    }
+    let voters = controller.voters();
+    if !voters.contains(&broker.id()) {
         return false;
     }
     let lives = |voter: &i32| nodes.life(*voter, now) != Life::Dead;
-    controller.succeed(controller.voters().into_iter().find(lives) == Some(broker.id())).await;
+    controller.succeed(voters.into_iter().find(lives) == Some(broker.id())).await;
     true
 }
 

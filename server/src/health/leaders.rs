@@ -11,7 +11,7 @@ use jangbu_engine::{Index, PartitionId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::nodes::{Life, Nodes};
+use super::nodes::Nodes;
 use crate::broker::Broker;
 use crate::consensus::ReplicaId;
 use crate::partition::Partition;
@@ -141,9 +141,7 @@ fn successor(broker: &Broker, partition: &Partition, nodes: &Nodes) -> Option<Re
     let placed = image.placement(partition.id())?;
     let usable = |replica: &ReplicaId| {
         let known = image.brokers.get(&replica.broker());
-        known.is_some_and(|b| !b.dead && !b.draining)
-            && matches!(nodes.life(replica.broker(), now), Life::Alive(_))
-            && !nodes.steps_back(replica.broker())
+        known.is_some_and(|b| !b.dead && !b.draining) && nodes.leads_gladly(replica.broker(), now)
     };
     let others = placed.members().map(|(_, replica)| replica).filter(|replica| {
         *replica != partition.replica() && voters.contains(replica) && usable(replica)
@@ -194,10 +192,9 @@ pub(crate) async fn hand_over(broker: &Arc<Broker>, timeout: Duration) {
     tokio::time::sleep(TELL).await;
     let mut nodes = Nodes::new(broker.id(), Instant::now());
     nodes.update(Arc::clone(&states.borrow()));
-    let lives =
-        |id| matches!(nodes.life(id, Instant::now()), Life::Alive(_)) && !nodes.steps_back(id);
+    let able = |id| nodes.leads_gladly(id, Instant::now());
     let handing = async {
-        let metadata = broker.controller.hand_over(lives, timeout);
+        let metadata = broker.controller.hand_over(able, timeout);
         tokio::join!(metadata, hand_over_partitions(broker, &nodes)).1
     };
     match tokio::time::timeout(timeout, handing).await {

@@ -67,13 +67,12 @@ pub(super) async fn run(broker: &Arc<Broker>) {
 impl Moves {
     /// Takes each move on that this node leads. Whether anything moves in the cluster.
     fn look(&mut self, broker: &Arc<Broker>) -> bool {
-        let moving: Vec<TopicPartition> = {
+        let (rate, moving): (u64, Vec<TopicPartition>) = {
             let image = broker.controller.image();
-            image.placements().filter(|placed| placed.is_moving()).cloned().collect()
+            let moving = image.placements().filter(|placed| placed.is_moving());
+            (image.own_configs().leader_rate(), moving.cloned().collect())
         };
-        broker
-            .catch_up
-            .set(broker.controller.image().own_configs().leader_rate(), added(broker, &moving));
+        broker.catch_up.set(rate, added(broker, &moving));
         let mut ends = HashMap::new();
         for placed in &moving {
             let Some(partition) = broker.replicas.get(placed.group) else { continue };

@@ -58,6 +58,11 @@ impl Nodes {
         }
     }
 
+    /// Whether another node lives and does not ask the others to lead.
+    pub(super) fn leads_gladly(&self, broker: i32, now: Instant) -> bool {
+        matches!(self.life(broker, now), Life::Alive(_)) && !self.steps_back(broker)
+    }
+
     /// Whether a node that is not this one asks the others to lead.
     pub(super) fn steps_back(&self, broker: i32) -> bool {
         self.states.get(&broker).is_some_and(|state| state.steps_back)

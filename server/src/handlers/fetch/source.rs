@@ -68,9 +68,11 @@ impl Source {
 }
 
 fn role(broker: &Broker, partition: &Partition, wanted: &PartitionFetch, rack: &str) -> Role {
+    if rack.is_empty() {
+        return Role::Leader;
+    }
     let own = broker.config.rack.as_str();
     match (rack == own, partition.leads()) {
-        _ if rack.is_empty() => Role::Leader,
         (true, false) if broker.hears_leader(partition) => Role::Follower,
         (false, true) => nearer(broker, partition, wanted, rack).map_or(Role::Leader, Role::Guide),
         _ => Role::Leader,
