@@ -180,8 +180,8 @@ pub(crate) async fn prefer(broker: &Broker, group: PartitionId) -> Preference {
     }
 }
 
-/// Hands over whatever this node leads and others could lead, because it stops; then it answers clients for a moment
-/// more. Whoever is not ready within `timeout` will be elected when the node is gone.
+/// Hands over whatever this node leads and others could lead, because it stops; then it closes the connections of its
+/// clients, and answers those that come again for a moment more. Whoever is not ready within `timeout` will be elected when the node is gone.
 pub(crate) async fn hand_over(broker: &Arc<Broker>, timeout: Duration) {
     broker.stopping.store(true, Ordering::Release);
     let states = broker.peers.states();
@@ -204,6 +204,8 @@ pub(crate) async fn hand_over(broker: &Arc<Broker>, timeout: Duration) {
             tracing::warn!("not everything that this node leads could be handed over in time");
         }
     }
+    // Most clients ask at once who leads when they connect, and after a refusal only a quarter of a second later.
+    broker.send_clients_away();
     tokio::time::sleep(LINGER).await;
 }
 
