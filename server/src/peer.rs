@@ -221,6 +221,26 @@ impl Peers {
         answer.await.unwrap_or(Err(Error::Timeout { node: 0 }))
     }
 
+    /// Asks a node whether it is there.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub(crate) async fn ping(&self, node: i32, timeout: Duration) -> Result<(), Error> {
+        let ping = Request::Ping(crate::proto::peer::Ping {});
+        self.call(node, Lane::Heartbeat, ping, Vec::new(), timeout).await.map(|_| ())
+    }
+
+    /// Whether a node is there, by what is known, or was lost no longer ago than `lately`.
+    pub(crate) fn was_alive(&self, node: i32, lately: Duration) -> bool {
+        let alive = self.states().borrow().get(&node).is_some_and(|state| state.alive);
+        alive || self.core().lost_at(node).is_some_and(|at| at.elapsed() < lately)
+    }
+
+    /// Whether a node was lost no longer ago than `lately`.
+    pub(crate) fn lost_since(&self, lately: Duration) -> bool {
+        self.core().last_lost_at().is_some_and(|at| at.elapsed() < lately)
+    }
+
     /// The other nodes by id; changes when one comes, goes or was started again.
     pub(crate) fn states(&self) -> watch::Receiver<Arc<BTreeMap<i32, PeerState>>> {
         self.book.states()

@@ -7,6 +7,7 @@ mod rows;
 
 use std::sync::mpsc;
 
+use jangbu_client::{Client, Config};
 use nodes::Cluster;
 use serde_json::Value;
 
@@ -61,4 +62,26 @@ fn a_cluster_that_is_killed_as_a_whole_comes_back_with_everything() {
     }
     cluster.start_all();
     rows::check(&cluster.ok(&["consume", "t", "--from-beginning", "--format", "key-value"]), ROWS);
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_a_leader_that_was_just_killed() {
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.ok(&["topic", "create", "t", "--partitions", "30", "--replication-factor", "3"]);
+    let brokers = cluster.brokers();
+    for at in 0..3 {
+        let killed = i32::try_from(at + 1).unwrap();
+        // Connected before, so that it asks as soon as the node is gone.
+        let client = Client::connect(Config::for_brokers(&brokers)).await.unwrap();
+        let led = async || {
+            let topic = client.topic("t").await.unwrap();
+            topic.partitions.iter().filter(|partition| partition.leader == Some(killed)).count()
+        };
+        while led().await == 0 {} // until leadership is back where it is preferred
+        cluster.kill(at);
+        for _ in 0..5 {
+            assert_eq!(led().await, 0, "clients are told that node {killed} leads");
+        }
+        cluster.restart(at);
+    }
 }

@@ -3,6 +3,9 @@
 //! Rules that clients depend on: null topics are all, an empty list is none (from version 1); a
 //! leader that is named is among the brokers; LEADER_NOT_AVAILABLE while a partition has none, or only a dead one.
 
+mod settled;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -12,7 +15,6 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use uuid::Uuid;
 
 use super::topics::{self, Refusal};
 use crate::broker::{Broker, Leader};
@@ -31,15 +33,22 @@ pub(crate) async fn handle(
 ) -> MetadataResponse {
     let may_create =
         (call.version < 4 || request.allow_auto_topic_creation) && broker.config.auto_create_topics;
-    let topics = match request.topics {
+    let topics: Vec<MetadataResponseTopic> = match request.topics {
         Some(asked) if !(asked.is_empty() && call.version == 0) => {
-            let mut topics = Vec::with_capacity(asked.len());
+            let mut found = Vec::with_capacity(asked.len());
             for topic in asked {
-                topics.push(describe_asked(broker, call, topic, may_create).await);
+                found.push(find(broker, call, topic, may_create).await);
             }
-            topics
+            let topics: Vec<_> = found.iter().flatten().cloned().collect();
+            let lost = settled::lost_leaders(broker, &topics).await;
+            let describe = |topic: Arc<Topic>| describe(broker, &topic, &lost);
+            found.into_iter().map(|topic| topic.map_or_else(|refused| *refused, describe)).collect()
         }
-        _ => describe_all(broker),
+        _ => {
+            let topics: Vec<Arc<Topic>> = broker.controller.image().topics().cloned().collect();
+            let lost = settled::lost_leaders(broker, &topics).await;
+            topics.iter().map(|topic| describe(broker, topic, &lost)).collect()
+        }
     };
     let with_operations = |topic: MetadataResponseTopic| {
         if request.include_topic_authorized_operations && topic.error_code == 0 {
@@ -71,8 +80,12 @@ pub(crate) fn rack(broker: &crate::controller::Broker) -> Option<StrBytes> {
 pub(crate) fn leader(broker: &Broker, placed: &TopicPartition) -> (i16, i32, i32) {
     match broker.leader_of(placed.group) {
         Some(Leader { broker, epoch }) => (0, broker, epoch),
-        None => (ResponseError::LeaderNotAvailable.code(), -1, -1),
+        None => no_leader(),
     }
+}
+
+fn no_leader() -> (i16, i32, i32) {
+    (ResponseError::LeaderNotAvailable.code(), -1, -1)
 }
 
 /// Broker ids as a response holds them.
@@ -88,24 +101,25 @@ fn broker_entry(broker: &crate::controller::Broker) -> MetadataResponseBroker {
         .with_rack(rack(broker))
 }
 
-fn describe_all(broker: &Broker) -> Vec<MetadataResponseTopic> {
-    let topics: Vec<Arc<Topic>> = broker.controller.image().topics().cloned().collect();
-    topics.iter().map(|topic| describe(broker, topic)).collect()
-}
-
-async fn describe_asked(
+/// The topic that was asked for, or what is answered instead.
+async fn find(
     broker: &Broker,
     call: &Call,
     asked: MetadataRequestTopic,
     may_create: bool,
-) -> MetadataResponseTopic {
+) -> Result<Arc<Topic>, Box<MetadataResponseTopic>> {
+    let refused =
+        |code: ResponseError| MetadataResponseTopic::default().with_error_code(code.code());
     // Versions 10 and 11 carry the id field but must not use it (KIP-516).
     if call.version >= 12 && asked.name.is_none() {
-        return describe_id(broker, asked.topic_id);
+        let unknown = || {
+            let refused = refused(ResponseError::UnknownTopicId).with_name(None);
+            Box::new(refused.with_topic_id(asked.topic_id))
+        };
+        return broker.topic_by_id(asked.topic_id).ok_or_else(unknown);
     }
     let Some(name) = asked.name else {
-        return MetadataResponseTopic::default()
-            .with_error_code(ResponseError::InvalidTopicException.code());
+        return Err(Box::new(refused(ResponseError::InvalidTopicException)));
     };
     let found = match broker.topic(&name) {
         Some(topic) => Ok(topic),
@@ -115,36 +129,30 @@ async fn describe_asked(
         None if may_create => topics::auto_create(broker, &name).await,
         None => Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "")),
     };
-    match found {
-        Ok(topic) => describe(broker, &topic),
-        Err(refusal) => MetadataResponseTopic::default()
-            .with_error_code(refusal.code.code())
-            .with_name(Some(name)),
-    }
+    found.map_err(|refusal| Box::new(refused(refusal.code).with_name(Some(name))))
 }
 
-fn describe_id(broker: &Broker, id: Uuid) -> MetadataResponseTopic {
-    match broker.topic_by_id(id) {
-        Some(topic) => describe(broker, &topic),
-        None => MetadataResponseTopic::default()
-            .with_error_code(ResponseError::UnknownTopicId.code())
-            .with_topic_id(id)
-            .with_name(None),
-    }
-}
-
-fn describe(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
-    let partitions = (0..topic.partitions.len()).map(|i| describe_partition(broker, topic, i));
+fn describe(broker: &Broker, topic: &Topic, lost: &BTreeSet<i32>) -> MetadataResponseTopic {
+    let partitions =
+        (0..topic.partitions.len()).map(|i| describe_partition(broker, topic, i, lost));
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         .with_topic_id(topic.id)
         .with_partitions(partitions.collect())
 }
 
-fn describe_partition(broker: &Broker, topic: &Topic, index: usize) -> MetadataResponsePartition {
+fn describe_partition(
+    broker: &Broker,
+    topic: &Topic,
+    index: usize,
+    lost: &BTreeSet<i32>,
+) -> MetadataResponsePartition {
     let placed = &topic.partitions[index];
     let index = i32::try_from(index).unwrap_or(i32::MAX);
-    let (code, leader, epoch) = leader(broker, placed);
+    let (code, leader, epoch) = match leader(broker, placed) {
+        (_, leader, _) if lost.contains(&leader) => no_leader(),
+        leader => leader,
+    };
     let replicas = broker.replicas_of(placed);
     let offline = ids(replicas.offline());
     MetadataResponsePartition::default()

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::caller::Peer;
 use super::{Identity, PeerState, Service, Settings};
@@ -20,6 +21,8 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     identity: RwLock<Identity>,
     states: watch::Sender<States>,
+    /// When nodes were lost that had been there.
+    lost: Mutex<BTreeMap<i32, Instant>>,
     /// Who knows the directories, once requests are served.
     service: Mutex<Option<Weak<dyn Service>>>,
 }
@@ -65,8 +68,19 @@ impl Core {
     /// A node does not answer any more.
     pub(super) fn lost(&self, peer: &Peer) {
         if self.change(peer, |state| PeerState { alive: false, ..state }) {
+            self.lost.lock().insert(peer.node, Instant::now());
             tracing::warn!(node = peer.node, "the node does not answer any more");
         }
+    }
+
+    /// When a node was lost last.
+    pub(super) fn lost_at(&self, node: i32) -> Option<Instant> {
+        self.lost.lock().get(&node).copied()
+    }
+
+    /// When a node was lost last, whichever it was.
+    pub(super) fn last_lost_at(&self) -> Option<Instant> {
+        self.lost.lock().values().max().copied()
     }
 
     fn change(&self, peer: &Peer, change: impl FnOnce(PeerState) -> PeerState) -> bool {
@@ -95,6 +109,7 @@ impl Book {
             settings,
             identity: RwLock::new(identity),
             states: watch::Sender::default(),
+            lost: Mutex::default(),
             service: Mutex::default(),
         });
         Self { core, peers: RwLock::default() }
