@@ -46,6 +46,10 @@ impl Buckets {
             let exists = families.contains(&id);
             match row.state {
                 BucketState::Dropping => batch.delete_cf(&db.meta(), keys::bucket(id)),
+                BucketState::Active | BucketState::Closed if !exists && options.accept_loss => {
+                    tracing::error!(bucket = id.family(), "all entries of a bucket are missing");
+                    db.create_bucket(id)?;
+                }
                 BucketState::Active | BucketState::Closed if !exists => {
                     return Err(unusable(dir, format!("{} is missing", id.family())));
                 }
@@ -60,7 +64,7 @@ impl Buckets {
             db.drop_bucket(*id)?;
         }
         db.write(batch)?;
-        let next_seq = families.iter().map(|id| id.seq + 1).max().unwrap_or(1);
+        let next_seq = families.iter().chain(rows.keys()).map(|id| id.seq + 1).max().unwrap_or(1);
         let active = rows
             .iter()
             .filter(|(_, row)| row.state == BucketState::Active)

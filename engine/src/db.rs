@@ -66,6 +66,12 @@ pub(crate) fn unreadable(
     }
 }
 
+/// Whether RocksDB refuses to open a store, and why.
+pub(crate) enum Refused {
+    No,
+    Yes(String),
+}
+
 impl Db {
     /// Opens or creates RocksDB in the data directory `dir`; returns the buckets found too.
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Self, Vec<BucketId>)> {
@@ -97,6 +103,40 @@ impl Db {
         let watermark = Some(watermark);
         let db = Self { inner, bucket_options, memtables, watermark, lost_changes };
         Ok((db, buckets))
+    }
+
+    /// Opens RocksDB in `dir` as far as it opens, so that its log is written to tables. Whether a node would be refused.
+    pub(crate) fn flush_log(dir: &Path) -> Result<Refused> {
+        let (store, options) = (format::store(dir), Options::default());
+        let open = |paranoid| {
+            let mut database = database_options(false, &options)?;
+            database.create_if_missing(false);
+            database.set_paranoid_checks(paranoid);
+            let bucket = bucket_options(&options)?;
+            let families = DB::list_cf(&database, &store)?.into_iter().map(|name| {
+                let is_bucket = BucketId::from_family(&name).is_some();
+                let of = if is_bucket { bucket.clone() } else { meta_options(&options) };
+                ColumnFamilyDescriptor::new(name, of)
+            });
+            DB::open_cf_descriptors(&database, &store, families)
+        };
+        let Err(error) = open(true) else { return Ok(Refused::No) };
+        if error.kind() != ErrorKind::Corruption {
+            return Err(refused(dir, error));
+        }
+        let reason = error.to_string();
+        if let Err(error) = open(false) {
+            tracing::warn!(%error, "the log is repaired with the rest");
+        }
+        Ok(Refused::Yes(reason))
+    }
+
+    /// Has RocksDB make a new manifest of the tables that it can read; the others go to `lost`.
+    pub(crate) fn repair(dir: &Path) -> Result<()> {
+        let database = database_options(false, &Options::default());
+        let database = database.map_err(failed("reading options"))?;
+        let repaired = DB::repair(&database, format::store(dir));
+        repaired.map_err(|source| Error::Storage { operation: "repairing the store", source })
     }
 
     /// Opens RocksDB in `dir` to look at it: nothing is written, and a damaged file is no reason not to open.
@@ -306,6 +346,9 @@ fn refused(dir: &Path, source: rocksdb::Error) -> Error {
     let denied = ["Permission denied", "Read-only file system", "Not a directory", "While mkdir"];
     if source.kind() == ErrorKind::IOError && denied.iter().any(|part| text.contains(part)) {
         return Error::Directory { dir, reason: text };
+    }
+    if source.kind() == ErrorKind::Corruption {
+        return Error::Damaged { dir, reason: text };
     }
     Error::Storage { operation: "opening the data directory", source }
 }

@@ -64,7 +64,8 @@ impl Engine {
     /// waiters have been told; the server ends the process there.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::Directory`], [`Error::UnknownFormat`], [`Error::Lost`], [`Error::Storage`].
+    /// [`Error::Locked`], [`Error::Directory`], [`Error::UnknownFormat`], [`Error::Lost`], [`Error::Damaged`],
+    /// [`Error::Storage`].
     pub fn open(
         dir: &Path,
         options: Options,

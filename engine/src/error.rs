@@ -73,6 +73,14 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// RocksDB cannot open the store, because a file that it needs for that is damaged; [`crate::inspect::repair`] sets it aside.
+    #[error("the store in {dir} is damaged where nothing can be read without: {reason}. A node of a cluster gets a new data directory, and its replicas are built anew there. Without other replicas: copy {dir}, then `jangbu inspect repair {dir}`", dir = dir.display())]
+    Damaged {
+        /// The data directory.
+        dir: PathBuf,
+        /// What RocksDB said; it names the file.
+        reason: String,
+    },
     /// The disk refused. After a failed write or sync the engine stays closed.
     #[error("{operation} failed: {source}")]
     Storage {

@@ -1,11 +1,12 @@
-//! Looking into a stopped store without changing it: what `jangbu inspect` shows.
+//! Looking into a stopped store: what `jangbu inspect` shows.
 //!
 //! Invariants:
-//! - RocksDB is opened read only, and its lock is held meanwhile: a node neither runs nor starts.
+//! - [`Store`] opens RocksDB read only, and its lock is held meanwhile: a node neither runs nor starts.
 //! - Damage is a finding, not an error: what can be read is read.
 //!
-//! Not here: checking everything (`inspect/verify.rs`), how it is shown (`tools/src/inspect.rs`).
+//! Not here: checking everything (`inspect/verify.rs`), repairing (`inspect/repair.rs`), how it is shown (`tools/src/inspect.rs`).
 
+mod repair;
 mod verify;
 
 use std::fs::{File, OpenOptions};
@@ -22,6 +23,7 @@ use crate::rows::{self, BucketRow, BucketState};
 use crate::watermark::{self, Stated};
 use crate::{Entry, Error, Index, Offset, PartitionId, Result, format, recovery};
 
+pub use repair::{Repair, repair};
 pub use verify::{Problem, Report};
 
 /// A stopped store, open for looking.
@@ -71,7 +73,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Locked`] while a node runs on it, [`Error::Directory`] when there is none,
-    /// [`Error::UnknownFormat`], [`Error::Storage`] when RocksDB cannot open it at all.
+    /// [`Error::UnknownFormat`], [`Error::Damaged`] when RocksDB cannot open it at all.
     pub fn open(dir: &Path) -> Result<Self> {
         format::check_existing(dir)?;
         let lock = lock(dir)?;

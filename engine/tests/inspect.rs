@@ -7,8 +7,8 @@ mod fixture;
 use std::path::{Path, PathBuf};
 
 use fixture::{append, batch_entry, blank_entry, indexes, log, open, small};
-use jangbu_engine::inspect::{Report, Store};
-use jangbu_engine::{Error, Index, LogId, PartitionId, Term};
+use jangbu_engine::inspect::{Repair, Report, Store, repair};
+use jangbu_engine::{Error, Index, LogId, Offset, Options, PartitionId, Term};
 
 /// Three logs over several buckets, with a truncation, a purge and a deletion behind them.
 fn fill(dir: &Path) {
@@ -138,4 +138,85 @@ fn what_is_no_store_is_said_so() {
     assert!(matches!(Store::open(dir.path()), Err(Error::Directory { .. })));
     std::fs::write(dir.path().join("jangbu-format"), "jangbu storage format 9\n").unwrap();
     assert!(matches!(Store::open(dir.path()), Err(Error::UnknownFormat { .. })));
+}
+
+/// Flips bits near the end of a file: of a table that is the footer.
+fn flip_footer(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = bytes.len() - 4;
+    bytes[at] ^= 0xff;
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn refused(dir: &Path) -> Error {
+    jangbu_engine::Engine::open(dir, small(), std::sync::Arc::new(|_: &Error| ())).unwrap_err()
+}
+
+#[test]
+fn a_store_that_opens_is_not_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    assert_eq!(repair(dir.path()).unwrap(), Repair::NotNeeded);
+    assert_eq!(verify(dir.path()).problems, []);
+}
+
+#[test]
+fn a_table_that_cannot_be_opened_is_set_aside_and_everything_else_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let files = tables(dir.path());
+    let damaged = &files[files.len() / 2];
+    flip_footer(damaged);
+    assert!(matches!(refused(dir.path()), Error::Damaged { .. }), "a start is refused");
+    let Repair::Done { reason, lost } = repair(dir.path()).unwrap() else {
+        panic!("it was refused before")
+    };
+    let name = damaged.file_name().unwrap();
+    assert!(reason.contains(name.to_str().unwrap()), "{reason}");
+    let named = |file: &PathBuf| file.file_name() == Some(name) && file.exists();
+    assert!(lost.iter().any(named), "{lost:?}");
+    assert!(matches!(refused(dir.path()), Error::Lost { .. }), "something is missing");
+
+    let engine = open(dir.path(), Options { accept_loss: true, ..small() });
+    let log = log(&engine, 3);
+    let end = log.state().end_offset;
+    assert_eq!(end, Offset(392), "nothing is missing at its end");
+    let (mut read, mut missing, mut from) = (Vec::new(), 0, Offset(0));
+    while from < end {
+        match log.read(from, end, 1 << 20) {
+            Ok(entries) => {
+                read.extend(indexes(&entries));
+                from = entries.last().unwrap().next_offset();
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+                (missing, from) = (missing + 1, Offset(from.0 + 1));
+            }
+        }
+    }
+    assert!(missing > 0, "what lay in the table cannot be read");
+    assert_eq!(read.first(), Some(&0));
+    assert_eq!(read.last(), Some(&199));
+    // Each batch has two records; an entry in fifty is none.
+    assert_eq!(2 * read.len() + missing, 392, "what is missing is known to be, offset by offset");
+    append(&log, vec![batch_entry(200, 1, 1, 10)]);
+}
+
+#[test]
+fn a_store_without_its_manifest_is_whole_again_after_a_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let before = verify(dir.path());
+    let store = dir.path().join("store");
+    let current = std::fs::read_to_string(store.join("CURRENT")).unwrap();
+    flip_footer(&store.join(current.trim()));
+    assert!(matches!(refused(dir.path()), Error::Damaged { .. }), "a start is refused");
+    let Repair::Done { lost, .. } = repair(dir.path()).unwrap() else {
+        panic!("it was refused before")
+    };
+    assert_eq!(lost, [store.join("lost").join(current.trim())]);
+    open(dir.path(), Options { accept_loss: true, ..small() }).close().unwrap();
+    let after = verify(dir.path());
+    assert_eq!(after.problems, []);
+    assert_eq!((before.partitions, before.entries), (after.partitions, after.entries));
 }

@@ -139,7 +139,7 @@ pub(crate) struct ServeArgs {
     pub log_filter: String,
 }
 
-/// Look into the data directory of a node that is stopped; nothing in it is changed.
+/// Look into the data directory of a node that is stopped; only `repair` changes anything in it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum InspectCommand {
     /// Check every checksum, chain, index and row; exit code 1 when something does not agree.
@@ -157,6 +157,16 @@ Examples:
   jangbu inspect dump ./jangbu-data --topic flights --partition 0 --from 5000 --count 10
   jangbu inspect dump ./jangbu-data --id 0      (the metadata group)")]
     Dump(DumpArgs),
+    /// Make a directory usable again that a start refuses as damaged: tables that cannot be opened are set aside.
+    ///
+    /// What lay in them is missing afterwards, and answers KAFKA_STORAGE_ERROR. Nothing is deleted: they are kept in
+    /// DIR/store/lost. Copy the directory first. Every table is read, which takes as long as reading the directory.
+    #[command(after_help = "\
+Examples:
+  cp -a ./jangbu-data ./copy
+  jangbu inspect repair ./jangbu-data
+  jangbu serve --data ./jangbu-data --accept-loss")]
+    Repair(DirArg),
 }
 
 /// The data directory.

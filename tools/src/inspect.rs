@@ -1,10 +1,11 @@
-//! `jangbu inspect`: looks into a stopped node's data directory and changes nothing in it.
+//! `jangbu inspect`: looks into a stopped node's data directory; only `repair` changes anything in it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::bail;
 use jangbu_engine::batch::Header;
-use jangbu_engine::inspect::{Report, Store};
+use jangbu_engine::inspect::{self, Repair, Report, Store};
 use jangbu_engine::{Entry, EntryKind, Offset, PartitionId};
 use serde_json::{Value, json};
 
@@ -26,7 +27,30 @@ pub(crate) fn run(command: &InspectCommand, json: bool) -> anyhow::Result<()> {
         InspectCommand::Partitions(args) => partitions(&Store::open(&args.dir)?, json),
         InspectCommand::Buckets(args) => buckets(&Store::open(&args.dir)?, json),
         InspectCommand::Dump(args) => dump(&Store::open(&args.dir)?, args, json),
+        InspectCommand::Repair(args) => repair(&args.dir, json),
     }
+}
+
+fn repair(dir: &Path, json: bool) -> anyhow::Result<()> {
+    let done = inspect::repair(dir)?;
+    if json {
+        return Ok(output::json_line(&match done {
+            Repair::NotNeeded => json!({ "repaired": false }),
+            Repair::Done { reason, lost } => {
+                json!({ "repaired": true, "reason": reason, "lost": lost })
+            }
+        })?);
+    }
+    let Repair::Done { reason, lost } = done else {
+        return Ok(output::line("the store opens: nothing was changed")?);
+    };
+    output::line(&format!("RocksDB had refused it: {reason}"))?;
+    for file in lost {
+        output::line(&format!("  set aside: {}", file.display()))?;
+    }
+    let dir = dir.display();
+    output::line(&format!("see what is missing:  jangbu inspect verify {dir}"))?;
+    Ok(output::line(&format!("start without it:     jangbu serve --data {dir} --accept-loss"))?)
 }
 
 fn verify(store: &Store, json: bool) -> anyhow::Result<()> {
