@@ -26,6 +26,7 @@ use openraft::type_config::alias::OneshotReceiverOf;
 use openraft::{Raft, ServerState};
 use parking_lot::RwLock;
 
+use super::behind::Seen;
 use super::config;
 use super::lease::is_sole_voter;
 use super::log::Log;
@@ -52,6 +53,7 @@ pub(crate) struct Group<M: StateMachine> {
     network: Network,
     clock: Clock,
     turns: Arc<Turns>,
+    pub(super) seen: Seen,
 }
 
 /// A proposal on its way: resolves once it is durable on a majority and applied here.
@@ -102,6 +104,7 @@ impl<M: StateMachine> Group<M> {
             network: network.clone(),
             clock,
             turns,
+            seen: Seen::default(),
         };
         group.elect_if_sole_voter(&raft).await?;
         Ok(group)

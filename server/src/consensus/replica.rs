@@ -106,4 +106,11 @@ impl<M: StateMachine> Remote for Replica<M> {
             handed.map_err(|e| e.to_string())
         })
     }
+
+    /// With a heartbeat, which openraft sends only where it leads.
+    fn tell(self: Arc<Self>) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(
+            async move { self.asked()?.trigger().heartbeat().await.map_err(|e| e.to_string()) },
+        )
+    }
 }

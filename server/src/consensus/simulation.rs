@@ -38,6 +38,8 @@ use self::plan::Plan;
 use self::random::Random;
 use self::world::World;
 
+use crate::consensus::Clock;
+
 pub(crate) use self::link::Link;
 pub(crate) use self::runtime::Runtime;
 
@@ -45,6 +47,8 @@ pub(crate) use self::runtime::Runtime;
 const GROUP: PartitionId = PartitionId(7);
 /// How long it may take until everything is well again when nothing happens any more.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// How often nodes look whether their followers have to ask what is committed.
+const FOLLOWERS_LOOK: Duration = Duration::from_secs(1);
 /// Lines of a trace that are shown.
 const TAIL: usize = 120;
 /// Seeds of a run, unless the environment says otherwise.
@@ -95,6 +99,7 @@ async fn live(world: &Arc<World>) {
         producing.push(tokio::spawn(Arc::clone(&clients).produce(Arc::clone(world), id)));
     }
     tokio::spawn(Arc::clone(&clients).read(Arc::clone(world)));
+    tokio::spawn(look_after_followers(Arc::clone(world)));
     let incidents = Incidents::new(world);
     for _ in 0..world.plan.incidents {
         let quiet = world.draw(|random| random.millis(world.plan.quiet_ms.clone()));
@@ -109,6 +114,22 @@ async fn live(world: &Arc<World>) {
     }
     clients.end();
     recover(world, &incidents, producing).await;
+}
+
+/// Has followers ask what is committed, as nodes do (`health/followers.rs`) for groups without a clock.
+async fn look_after_followers(world: Arc<World>) {
+    while world.plan.clock == Clock::Node {
+        tokio::time::sleep(FOLLOWERS_LOOK).await;
+        for (node, replica, _) in world.running() {
+            let Some(leader) = replica.leader_to_ask() else { continue };
+            world.note(format_args!("{:#x} asks {:#x}", replica.replica().0, leader.0));
+            if let Some(process) = world.process(node) {
+                tokio::spawn(async move {
+                    process.network.ask_what_is_committed(leader.broker(), vec![GROUP.0]).await;
+                });
+            }
+        }
+    }
 }
 
 /// Lets everything work again, and waits until it does.

@@ -169,7 +169,7 @@ async fn deliver(world: &Arc<World>, letter: Letter) {
     }
     let asked = Asked::of(&request);
     let (reply, answered) = loopback::reply().await;
-    process.router.serve(Incoming { from, request, payloads, reply });
+    process.network.router().serve(Incoming { from, request, payloads, reply });
     let world = Arc::clone(world);
     tokio::spawn(async move {
         let given = tokio::select! {
