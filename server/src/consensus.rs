@@ -17,6 +17,7 @@ mod boundary;
 mod codec;
 mod config;
 mod group;
+mod instance;
 mod lease;
 mod log;
 mod log_store;

@@ -77,6 +77,7 @@ fn simulate(seed: u64) -> Outcome {
         let world = World::new(plan, random);
         world.note(format_args!("seed {seed}: {:?}", world.plan));
         live(&world).await;
+        world.end();
         world
     });
     let violation = world.violation();
@@ -84,6 +85,7 @@ fn simulate(seed: u64) -> Outcome {
     let trace = world.trace();
     drop(runtime);
     runtime::seed_thread(None);
+    assert_eq!(Arc::strong_count(&world), 1, "memory lasts for any number of seeds");
     Outcome { trace, violation, acknowledged }
 }
 
@@ -150,7 +152,7 @@ async fn recover(
     while world.violation().is_none() {
         let done = producing.iter().all(tokio::task::JoinHandle::is_finished);
         match uneven(world) {
-            None if done => return,
+            None if done => return end(world, producing).await,
             uneven if tokio::time::Instant::now() > deadline => {
                 let why = uneven.unwrap_or_else(|| "a producer still waits".to_owned());
                 return world.fail(format!("nothing happens any more, and {why}"));
@@ -159,6 +161,15 @@ async fn recover(
         }
         incidents.see_to_a_leader().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Looks whether the producers have come to a good end.
+async fn end(world: &World, producing: Vec<tokio::task::JoinHandle<()>>) {
+    for producer in producing {
+        if producer.await.is_err() {
+            world.fail("a producer's call panicked".to_owned());
+        }
     }
 }
 

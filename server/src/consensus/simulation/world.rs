@@ -268,6 +268,13 @@ impl World {
         }
     }
 
+    /// Lets go of everything that knows this world: it would keep itself alive for ever.
+    pub(super) fn end(&self) {
+        let nodes = std::mem::take(&mut *self.nodes.lock());
+        drop(nodes);
+        self.lanes.close();
+    }
+
     /// Puts a new replica with an empty disk in the place of a node's old one.
     pub(super) fn replace(&self, node: i32) {
         self.crash(node);
