@@ -120,7 +120,10 @@ async fn live(world: &Arc<World>) {
 
 /// Has followers ask what is committed, as nodes do (`health/followers.rs`) for groups without a clock.
 async fn look_after_followers(world: Arc<World>) {
-    while world.plan.clock == Clock::Node {
+    if world.plan.clock == Clock::Own {
+        return;
+    }
+    loop {
         tokio::time::sleep(FOLLOWERS_LOOK).await;
         for (node, replica, _) in world.running() {
             let Some(leader) = replica.leader_to_ask() else { continue };
