@@ -12,10 +12,12 @@
 
 mod appends;
 mod beats;
+mod behind;
 mod boundary;
 mod codec;
 mod config;
 mod group;
+mod instance;
 mod lease;
 mod log;
 mod log_store;
@@ -40,6 +42,7 @@ mod wire;
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index, Offset, Term};
 
+pub(crate) use behind::GROUPS_MAX as BEHIND_MAX;
 pub(crate) use group::{Group, Proposal};
 pub(crate) use log::Log;
 pub(crate) use network::Network;

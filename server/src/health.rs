@@ -11,6 +11,7 @@
 
 mod doubts;
 mod elections;
+mod followers;
 mod leaders;
 mod moves;
 mod nodes;
@@ -30,6 +31,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         tokio::join!(
             doubts::run(&broker, &doubts),
             elections::run(&broker, &doubts),
+            followers::run(&broker),
             reports::run(&broker),
             leaders::run(&broker),
             moves::run(&broker),

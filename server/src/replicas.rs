@@ -108,6 +108,11 @@ impl Replicas {
         &self.shared.terms
     }
 
+    /// The way to the other replicas of the partitions.
+    pub(crate) fn network(&self) -> &Network {
+        &self.shared.network
+    }
+
     /// The partitions that run here.
     pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
         self.running.read().values().cloned().collect()

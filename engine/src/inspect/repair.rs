@@ -64,7 +64,7 @@ fn set_aside(dir: &Path) -> Result<Vec<OsString>> {
     };
     let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
     let mut names = names.collect::<std::io::Result<Vec<_>>>().map_err(unusable)?;
-    names.retain(|name| !Path::new(name).extension().is_some_and(|extension| extension == "log"));
+    names.retain(|name| Path::new(name).extension().is_none_or(|extension| extension != "log"));
     names.sort();
     Ok(names)
 }

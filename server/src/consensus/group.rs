@@ -3,12 +3,14 @@
 //! A group nobody writes to may sleep: its Raft instance is stopped, which gives back most of its memory,
 //! and the next proposal starts another one on the same log and the same applied state.
 //!
+//! Not here: how instances are started and stopped (`group/switch.rs`).
+//!
 //! Invariants:
-//! - At most one Raft instance runs on a log at a time.
 //! - Only a sole voter that leads and has applied all of its log sleeps: nobody else can lead meanwhile, and
 //!   who leads in which term is the same before, in and after its sleep.
 
 mod applied;
+mod switch;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,41 +19,36 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jangbu_engine::{EntryKind, Term};
+use jangbu_engine::EntryKind;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
-use openraft::{Raft, ServerState};
 use parking_lot::RwLock;
 
-use super::config;
+use self::switch::Switch;
+use super::behind::Seen;
+use super::instance::{Instance, to_the_end};
 use super::lease::is_sole_voter;
 use super::log::Log;
-use super::log_store::{LogStore, durably};
 use super::network::Network;
-use super::replica::{Instance, Replica, Seat};
+use super::replica::{Replica, Seat};
 use super::state_machine::Applier;
 use super::turns::Turns;
 use super::types::{Payload, Types};
 use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
 
-/// How long a group may take to lead again when it wakes; it waits for no disk.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// One replica of one group.
 #[derive(Debug)]
 pub(crate) struct Group<M: StateMachine> {
     pub(super) replica: Arc<Replica<M>>,
-    /// Held while the group falls asleep, wakes, begins anew or stops.
-    changing: tokio::sync::Mutex<()>,
+    switch: Arc<Switch<M>>,
     /// Held while it purges.
     pub(super) purging: tokio::sync::Mutex<()>,
     /// Held for writing while it hands over its leadership.
     pub(super) handing: tokio::sync::RwLock<()>,
-    network: Network,
-    clock: Clock,
-    turns: Arc<Turns>,
+    pub(super) seen: Seen,
 }
 
 /// A proposal on its way: resolves once it is durable on a majority and applied here.
@@ -90,18 +87,23 @@ impl<M: StateMachine> Group<M> {
         let applier = Applier::recover(machine, log).map_err(|e| e.to_string())?;
         let group = applier.log().id().0;
         let turns = Arc::<Turns>::default();
-        let raft = instance(replica, &applier, &turns, network, clock, false).await?;
+        let raft = switch::instance(replica, &applier, &turns, network, clock, false).await?;
         let seat = RwLock::new(Seat::Awake(raft.clone()));
         let replica = Arc::new(Replica { id: replica, applier, seat });
         network.router().insert(group, replica.id, Arc::clone(&replica));
-        let group = Self {
-            replica,
+        let switch = Switch {
+            replica: Arc::clone(&replica),
             changing: tokio::sync::Mutex::default(),
-            purging: tokio::sync::Mutex::default(),
-            handing: tokio::sync::RwLock::default(),
             network: network.clone(),
             clock,
             turns,
+        };
+        let group = Self {
+            replica,
+            switch: Arc::new(switch),
+            purging: tokio::sync::Mutex::default(),
+            handing: tokio::sync::RwLock::default(),
+            seen: Seen::default(),
         };
         group.elect_if_sole_voter(&raft).await?;
         Ok(group)
@@ -110,7 +112,8 @@ impl<M: StateMachine> Group<M> {
     /// A sole voter need not wait for an election timeout after a restart: nobody else can lead.
     async fn elect_if_sole_voter(&self, raft: &Instance<M>) -> Result<(), String> {
         if is_sole_voter(raft) {
-            raft.trigger().elect(false).await.map_err(|e| e.to_string())?;
+            let elected = raft.call(|core| async move { core.trigger().elect(false).await });
+            elected.await.map_err(|e| e.to_string())?;
         }
         Ok(())
     }
@@ -126,7 +129,7 @@ impl<M: StateMachine> Group<M> {
 
     /// Whether the group sleeps.
     pub(crate) fn is_asleep(&self) -> bool {
-        matches!(&*self.replica.seat.read(), Seat::Asleep(_))
+        self.replica.is_asleep()
     }
 
     /// The running instance; a group that sleeps is woken.
@@ -134,35 +137,7 @@ impl<M: StateMachine> Group<M> {
         if let Some(raft) = self.running() {
             return Ok(raft);
         }
-        let _changing = self.changing.lock().await;
-        let before = match &*self.replica.seat.read() {
-            Seat::Awake(raft) => return Ok(raft.clone()),
-            Seat::Stopped => return Err(Error::Stopped),
-            Seat::Asleep(before) => *before,
-        };
-        let failed = |reason: String| {
-            tracing::error!(log = %self.log().id(), reason, "a group cannot wake");
-            Error::Stopped
-        };
-        let raft = self.instance(true).await.map_err(failed)?;
-        // Only a sole voter sleeps. Where it leads already this does nothing.
-        raft.trigger().elect(false).await.map_err(|e| failed(e.to_string()))?;
-        if !leads(&raft, WAKE_TIMEOUT).await {
-            // It must not stay behind: the next proposal starts another one on the log.
-            let _ = raft.shutdown().await;
-            return Err(failed("it does not lead".to_owned()));
-        }
-        let term = raft.server_metrics().borrow_watched().vote.leader_id().term;
-        if before.term != Term(term) {
-            tracing::warn!(log = %self.log().id(), term, "a group woke in another term");
-        }
-        *self.replica.seat.write() = Seat::Awake(raft.clone());
-        Ok(raft)
-    }
-
-    async fn instance(&self, same_leader: bool) -> Result<Instance<M>, String> {
-        let Replica { id, applier, .. } = &*self.replica;
-        instance(*id, applier, &self.turns, &self.network, self.clock, same_leader).await
+        to_the_end(Arc::clone(&self.switch).awake()).await
     }
 
     /// Stops the Raft instance and starts another one, which leads only once it was elected anew.
@@ -170,44 +145,13 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// [`Error::Stopped`].
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
-        let Some(before) = self.running() else { return Ok(()) };
-        // Whatever waits for the old one is answered that it has stopped.
-        let _ = before.shutdown().await;
-        let failed = |reason: String| {
-            tracing::error!(log = %self.log().id(), reason, "a group cannot begin anew");
-            Error::Stopped
-        };
-        // The new one takes all of the log for durable.
-        if let Some(vote) = self.log().vote() {
-            let synced = durably(|done| self.log().save_vote(vote, done)).await;
-            synced.map_err(|error| failed(error.to_string()))?;
-        }
-        let raft = self.instance(false).await.map_err(failed)?;
-        *self.replica.seat.write() = Seat::Awake(raft);
-        Ok(())
+        to_the_end(Arc::clone(&self.switch).begin_anew()).await
     }
 
     /// Stops the Raft instance until the next proposal, if nothing is under way and no other replica could
     /// be waiting for this one. The caller lets no proposal in meanwhile. Whether the group sleeps now.
     pub(crate) async fn sleep(&self) -> bool {
-        let _changing = self.changing.lock().await;
-        let Some(raft) = self.running() else { return self.is_asleep() };
-        let leadership = self.leadership();
-        let applied = self.replica.applier.applied_index();
-        let level = applied == self.log().state().last.map(|l| l.index);
-        let alone = is_sole_voter(&raft) && self.members().learners.is_empty();
-        if !leadership.local || !level || !alone {
-            return false;
-        }
-        *self.replica.seat.write() = Seat::Asleep(leadership);
-        if raft.shutdown().await.is_err() {
-            // The instance has ended by an error of its own, which waking would only hide.
-            *self.replica.seat.write() = Seat::Stopped;
-            return false;
-        }
-        self.save_checkpoint();
-        true
+        to_the_end(Arc::clone(&self.switch).sleep()).await
     }
 
     /// Gives a new group its first voters. Does nothing when the group has any already.
@@ -217,14 +161,16 @@ impl<M: StateMachine> Group<M> {
     pub(crate) async fn initialize(&self, voters: &[ReplicaId]) -> Result<(), Error> {
         let members: std::collections::BTreeSet<u64> = voters.iter().map(|r| r.0).collect();
         let raft = self.awake().await?;
-        match raft.is_initialized().await {
+        match raft.call(|core| async move { core.is_initialized().await }).await {
             Ok(true) => Ok(()),
-            Ok(false) => match raft.initialize(members).await {
-                Ok(()) => Ok(()),
-                Err(error) if error.fatal().is_some() => Err(Error::Stopped),
-                // Lost a race with another initialization, which is just as good.
-                Err(_) => Ok(()),
-            },
+            Ok(false) => {
+                match raft.call(|core| async move { core.initialize(members).await }).await {
+                    Ok(()) => Ok(()),
+                    Err(error) if error.fatal().is_some() => Err(Error::Stopped),
+                    // Lost a race with another initialization, which is just as good.
+                    Err(_) => Ok(()),
+                }
+            }
             Err(_) => Err(Error::Stopped),
         }
     }
@@ -244,20 +190,23 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// [`Error::Stopped`]. That another replica leads is told by the proposal itself.
     pub(crate) async fn propose_in_turn(&self, batch: Bytes) -> Result<Proposal, Error> {
-        let turn = Some(self.turns.take());
+        let turn = Some(self.switch.turns.take());
         self.write(Payload { turn, ..Payload::new(EntryKind::Batch, batch) }).await
     }
 
     /// Lets batches in again behind one that came to nothing. None may be on its way: see [`Group::settle`].
     pub(crate) fn begin_turns(&self) {
-        self.turns.begin_anew();
+        self.switch.turns.begin_anew();
     }
 
     async fn write(&self, write: Payload) -> Result<Proposal, Error> {
         loop {
             let raft = self.awake().await?;
             let (responder, answer) = ProgressResponder::complete_only();
-            match raft.client_write_ff(write.clone(), Some(responder)).await {
+            let write = write.clone();
+            let written =
+                raft.call(|core| async move { core.client_write_ff(write, Some(responder)).await });
+            match written.await {
                 Ok(()) => return Ok(Proposal { answer }),
                 // It fell asleep since: wake it.
                 Err(_) if self.is_asleep() => {}
@@ -269,23 +218,7 @@ impl<M: StateMachine> Group<M> {
     /// Who leads. `local` only once this replica has applied an entry of its own term, since only
     /// then does it know everything that was ever acknowledged (Raft paper, section 8).
     pub(crate) fn leadership(&self) -> Leadership {
-        let metrics = match &*self.replica.seat.read() {
-            Seat::Awake(raft) => raft.server_metrics(),
-            Seat::Asleep(leadership) => return *leadership,
-            Seat::Stopped => return Leadership::default(),
-        };
-        let metrics = metrics.borrow_watched();
-        let term = metrics.vote.leader_id().term;
-        let leads = metrics.state == ServerState::Leader;
-        Leadership {
-            term: Term(term),
-            // What it led before it was stopped it does not lead now.
-            leader: metrics
-                .current_leader
-                .map(ReplicaId)
-                .filter(|leader| leads || *leader != self.replica.id),
-            local: leads && self.replica.applier.applied_term() == Some(Term(term)),
-        }
+        self.replica.leadership()
     }
 
     /// Whether the group has ended because what is stored of it is damaged.
@@ -324,62 +257,19 @@ impl<M: StateMachine> Group<M> {
 
     /// Stops the replica after storing a checkpoint, so that a restart has nothing to apply again.
     pub(crate) async fn shutdown(&self) {
-        let _changing = self.changing.lock().await;
-        self.network.router().remove(self.log().id().0, &self.replica);
-        let running = self.running();
-        *self.replica.seat.write() = Seat::Stopped;
-        if let Some(raft) = running
-            && raft.shutdown().await.is_err()
-        {
-            tracing::debug!(replica = self.replica.id.0, "raft task had already ended");
-        }
-        self.save_checkpoint();
+        to_the_end(Arc::clone(&self.switch).shutdown()).await;
     }
 
     /// Stores a checkpoint if anything was applied since the last.
     pub(crate) fn save_checkpoint(&self) {
-        if let Err(error) = self.replica.applier.save_checkpoint() {
-            tracing::debug!(%error, "no checkpoint; the next start applies a little more");
-        }
+        self.replica.save_checkpoint();
     }
 }
 
 impl<M: StateMachine> Drop for Group<M> {
     fn drop(&mut self) {
-        self.network.router().remove(self.log().id().0, &self.replica);
+        self.switch.network.router().remove(self.log().id().0, &self.replica);
     }
-}
-
-/// A Raft instance on the applier's log and state.
-async fn instance<M: StateMachine>(
-    replica: ReplicaId,
-    applier: &Applier<M>,
-    turns: &Arc<Turns>,
-    network: &Network,
-    clock: Clock,
-    same_leader: bool,
-) -> Result<Instance<M>, String> {
-    let log = applier.log().clone();
-    let config = config::config(format!("partition {}", log.id()), clock, same_leader);
-    let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
-    let ways = network.of(log.id().0, replica);
-    Raft::new(replica.0, config, ways, LogStore::new(log, Arc::clone(turns)), applier.clone())
-        .await
-        .map_err(|e| e.to_string())
-}
-
-/// Waits until `raft` leads.
-async fn leads<M: StateMachine>(raft: &Instance<M>, timeout: Duration) -> bool {
-    let mut metrics = raft.server_metrics();
-    let waiting = async {
-        while metrics.borrow_watched().state != ServerState::Leader {
-            if metrics.changed().await.is_err() {
-                return false;
-            }
-        }
-        true
-    };
-    tokio::time::timeout(timeout, waiting).await.unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::raft::linearizable_read::Linearizer;
 use openraft::{Instant, ReadPolicy};
 
 use super::config;
-use super::replica::Instance;
+use super::instance::{Core, Instance};
 use super::types::Types;
 use super::{Error, Group, StateMachine};
 
@@ -38,8 +39,8 @@ impl<M: StateMachine> Group<M> {
     pub(crate) async fn settle(&self) -> Result<(), Error> {
         let Some(raft) = self.running() else { return Ok(()) };
         // It goes to openraft behind the proposals: when it is answered, those are in the log or refused.
-        let read = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-        let _ = read.map_err(|e| not_read(&e))?;
+        let read = raft.call(read_index);
+        let _ = read.await.map_err(|e| not_read(&e))?;
         let end = self.last_index();
         let mut data = raft.data_metrics();
         let applied = async {
@@ -61,7 +62,9 @@ impl<M: StateMachine> Group<M> {
         let Some(raft) = self.running() else {
             return if self.is_asleep() { Ok(()) } else { Err(Error::Stopped) };
         };
-        match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        let read =
+            raft.call(|core| async move { core.ensure_linearizable(ReadPolicy::ReadIndex).await });
+        match read.await {
             Ok(_) => Ok(()),
             Err(_) if self.is_asleep() => Ok(()),
             Err(error) => Err(not_read(&error)),
@@ -78,10 +81,17 @@ async fn renew_lease<M: StateMachine>(raft: &Instance<M>) -> Result<(), Error> {
     if fresh || is_sole_voter(raft) {
         return Ok(());
     }
-    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+    match raft.call(read_index).await {
         Ok(_) => Ok(()),
         Err(error) => Err(not_read(&error)),
     }
+}
+
+/// Asks a majority.
+async fn read_index<M: StateMachine>(
+    core: Core<M>,
+) -> Result<Linearizer<Types>, RaftError<Types, LinearizableReadError<Types>>> {
+    core.get_read_linearizer(ReadPolicy::ReadIndex).await
 }
 
 /// What a read that could not be confirmed means.
@@ -94,5 +104,5 @@ pub(super) fn is_sole_voter<M: StateMachine>(raft: &Instance<M>) -> bool {
     let metrics = raft.server_metrics();
     let metrics = metrics.borrow_watched();
     let configs = metrics.membership_config.membership().get_joint_config();
-    matches!(&configs[..], [voters] if voters.len() == 1 && voters.contains(raft.node_id()))
+    matches!(&configs[..], [voters] if voters.len() == 1 && voters.contains(&raft.id()))
 }

@@ -12,8 +12,8 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::TransferLeaderRequest;
 use openraft::{ChangeMembers, ServerState};
 
+use super::instance::Instance;
 use super::log::Log;
-use super::replica::Instance;
 use super::types::{Payload, StoredMembership, Types};
 use super::{Error, Group, Members, ReplicaId, StateMachine};
 
@@ -26,7 +26,8 @@ impl<M: StateMachine> Group<M> {
     /// Asks the other voters whether they would elect this replica, and stands for election if a majority would.
     pub(crate) async fn elect(&self) {
         let Some(raft) = self.running() else { return };
-        if raft.trigger().elect(true).await.is_err() {
+        let elected = raft.call(|core| async move { core.trigger().elect(true).await });
+        if elected.await.is_err() {
             tracing::debug!(replica = self.replica.id.0, "no election: the replica has stopped");
         }
     }
@@ -41,7 +42,8 @@ impl<M: StateMachine> Group<M> {
             return;
         }
         // What openraft makes of the word of a leader that hands over to another replica is to end its lease.
-        let handed = raft.handle_transfer_leader(TransferLeaderRequest::new(vote, leader, None));
+        let word = TransferLeaderRequest::new(vote, leader, None);
+        let handed = raft.call(|core| async move { core.handle_transfer_leader(word).await });
         if handed.await.is_err() {
             tracing::debug!(replica = self.replica.id.0, "the replica has stopped");
         }
@@ -70,7 +72,9 @@ impl<M: StateMachine> Group<M> {
         if !self.leadership().local {
             return Err(Error::NotLeader);
         }
-        raft.trigger().transfer_leader(to.0).await.map_err(|_| Error::Stopped)?;
+        let begun =
+            raft.call(move |core| async move { core.trigger().transfer_leader(to.0).await });
+        begun.await.map_err(|_| Error::Stopped)?;
         match tokio::time::timeout_at(deadline, led_by(&raft, to)).await {
             Ok(led) => led,
             Err(_) => {
@@ -95,7 +99,8 @@ impl<M: StateMachine> Group<M> {
         let raft = self.awake().await?;
         self.renew_lease().await?;
         let empty = Payload::new(EntryKind::Blank, Bytes::new());
-        raft.client_write(empty).await.map_err(|error| refused(&error))?;
+        let written = raft.call(|core| async move { core.client_write(empty).await });
+        written.await.map_err(|error| refused(&error))?;
         let end = self.last_index();
         loop {
             if self.replication().get(&replica).copied().flatten() >= end {
@@ -119,8 +124,9 @@ impl<M: StateMachine> Group<M> {
         }
         let raft = self.awake().await?;
         self.renew_lease().await?;
-        let added = raft.add_learner(replica.0, (), false).await;
-        added.map(|_| ()).map_err(|error| refused(&error))
+        let added =
+            raft.call(move |core| async move { core.add_learner(replica.0, (), false).await });
+        added.await.map(|_| ()).map_err(|error| refused(&error))
     }
 
     /// Makes these the voters, in one joint step; voters that are not among them leave the group. Done once it is
@@ -132,8 +138,7 @@ impl<M: StateMachine> Group<M> {
         let voters: BTreeSet<u64> = voters.iter().map(|replica| replica.0).collect();
         let raft = self.awake().await?;
         self.renew_lease().await?;
-        let changed = raft.change_membership(voters, false).await;
-        changed.map(|_| ()).map_err(|error| refused(&error))
+        change(&raft, ChangeMembers::ReplaceAllVoters(voters)).await
     }
 
     /// Lets all learners leave the group.
@@ -146,8 +151,7 @@ impl<M: StateMachine> Group<M> {
             return Ok(());
         }
         let raft = self.awake().await?;
-        let changed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
-        changed.map(|_| ()).map_err(|error| refused(&error))
+        change(&raft, ChangeMembers::RemoveNodes(learners)).await
     }
 
     /// A learner leaves the group.
@@ -157,9 +161,7 @@ impl<M: StateMachine> Group<M> {
     pub(crate) async fn remove_learner(&self, replica: ReplicaId) -> Result<(), Error> {
         let raft = self.awake().await?;
         self.renew_lease().await?;
-        let leaving = ChangeMembers::RemoveNodes([replica.0].into());
-        let changed = raft.change_membership(leaving, false).await;
-        changed.map(|_| ()).map_err(|error| refused(&error))
+        change(&raft, ChangeMembers::RemoveNodes([replica.0].into())).await
     }
 
     /// Who belongs to the group.
@@ -186,12 +188,21 @@ impl<M: StateMachine> Group<M> {
     }
 }
 
-fn members(stored: &StoredMembership) -> Members {
+/// Who a stored configuration names.
+pub(super) fn members(stored: &StoredMembership) -> Members {
     Members {
         voters: stored.voter_ids().map(ReplicaId).collect(),
         learners: stored.membership().learner_ids().map(ReplicaId).collect(),
         joint: stored.membership().get_joint_config().len() > 1,
     }
+}
+
+async fn change<M: StateMachine>(
+    raft: &Instance<M>,
+    change: ChangeMembers<u64, ()>,
+) -> Result<(), Error> {
+    let changed = raft.call(|core| async move { core.change_membership(change, false).await });
+    changed.await.map(|_| ()).map_err(|error| refused(&error))
 }
 
 /// Waits until another replica is seen to lead.

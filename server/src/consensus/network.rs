@@ -46,7 +46,7 @@ type Refused = RPCError<Types>;
 /// The ways to the other nodes, and what runs on this one. Clones share both.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    transport: Transport,
+    pub(super) transport: Transport,
     router: Arc<Router>,
     beats: Arc<Beats>,
     throttle: Arc<Throttle>,

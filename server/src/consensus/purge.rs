@@ -34,12 +34,15 @@ impl<M: StateMachine> Group<M> {
             }
             self.move_boundary(upto).await?;
             if is_behind(data.borrow_watched().snapshot) {
-                raft.trigger().snapshot().await.map_err(stopped)?;
+                let begun = raft.call(|core| async move { core.trigger().snapshot().await });
+                begun.await.map_err(stopped)?;
             }
             while is_behind(data.borrow_watched().snapshot) {
                 data.changed().await.map_err(|_| Error::Stopped)?;
             }
-            raft.trigger().purge_log(upto.0).await.map_err(stopped)?;
+            let purged =
+                raft.call(move |core| async move { core.trigger().purge_log(upto.0).await });
+            purged.await.map_err(stopped)?;
             while is_behind(data.borrow_watched().purged) {
                 data.changed().await.map_err(|_| Error::Stopped)?;
             }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::Raft;
+use jangbu_engine::Term;
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
@@ -12,12 +14,11 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use parking_lot::RwLock;
 
+use super::instance::Instance;
 use super::router::{Answers, Remote};
 use super::state_machine::{Applier, check_snapshot};
 use super::types::{SnapshotMeta, Types, Vote};
 use super::{Leadership, ReplicaId, StateMachine};
-
-pub(super) type Instance<M> = Raft<Types, Applier<M>>;
 
 /// What runs the replica.
 #[derive(Debug)]
@@ -45,6 +46,39 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
+    /// Whether the group sleeps.
+    pub(super) fn is_asleep(&self) -> bool {
+        matches!(&*self.seat.read(), Seat::Asleep(_))
+    }
+
+    /// See [`super::Group::leadership`].
+    pub(super) fn leadership(&self) -> Leadership {
+        let metrics = match &*self.seat.read() {
+            Seat::Awake(raft) => raft.server_metrics(),
+            Seat::Asleep(leadership) => return *leadership,
+            Seat::Stopped => return Leadership::default(),
+        };
+        let metrics = metrics.borrow_watched();
+        let term = metrics.vote.leader_id().term;
+        let leads = metrics.state == ServerState::Leader;
+        Leadership {
+            term: Term(term),
+            // What it led before it was stopped it does not lead now.
+            leader: metrics
+                .current_leader
+                .map(ReplicaId)
+                .filter(|leader| leads || *leader != self.id),
+            local: leads && self.applier.applied_term() == Some(Term(term)),
+        }
+    }
+
+    /// Stores a checkpoint if anything was applied since the last.
+    pub(super) fn save_checkpoint(&self) {
+        if let Err(error) = self.applier.save_checkpoint() {
+            tracing::debug!(%error, "no checkpoint; the next start applies a little more");
+        }
+    }
+
     /// A replica that sleeps is the only voter of its group: nobody has anything to ask of it.
     fn asked(&self) -> Result<Instance<M>, String> {
         self.running().ok_or_else(|| format!("replica {:#x} does not run", self.id.0))
@@ -56,8 +90,7 @@ impl<M: StateMachine> Remote for Replica<M> {
         &self,
         requests: BoxStream<'static, AppendEntriesRequest<Types>>,
     ) -> Option<Answers> {
-        let answers: Answers = Box::pin(self.running()?.stream_append(requests));
-        Some(answers)
+        Some(self.running()?.appends(requests))
     }
 
     fn heartbeat(
@@ -66,8 +99,9 @@ impl<M: StateMachine> Remote for Replica<M> {
     ) -> BoxFuture<'static, Result<StreamAppendResult<Types>, String>> {
         Box::pin(async move {
             let matching = request.prev_log_id;
-            let response = self.asked()?.append_entries(request).await;
-            Ok(response.map_err(|e| e.to_string())?.into_stream_result(matching, matching))
+            let asked =
+                self.asked()?.call(|core| async move { core.append_entries(request).await });
+            Ok(asked.await.map_err(|e| e.to_string())?.into_stream_result(matching, matching))
         })
     }
 
@@ -77,9 +111,10 @@ impl<M: StateMachine> Remote for Replica<M> {
         pre: bool,
     ) -> BoxFuture<'static, Result<VoteResponse<Types>, String>> {
         Box::pin(async move {
-            let raft = self.asked()?;
-            let voted = if pre { raft.pre_vote(request).await } else { raft.vote(request).await };
-            voted.map_err(|e| e.to_string())
+            let asked = self.asked()?.call(|core| async move {
+                if pre { core.pre_vote(request).await } else { core.vote(request).await }
+            });
+            asked.await.map_err(|e| e.to_string())
         })
     }
 
@@ -92,8 +127,10 @@ impl<M: StateMachine> Remote for Replica<M> {
         Box::pin(async move {
             check_snapshot(&meta, &data)?;
             let snapshot = Snapshot { meta, snapshot: data };
-            let installed = self.asked()?.install_full_snapshot(vote, snapshot).await;
-            installed.map_err(|e| e.to_string())
+            let raft = self.asked()?;
+            let installed =
+                raft.call(|core| async move { core.install_full_snapshot(vote, snapshot).await });
+            installed.await.map_err(|e| e.to_string())
         })
     }
 
@@ -102,8 +139,18 @@ impl<M: StateMachine> Remote for Replica<M> {
         request: TransferLeaderRequest<Types>,
     ) -> BoxFuture<'static, Result<TransferLeaderResponse<Types>, String>> {
         Box::pin(async move {
-            let handed = self.asked()?.handle_transfer_leader(request).await;
-            handed.map_err(|e| e.to_string())
+            let raft = self.asked()?;
+            let handed =
+                raft.call(|core| async move { core.handle_transfer_leader(request).await });
+            handed.await.map_err(|e| e.to_string())
+        })
+    }
+
+    /// With a heartbeat, which openraft sends only where it leads.
+    fn tell(self: Arc<Self>) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            let told = self.asked()?.call(|core| async move { core.trigger().heartbeat().await });
+            told.await.map_err(|e| e.to_string())
         })
     }
 }

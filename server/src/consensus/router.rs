@@ -26,6 +26,7 @@ use parking_lot::RwLock;
 
 use super::ReplicaId;
 use super::appends::Appends;
+use super::behind::GROUPS_MAX;
 use super::types::{SnapshotMeta, Types, Vote};
 use super::wire;
 use crate::peer::{Incoming, Reply, Request, Response};
@@ -69,6 +70,9 @@ pub(super) trait Remote: fmt::Debug + Send + Sync {
         self: Arc<Self>,
         request: TransferLeaderRequest<Types>,
     ) -> BoxFuture<'static, Outcome<TransferLeaderResponse<Types>>>;
+
+    /// Tells its followers what is committed, if it leads.
+    fn tell(self: Arc<Self>) -> BoxFuture<'static, Outcome<()>>;
 }
 
 /// A replica that takes requests.
@@ -118,7 +122,7 @@ impl Router {
         }
     }
 
-    /// Answers Append, Heartbeats, Vote, PreVote, Snapshot and Transfer. Never waits.
+    /// Answers Append, Heartbeats, Vote, PreVote, Snapshot, Transfer and Behind. Never waits.
     pub(crate) fn serve(&self, incoming: Incoming) {
         let Incoming { request, payloads, reply, .. } = incoming;
         match request {
@@ -128,6 +132,7 @@ impl Router {
             Request::PreVote(vote) => self.vote(vote, true, reply),
             Request::Snapshot(snapshot) => self.snapshot(snapshot, reply),
             Request::Transfer(transfer) => self.transfer(transfer, reply),
+            Request::Behind(behind) => self.behind(&behind, reply),
             _ => reply.send(Err("this is no request of a replica".to_owned())),
         }
     }
@@ -201,6 +206,25 @@ impl Router {
             .and_then(|running| Ok(running.remote.transfer(wire::transfer(transfer)?)));
         answer(asked, reply, |response| {
             Response::Transferred(proto::Transferred { accepted: response.is_ok() })
+        });
+    }
+
+    /// Groups that do not run here are passed over: whoever asks will hear who leads them.
+    fn behind(&self, behind: &proto::Behind, reply: Reply) {
+        if behind.groups.len() > GROUPS_MAX {
+            return reply.send(Err(format!("more than {GROUPS_MAX} groups: ask in parts")));
+        }
+        let running = self.running.read();
+        let asked = behind.groups.iter().filter_map(|group| running.get(group));
+        let remotes: Vec<_> = asked.map(|running| Arc::clone(&running.remote)).collect();
+        drop(running);
+        tokio::spawn(async move {
+            for remote in remotes {
+                if let Err(why) = remote.tell().await {
+                    tracing::debug!(why, "a group does not tell what is committed");
+                }
+            }
+            reply.send(Ok(Response::Told(proto::Told {})));
         });
     }
 }

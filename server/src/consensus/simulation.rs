@@ -38,6 +38,8 @@ use self::plan::Plan;
 use self::random::Random;
 use self::world::World;
 
+use crate::consensus::Clock;
+
 pub(crate) use self::link::Link;
 pub(crate) use self::runtime::Runtime;
 
@@ -45,6 +47,8 @@ pub(crate) use self::runtime::Runtime;
 const GROUP: PartitionId = PartitionId(7);
 /// How long it may take until everything is well again when nothing happens any more.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// How often nodes look whether their followers have to ask what is committed.
+const FOLLOWERS_LOOK: Duration = Duration::from_secs(1);
 /// Lines of a trace that are shown.
 const TAIL: usize = 120;
 /// Seeds of a run, unless the environment says otherwise.
@@ -73,6 +77,7 @@ fn simulate(seed: u64) -> Outcome {
         let world = World::new(plan, random);
         world.note(format_args!("seed {seed}: {:?}", world.plan));
         live(&world).await;
+        world.end();
         world
     });
     let violation = world.violation();
@@ -80,6 +85,7 @@ fn simulate(seed: u64) -> Outcome {
     let trace = world.trace();
     drop(runtime);
     runtime::seed_thread(None);
+    assert_eq!(Arc::strong_count(&world), 1, "memory lasts for any number of seeds");
     Outcome { trace, violation, acknowledged }
 }
 
@@ -95,6 +101,7 @@ async fn live(world: &Arc<World>) {
         producing.push(tokio::spawn(Arc::clone(&clients).produce(Arc::clone(world), id)));
     }
     tokio::spawn(Arc::clone(&clients).read(Arc::clone(world)));
+    tokio::spawn(look_after_followers(Arc::clone(world)));
     let incidents = Incidents::new(world);
     for _ in 0..world.plan.incidents {
         let quiet = world.draw(|random| random.millis(world.plan.quiet_ms.clone()));
@@ -109,6 +116,25 @@ async fn live(world: &Arc<World>) {
     }
     clients.end();
     recover(world, &incidents, producing).await;
+}
+
+/// Has followers ask what is committed, as nodes do (`health/followers.rs`) for groups without a clock.
+async fn look_after_followers(world: Arc<World>) {
+    if world.plan.clock == Clock::Own {
+        return;
+    }
+    loop {
+        tokio::time::sleep(FOLLOWERS_LOOK).await;
+        for (node, replica, _) in world.running() {
+            let Some(leader) = replica.leader_to_ask() else { continue };
+            world.note(format_args!("{:#x} asks {:#x}", replica.replica().0, leader.0));
+            if let Some(process) = world.process(node) {
+                tokio::spawn(async move {
+                    process.network.ask_what_is_committed(leader.broker(), vec![GROUP.0]).await;
+                });
+            }
+        }
+    }
 }
 
 /// Lets everything work again, and waits until it does.
@@ -129,7 +155,7 @@ async fn recover(
     while world.violation().is_none() {
         let done = producing.iter().all(tokio::task::JoinHandle::is_finished);
         match uneven(world) {
-            None if done => return,
+            None if done => return end(world, producing).await,
             uneven if tokio::time::Instant::now() > deadline => {
                 let why = uneven.unwrap_or_else(|| "a producer still waits".to_owned());
                 return world.fail(format!("nothing happens any more, and {why}"));
@@ -138,6 +164,15 @@ async fn recover(
         }
         incidents.see_to_a_leader().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Looks whether the producers have come to a good end.
+async fn end(world: &World, producing: Vec<tokio::task::JoinHandle<()>>) {
+    for producer in producing {
+        if producer.await.is_err() {
+            world.fail("a producer's call panicked".to_owned());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, Index, Offset};
 
-use super::{Clock, Error, ReplicaId, config};
+use super::{Clock, Error, Log, ReplicaId, config};
 use crate::peer::{self, Lane, Request};
 use crate::proto::peer as proto;
 use cluster::{Cluster, GROUP, eventually, propose, replica};
@@ -228,6 +228,30 @@ async fn a_follower_that_missed_purged_entries_goes_on_behind_them() {
     cluster.restart(3).await;
     cluster.write(1, 4).await;
     cluster.level(1, &[2, 3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_was_started_again_asks_what_is_committed() {
+    let mut cluster = Cluster::of_three().await;
+    cluster.write(1, 1).await;
+    cluster.level(1, &[2, 3]).await;
+    cluster.node(3).group().save_checkpoint();
+    let before = Log::checkpoint(&cluster.node(3).log()).unwrap();
+    cluster.write(1, 3).await;
+    cluster.level(1, &[2, 3]).await;
+    cluster.node_mut(3).restart(Clock::Node, before).await;
+    let (follower, network) = (cluster.node(3).group(), &cluster.node(3).network);
+    assert!(follower.applied_index() < follower.last_index(), "nobody has told it yet");
+    let asking = async {
+        while follower.applied_index() < follower.last_index() {
+            if let Some(leader) = follower.leader_to_ask() {
+                network.ask_what_is_committed(leader.broker(), vec![GROUP.0]).await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(cluster::PATIENCE, asking).await.unwrap();
+    cluster.level(1, &[3]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

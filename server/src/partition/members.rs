@@ -29,6 +29,11 @@ impl<L: Log> Partition<L> {
         Ok(self.group.initialize(replicas).await?)
     }
 
+    /// The leader to be asked what is committed; see [`crate::consensus::Group::leader_to_ask`].
+    pub(crate) fn leader_to_ask(&self) -> Option<ReplicaId> {
+        self.group.leader_to_ask()
+    }
+
     /// Asks the other voters to elect this replica.
     pub(crate) async fn elect(&self) {
         self.group.elect().await;

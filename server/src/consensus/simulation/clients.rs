@@ -54,16 +54,15 @@ fn target(world: &World) -> Option<(Arc<Replica>, CancellationToken)> {
     world.draw(|random| random.pick(&leading)).map(|(_, replica, dead)| (replica, dead))
 }
 
-/// An answer, unless it takes too long or the process ends before. Whoever is asked goes on in any case.
-async fn answer<T: Send + 'static>(
+/// An answer, unless it takes too long or the process ends before: then the call is dropped wherever it is.
+async fn answer<T>(
     dead: &CancellationToken,
-    asked: impl Future<Output = Result<T, Error>> + Send + 'static,
+    asked: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let asked = tokio::time::timeout(PATIENCE, tokio::spawn(asked));
     tokio::select! {
         biased;
         () = dead.cancelled() => Err(Error::Stopped),
-        answer = asked => answer.map_err(|_| Error::Timeout)?.map_err(|_| Error::Stopped)?,
+        answer = tokio::time::timeout(PATIENCE, asked) => answer.map_err(|_| Error::Timeout)?,
     }
 }
 

@@ -27,10 +27,11 @@ enum Incident {
     FastDisk,
     ChangeMembers,
     Replace,
+    Rest,
 }
 
 /// How often each happens, relative to the others.
-const WEIGHTS: [(Incident, u64); 15] = [
+const WEIGHTS: [(Incident, u64); 16] = [
     (Incident::Crash, 12),
     (Incident::PowerCut, 2),
     (Incident::Restart, 22),
@@ -46,6 +47,7 @@ const WEIGHTS: [(Incident, u64); 15] = [
     (Incident::FastDisk, 4),
     (Incident::ChangeMembers, 8),
     (Incident::Replace, 6),
+    (Incident::Rest, 8),
 ];
 
 /// Makes things happen, one after the other.
@@ -103,6 +105,7 @@ impl Incidents {
             Incident::FastDisk => self.with_node(true, |node| world.set_slow(node, false)),
             Incident::ChangeMembers => self.change_members(),
             Incident::Replace => self.replace().await,
+            Incident::Rest => self.on_leader(rest),
         }
     }
 
@@ -270,6 +273,14 @@ async fn transfer(world: Arc<World>, leader: Arc<Replica>) {
     world.note(format_args!("{:#x} handed over: {handed:?}", leader.replica().0));
 }
 
+/// Lets a group sleep that nobody else has a part in.
+async fn rest(world: Arc<World>, leader: Arc<Replica>) {
+    leader.rest(Duration::ZERO).await;
+    if leader.is_asleep() {
+        world.note(format_args!("{:#x} sleeps", leader.replica().0));
+    }
+}
+
 async fn delete_records(world: Arc<World>, leader: Arc<Replica>) {
     let bounds = leader.bounds();
     let range = bounds.log_start.0.unsigned_abs()..bounds.high_watermark.0.unsigned_abs() + 1;
@@ -288,7 +299,7 @@ async fn change_members(world: &World, leader: &Replica) {
     let usual = world.plan.voters.unsigned_abs() as usize;
     let (adds, removes) = world.draw(|random| (random.chance(600), random.chance(600)));
     if removes
-        && voters.len() > 2
+        && voters.len() > usual.min(2)
         && let Some(leaves) = world.draw(|random| random.pick(&voters))
     {
         voters.retain(|voter| *voter != leaves);

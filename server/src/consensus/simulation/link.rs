@@ -1,7 +1,8 @@
 //! What is between the nodes of a simulation: requests and answers as the bytes of their frames, late, lost or cut off.
 //!
 //! Requests of one lane arrive in their order, as over a connection, except those that arrive only after they were given
-//! up: such a one was on its way when its connection was lost.
+//! up: such a one was on its way when its connection was lost. Some arrive once more later, which no connection lets happen
+//! and Raft has to bear anyhow.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +50,13 @@ struct Letter {
 #[derive(Default)]
 pub(super) struct Lanes(Mutex<BTreeMap<(i32, i32, u8), mpsc::UnboundedSender<Letter>>>);
 
+impl Lanes {
+    /// Nothing is carried any more.
+    pub(super) fn close(&self) {
+        self.0.lock().clear();
+    }
+}
+
 impl fmt::Debug for Lanes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lanes").finish_non_exhaustive()
@@ -94,6 +102,9 @@ impl Link {
         self.notice(&request);
         let letter =
             Letter { due: Instant::now() + delay, from: self.node, to, request, payloads, answer };
+        if self.world.draw(|random| random.chance(self.world.plan.twice)) {
+            self.send_again(&letter);
+        }
         match fate {
             Fate::Late => {
                 let late = self.world.draw(|random| random.millis(10..2000));
@@ -114,6 +125,19 @@ impl Link {
             Ok(_) => Err(unreachable("the connection was lost")),
             Err(_) => Err(peer::Error::Timeout { node: to }),
         }
+    }
+
+    /// Has a request arrive another time, with whatever was sent since before it; nobody waits for that answer.
+    fn send_again(&self, letter: &Letter) {
+        let due = letter.due + self.world.draw(|random| random.millis(1..2000));
+        let (answer, _) = oneshot::channel();
+        let (request, payloads) = (letter.request.clone(), letter.payloads.clone());
+        let again = Letter { due, request, payloads, answer, ..*letter };
+        let world = Arc::clone(&self.world);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
+            deliver(&world, again).await;
+        });
     }
 
     fn fate(&self) -> Fate {
@@ -169,7 +193,7 @@ async fn deliver(world: &Arc<World>, letter: Letter) {
     }
     let asked = Asked::of(&request);
     let (reply, answered) = loopback::reply().await;
-    process.router.serve(Incoming { from, request, payloads, reply });
+    process.network.router().serve(Incoming { from, request, payloads, reply });
     let world = Arc::clone(world);
     tokio::spawn(async move {
         let given = tokio::select! {

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub(super) lost: u64,
     /// Of a thousand requests, so many arrive only after they were given up.
     pub(super) late: u64,
+    /// Of a thousand requests, so many arrive once more.
+    pub(super) twice: u64,
     pub(super) producers: i64,
     /// How long producers and readers pause, in ms.
     pub(super) pause_ms: Range<u64>,
@@ -30,7 +32,12 @@ pub(super) struct Plan {
 impl Plan {
     /// Draws one.
     pub(super) fn draw(random: &mut Random) -> Self {
-        let voters = if random.chance(700) { 3 } else { 5 };
+        // A group of one falls asleep and wakes.
+        let voters = match random.within(0..10) {
+            0 => 1,
+            1..=2 => 5,
+            _ => 3,
+        };
         let clock = if random.chance(500) { Clock::Own } else { Clock::Node };
         let trouble = random.chance(600);
         Self {
@@ -41,6 +48,7 @@ impl Plan {
             sync_ms: 1..random.within(2..40),
             lost: if trouble { random.within(0..40) } else { 0 },
             late: if trouble { random.within(0..40) } else { 0 },
+            twice: if trouble { random.within(0..40) } else { 0 },
             producers: 4,
             pause_ms: 5..random.within(20..150),
             incidents: 60,

@@ -17,7 +17,6 @@ use super::link::{Lanes, Link};
 use super::oracle::{Oracle, Verdict};
 use super::plan::Plan;
 use super::random::Random;
-use crate::consensus::router::Router;
 use crate::consensus::transport::Transport;
 use crate::consensus::types::Membership;
 use crate::consensus::{Network, ReplicaId};
@@ -32,7 +31,7 @@ pub(super) type Replica = Partition<DiskLog>;
 /// A running process.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
-    pub(super) router: Arc<Router>,
+    pub(super) network: Network,
     /// Cancelled when it ends.
     pub(super) dead: CancellationToken,
     /// `None` while it starts.
@@ -229,8 +228,7 @@ impl World {
         let dead = CancellationToken::new();
         let link = Link::new(self, node, dead.clone());
         let network = Network::over(Transport::Simulated(link));
-        let router = Arc::clone(network.router());
-        let process = Process { router, dead, partition: None };
+        let process = Process { network: network.clone(), dead, partition: None };
         self.set_process(node, Some(process.clone()));
         let shared = Shared {
             disk: DiskReads {
@@ -268,6 +266,13 @@ impl World {
             // Nobody sees what is left of it; this only ends its tasks.
             tokio::spawn(async move { partition.shutdown().await });
         }
+    }
+
+    /// Lets go of everything that knows this world: it would keep itself alive for ever.
+    pub(super) fn end(&self) {
+        let nodes = std::mem::take(&mut *self.nodes.lock());
+        drop(nodes);
+        self.lanes.close();
     }
 
     /// Puts a new replica with an empty disk in the place of a node's old one.

@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch;
 use crate::consensus::{
-    Applied, Clock, Committed, Error, Group, Network, ReplicaId, StateMachine, router::Router,
+    Applied, Clock, Committed, Error, Group, Log, Network, ReplicaId, StateMachine, router::Router,
 };
 use crate::peer::{self, Identity, Incoming, Peers, Service};
 
 /// The group of the tests.
 pub(super) const GROUP: PartitionId = PartitionId(9);
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was applied: base offset and CRC of each batch, in the order of offsets. Applying one again changes nothing.
 pub(super) type Applications = BTreeMap<i64, u32>;
@@ -175,10 +175,14 @@ impl Node {
         self.log().state()
     }
 
-    /// Stops the process, as far as anybody can see, and starts it again.
-    pub(super) async fn restart(&mut self, clock: Clock) {
+    /// Stops the process, as far as anybody can see, and starts it again; with the checkpoint that it had `before`, if
+    /// one is given, as after a crash.
+    pub(super) async fn restart(&mut self, clock: Clock, before: Option<Bytes>) {
         if let Some((group, _)) = self.group.take() {
             group.shutdown().await;
+        }
+        if let Some(checkpoint) = before {
+            Log::save_checkpoint(&self.log(), checkpoint, None).unwrap();
         }
         self.engine.close().unwrap();
         self.engine = open(&self.dir);
@@ -244,7 +248,7 @@ impl Cluster {
     /// Stops the process of a node, as far as anybody can see, and starts it again.
     pub(super) async fn restart(&mut self, id: i32) {
         let clock = self.clock;
-        self.node_mut(id).restart(clock).await;
+        self.node_mut(id).restart(clock, None).await;
     }
 
     /// Nobody reaches this node any more, and it reaches nobody.
