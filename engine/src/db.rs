@@ -19,6 +19,9 @@ use crate::keys::{self, BucketId};
 use crate::watermark::{self, Stated, Watermark};
 use crate::{Error, Index, Options, PartitionId, Result, format, rows};
 
+/// A block of a bucket's table ends behind the entry that makes it this large.
+pub(crate) const BLOCK_BYTES: u64 = 32 << 10;
+
 const META: &str = "meta";
 /// The node value that every opening writes: the number of the last change it found.
 const OPENED: &str = "opened";
@@ -407,7 +410,7 @@ fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, ro
     let mut out = rocksdb::Options::default().get_options_from_string(format!(
         "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.4;\
          block_based_table_factory={{index_type=kBinarySearchWithFirstKey;\
-         index_shortening=kNoShortening;block_size=32768;filter_policy=bloomfilter:10:false;\
+         index_shortening=kNoShortening;block_size={BLOCK_BYTES};filter_policy=bloomfilter:10:false;\
          whole_key_filtering=false;num_file_reads_for_auto_readahead=2;\
          initial_auto_readahead_size=262144;max_auto_readahead_size=1048576;cache_index_and_filter_blocks=true;\
          cache_index_and_filter_blocks_with_high_priority=true;\

@@ -32,6 +32,7 @@ mod relocate;
 mod rows;
 mod size;
 mod space;
+mod sparse;
 mod state;
 mod stats;
 mod sync;

@@ -15,8 +15,9 @@ use crate::command::Done;
 use crate::engine::Handle;
 use crate::keys::{self, Tag};
 use crate::partition::Partition;
-use crate::read::{SparseIndex, Walk, Want};
+use crate::read::{Walk, Want};
 use crate::record::Head;
+use crate::sparse::SparseIndex;
 use crate::state::{Change, Prepared, SPARSE_BYTES, State};
 use crate::{
     Entry, EntryKind, Error, Index, NewEntry, Offset, PartitionId, Result, RetentionClass, Term,
@@ -83,6 +84,8 @@ struct Start {
     end: Index,
     /// The end the read may not pass.
     until: Offset,
+    /// How much is worth reading at once.
+    bytes: usize,
 }
 
 impl PartitionLog {
@@ -281,9 +284,9 @@ impl PartitionLog {
         loop {
             let generation = self.partition.live()?.generation;
             let mut budget = Budget::new(bytes_max);
-            let taken = self.walk(generation, bytes_max).run(start, end, |head| {
-                if budget.takes(head) { Want::Take(part) } else { Want::Stop }
-            })?;
+            let taken = self
+                .walk(generation, bytes_max)
+                .run(start, end, |head| budget.wants(head, part))?;
             if let Some(taken) = taken {
                 return Ok(taken);
             }
@@ -303,12 +306,12 @@ impl PartitionLog {
         loop {
             let Some(start) = self.start(from, until, bytes_max)? else { return Ok(Vec::new()) };
             let mut budget = Budget::new(bytes_max);
-            let walk = self.walk(start.generation, bytes_max);
+            let walk = self.walk(start.generation, start.bytes);
             let taken = walk.run(start.index, start.end, |head| {
                 if head.kind != EntryKind::Batch || head.next_offset() <= from {
                     Want::Skip
-                } else if head.next_offset() <= start.until && budget.takes(head) {
-                    Want::Take(PayloadPart::Full)
+                } else if head.next_offset() <= start.until {
+                    budget.wants(head, PayloadPart::Full)
                 } else {
                     Want::Stop
                 }
@@ -458,19 +461,26 @@ impl PartitionLog {
         if from == until {
             return Ok(None);
         }
-        let (generation, first) = (state.generation, state.first);
+        let generation = state.generation;
+        let first = rows::SparseRow {
+            offset: state.log_start,
+            index: state.first,
+            max_timestamp_before: i64::MIN,
+            position: state.purged.map_or(0, |row| row.position),
+        };
         let cached = state.tail.find(from);
         drop(state);
-        let (index, end) = match cached {
-            Some(index) => (index, None),
+        let (index, end, bytes) = match cached {
+            Some(index) => (index, None, bytes_max),
             None => {
                 self.settle()?;
                 let db = self.handle.core.read()?;
-                let (row, end) = SparseIndex::new(&db, self.id()).piece(from, bytes_max)?;
-                (row.map_or(first, |row| row.index.max(first)), end)
+                let piece = SparseIndex::new(&db, self.id()).piece(from, bytes_max, first)?;
+                (piece.start, piece.end, piece.bytes)
             }
         };
-        Ok(Some(Start { generation, index, end: end.unwrap_or(Index(u64::MAX)), until }))
+        let end = end.unwrap_or(Index(u64::MAX));
+        Ok(Some(Start { generation, index, end, until, bytes }))
     }
 
     /// Changes the log with what stands at `index`, which may have to be read from disk first.
@@ -548,14 +558,14 @@ impl Budget {
         Self { left: bytes_max, empty: true }
     }
 
-    /// Whether the entry is within the budget, which the first always is.
-    fn takes(&mut self, head: &Head) -> bool {
+    /// What to do with the entry: the first is always within the budget.
+    fn wants(&mut self, head: &Head, part: PayloadPart) -> Want {
         if head.payload_bytes > self.left && !self.empty {
-            return false;
+            return Want::Stop;
         }
         self.empty = false;
         self.left = self.left.saturating_sub(head.payload_bytes);
-        true
+        if self.left == 0 { Want::Last(part) } else { Want::Take(part) }
     }
 }
 

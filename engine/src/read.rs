@@ -4,19 +4,20 @@
 //! - A read is one state of the log: when a truncation, purge, reset or deletion crosses it, it starts over.
 //! - Iterators live for one read and are bounded on both sides.
 //! - No lock of the partition is held while the disk is read.
+//!
+//! Not here: where a read best begins and ends (`sparse.rs`).
 
 use bytes::Bytes;
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::batch::HEADER_BYTES;
 use crate::core::Core;
-use crate::db::{Db, failed, unreadable};
-use crate::keys::{self, Tag};
+use crate::db::{Db, unreadable};
+use crate::keys;
 use crate::partition::Partition;
 use crate::record::{self, Head, RECORD_HEADER_BYTES};
-use crate::rows::{self, Segment, SparseRow};
-use crate::state::SPARSE_BYTES;
-use crate::{Entry, EntryKind, Error, Index, Offset, PartitionId, PayloadPart, Result};
+use crate::rows::Segment;
+use crate::{Entry, EntryKind, Error, Index, PayloadPart, Result};
 
 /// What to do with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) enum Want {
     Skip,
     /// Return it, with this much of its payload.
     Take(PayloadPart),
+    /// Return it, and look at nothing behind it.
+    Last(PayloadPart),
     /// Return what was taken.
     Stop,
 }
@@ -38,7 +41,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) partition: &'a Partition,
     /// The generation in which `start` was found.
     pub(crate) generation: u64,
-    /// What the read is likely to take: as much is read from a table at once, up to the read's end.
+    /// What the read is likely to take: as much is read from a table at once behind the block that is asked for, up to
+    /// the read's end.
     pub(crate) bytes: usize,
 }
 
@@ -142,14 +146,18 @@ impl Walk<'_> {
                 let what = format!("{what} in {}", segment.bucket.family());
                 self.partition.corrupt(index, what)
             })?;
-            match want(&head) {
+            let wanted = want(&head);
+            match wanted {
                 Want::Skip => {}
-                Want::Take(part) => {
+                Want::Take(part) | Want::Last(part) => {
                     let payload = value.get(RECORD_HEADER_BYTES..).unwrap_or_default();
                     let kept = &payload[..kept_bytes(&head, part)];
                     taken.push(head.entry(Bytes::copy_from_slice(kept)));
                 }
-                Want::Stop => return Ok(Next::Enough),
+                Want::Stop => {}
+            }
+            if matches!(wanted, Want::Last(_) | Want::Stop) {
+                return Ok(Next::Enough);
             }
             iterator.next();
         }
@@ -188,12 +196,15 @@ fn collect_cached<'e>(
 ) {
     for entry in entries {
         let head = Head::of(entry);
-        match want(&head) {
-            Want::Skip => {}
-            Want::Take(part) => {
+        let wanted = want(&head);
+        match wanted {
+            Want::Skip | Want::Stop => {}
+            Want::Take(part) | Want::Last(part) => {
                 taken.push(head.entry(entry.payload.slice(..kept_bytes(&head, part))));
             }
-            Want::Stop => return,
+        }
+        if matches!(wanted, Want::Last(_) | Want::Stop) {
+            return;
         }
     }
 }
@@ -204,117 +215,5 @@ fn kept_bytes(head: &Head, part: PayloadPart) -> usize {
             HEADER_BYTES.min(head.payload_bytes)
         }
         PayloadPart::Header | PayloadPart::Full => head.payload_bytes,
-    }
-}
-
-/// Reads of less than this end where their bytes are used up, not at a row.
-const PIECE_BYTES_MIN: usize = 4 * SPARSE_BYTES;
-
-/// The sparse index of one log.
-pub(crate) struct SparseIndex<'db> {
-    iterator: DBRawIterator<'db>,
-    id: PartitionId,
-}
-
-impl<'db> SparseIndex<'db> {
-    /// Opens the index of `id`.
-    pub(crate) fn new(db: &'db Db, id: PartitionId) -> Self {
-        let (start, end) = keys::all(Tag::Sparse, id);
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(start);
-        options.set_iterate_upper_bound(end);
-        Self { iterator: db.raw().raw_iterator_cf_opt(&db.meta(), options), id }
-    }
-
-    /// The last row at or below `offset`.
-    pub(crate) fn floor(&mut self, offset: Offset) -> Result<Option<SparseRow>> {
-        self.iterator.seek_for_prev(keys::sparse(self.id, offset));
-        self.row()
-    }
-
-    /// The first row at or above `offset`.
-    pub(crate) fn ceiling(&mut self, offset: Offset) -> Result<Option<SparseRow>> {
-        self.iterator.seek(keys::sparse(self.id, offset));
-        self.row()
-    }
-
-    /// Where a read of at most `bytes_max` from `from` on best ends, and begins: at rows, so that of two reads one
-    /// after the other none looks at what the other takes. `None` for an end that no row is near enough to.
-    pub(crate) fn piece(
-        &mut self,
-        from: Offset,
-        bytes_max: usize,
-    ) -> Result<(Option<SparseRow>, Option<Index>)> {
-        let start = self.floor(from)?;
-        if bytes_max < PIECE_BYTES_MIN {
-            return Ok((start, None));
-        }
-        let mut row = match start {
-            Some(_) => self.next()?,
-            None => self.ceiling(from)?,
-        };
-        let Some(next) = row else { return Ok((start, None)) };
-        let begin = start.map_or(next.position.saturating_sub(SPARSE_BYTES as u64), |s| s.position);
-        let reach = begin.saturating_add(u64::try_from(bytes_max).unwrap_or(u64::MAX));
-        let mut end = next.index;
-        while let Some(at) = row {
-            if at.position > reach {
-                return Ok((start, Some(end)));
-            }
-            end = at.index;
-            row = self.next()?;
-        }
-        // What follows the last row may fit.
-        Ok((start, None))
-    }
-
-    fn next(&mut self) -> Result<Option<SparseRow>> {
-        self.iterator.next();
-        self.row()
-    }
-
-    fn row(&self) -> Result<Option<SparseRow>> {
-        let Some((key, value)) = self.iterator.item() else {
-            self.iterator.status().map_err(failed("reading the offset index"))?;
-            return Ok(None);
-        };
-        let row = keys::position(key).and_then(|offset| rows::decode_sparse(offset, value));
-        row.map(Some).ok_or(Error::Corrupt {
-            partition: self.id,
-            index: Index(0),
-            what: "offset index row".into(),
-        })
-    }
-
-    /// The last row in `start..until` before which every timestamp is below `timestamp`.
-    pub(crate) fn before_timestamp(
-        &mut self,
-        timestamp: i64,
-        start: Offset,
-        until: Offset,
-    ) -> Result<Option<SparseRow>> {
-        self.last_where(start, until, |row| row.max_timestamp_before < timestamp)
-    }
-
-    /// The last row in `start..until` for which `holds`, which it must for every row before that one.
-    pub(crate) fn last_where(
-        &mut self,
-        start: Offset,
-        until: Offset,
-        holds: impl Fn(&SparseRow) -> bool,
-    ) -> Result<Option<SparseRow>> {
-        let (mut low, mut high) = (start.0, until.0);
-        let mut found = None;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.floor(Offset(middle))? {
-                Some(row) if !holds(&row) => high = middle.min(row.offset.0),
-                below => {
-                    found = below.or(found);
-                    low = middle + 1;
-                }
-            }
-        }
-        Ok(found)
     }
 }

@@ -11,9 +11,9 @@ use rocksdb::{Direction, IteratorMode, ReadOptions};
 use crate::batch;
 use crate::db::{Db, Family, failed, unreadable};
 use crate::keys::{self, Tag};
-use crate::read::SparseIndex;
 use crate::record::{self, Head, RECORD_HEADER_BYTES};
 use crate::rows::{self, PurgedRow, Segment};
+use crate::sparse::SparseIndex;
 use crate::{EntryKind, Epoch, Error, Index, Offset, PartitionId, Result, RetentionClass, Term};
 
 /// What is on disk of a log.

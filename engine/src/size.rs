@@ -10,8 +10,9 @@
 
 use crate::command::Op;
 use crate::log::{self, PartitionLog, SCAN_BYTES};
-use crate::read::{SparseIndex, Want};
+use crate::read::Want;
 use crate::record::RECORD_HEADER_BYTES;
+use crate::sparse::SparseIndex;
 use crate::state::{Change, Totals};
 use crate::{EntryKind, Index, Offset, Result};
 

@@ -26,6 +26,8 @@ pub(crate) struct AnswerRoom {
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     units: usize,
+    /// The largest batch of late, over all clients.
+    largest_batch: Arc<AtomicUsize>,
 }
 
 /// Room that one answer holds.
@@ -44,7 +46,21 @@ impl Drop for Waiting<'_> {
 impl AnswerRoom {
     pub(crate) fn new(bytes_max: usize) -> Self {
         let units = bytes_max / UNIT_BYTES;
-        Self { permits: Arc::new(Semaphore::new(units)), waiting: Arc::default(), units }
+        let permits = Arc::new(Semaphore::new(units));
+        Self { permits, waiting: Arc::default(), units, largest_batch: Arc::default() }
+    }
+
+    /// How large batches are likely to be before one was looked at: as in the answers before. 0 at first.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.largest_batch.load(Ordering::Relaxed)
+    }
+
+    /// Notes the largest batch of an answer that has any. A larger one is forgotten by and by.
+    pub(crate) fn note_batch(&self, bytes: usize) {
+        if bytes > 0 {
+            let before = self.batch_bytes();
+            self.largest_batch.store(bytes.max(before - before / 8), Ordering::Relaxed);
+        }
     }
 
     /// The bound.
@@ -152,6 +168,18 @@ mod tests {
         assert!(!room.is_wanted());
         drop(second);
         assert_eq!(room.taken_bytes(), 0);
+    }
+
+    #[test]
+    fn a_large_batch_is_remembered_for_some_answers() {
+        let room = AnswerRoom::new(KIB);
+        room.note_batch(0);
+        assert_eq!(room.batch_bytes(), 0, "an answer without batches says nothing");
+        room.note_batch(80 * KIB);
+        room.note_batch(KIB);
+        assert_eq!(room.batch_bytes(), 70 * KIB);
+        (0..100).for_each(|_| room.note_batch(KIB));
+        assert_eq!(room.batch_bytes(), KIB);
     }
 
     #[tokio::test]

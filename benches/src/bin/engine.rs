@@ -1,7 +1,8 @@
 //! The engine alone, with what it costs: appends that are synced, then a scan of everything.
 //!
 //! One thread appends batches to all partitions in turn as fast as the engine takes them; then the engine is
-//! opened again and every partition is read from its beginning, twice. Each line of output is one round as JSON:
+//! opened again and every partition is read from its beginning, past the page cache, and through it twice: first when
+//! the tables are not in it, then when they are. Each line of output is one round as JSON:
 //! MB/s, CPU seconds of the process per GB (background threads included), and for appends the bytes that
 //! reached the disk per byte appended (`/proc/self/io`).
 //!
@@ -52,7 +53,7 @@ impl Usage {
         let now = Self::now();
         let seconds = now.at.duration_since(self.at).as_secs_f64();
         println!(
-            "{{\"what\": \"{what}\", \"partitions\": {}, \"batch_kib\": {}, \"direct_io\": {}, \
+            "{{\"what\": \"{what}\", \"partitions\": {}, \"batch_kib\": {}, \"direct_writes\": {}, \
              \"mb_per_s\": {:.0}, \"cpu_s_per_gb\": {:.2}, \"written_per_byte\": {:.2}}}",
             plan.partitions,
             plan.batch_bytes >> 10,
@@ -64,9 +65,9 @@ impl Usage {
     }
 }
 
-fn open(dir: &Path, plan: &Plan) -> (Engine, Vec<PartitionLog>) {
+fn open(dir: &Path, plan: &Plan, direct_io: bool) -> (Engine, Vec<PartitionLog>) {
     let failed = Arc::new(|error: &jangbu_engine::Error| panic!("{error}"));
-    let options = Options { direct_io: plan.direct_io, ..Options::default() };
+    let options = Options { direct_io, ..Options::default() };
     let engine = Engine::open(dir, options, failed).expect("it opens");
     let class = RetentionClass::from_retention_ms(-1);
     let log = |id| engine.log(PartitionId(id), class).expect("it opens");
@@ -76,7 +77,7 @@ fn open(dir: &Path, plan: &Plan) -> (Engine, Vec<PartitionLog>) {
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
 fn append(dir: &Path, plan: &Plan) {
-    let (engine, logs) = open(dir, plan);
+    let (engine, logs) = open(dir, plan, plan.direct_io);
     let payload = batch(plan.batch_bytes);
     let count = plan.bytes / payload.len();
     let usage = Usage::now();
@@ -98,8 +99,8 @@ fn append(dir: &Path, plan: &Plan) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-fn scan(dir: &Path, plan: &Plan, what: &str) {
-    let (engine, logs) = open(dir, plan);
+fn scan(dir: &Path, plan: &Plan, direct_io: bool, what: &str) {
+    let (engine, logs) = open(dir, plan, direct_io);
     let usage = Usage::now();
     let mut bytes = 0;
     for log in &logs {
@@ -128,7 +129,8 @@ fn main() {
     for _ in 0..plan.rounds {
         let dir = tempfile::tempdir_in(".").expect("a directory");
         append(dir.path(), &plan);
-        scan(dir.path(), &plan, "first scan");
-        scan(dir.path(), &plan, "second scan");
+        scan(dir.path(), &plan, true, "scan past the page cache");
+        scan(dir.path(), &plan, false, "scan into the page cache");
+        scan(dir.path(), &plan, false, "scan from the page cache");
     }
 }

@@ -4,11 +4,12 @@
 //! non-empty partition gives at least one batch, whatever the limits; an error answers at once.
 //!
 //! Not here: what a session makes of the request (`fetch_sessions.rs`), the bytes (`encode.rs`), what is read before it is asked
-//! for (`ahead.rs`), where a partition is read (`source.rs`).
+//! for (`ahead.rs`), where a partition is read (`source.rs`), how many at the same time (`window.rs`).
 
 mod ahead;
 mod encode;
 mod source;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,14 +36,16 @@ use crate::error::partition_code;
 use crate::fetch_sessions::{PartitionFetch, Topic};
 use crate::partition::{Error, Partition};
 use source::Source;
+use window::{WINDOW_MAX, asked, window};
 
 /// A response holds no more than this. Clients ask for twice that, but while one response is sent the next is read.
 const RESPONSE_BYTES_MAX: usize = 24 << 20;
-/// Partitions read at the same time for one request.
-const WINDOW_MAX: usize = 64;
 /// A response is full when no more than this part of it is left: what is read for the partitions behind would hardly
 /// fit, and be read in vain.
 const FULL_PART: usize = 16;
+/// It is also full when a batch as large as the largest so far would not fit, but not as long as more than this part
+/// of it is left: other partitions may have smaller ones.
+const LARGE_PART: usize = 4;
 const READ_COMMITTED: i8 = 1;
 
 /// Decodes, reads, waits if need be, and answers.
@@ -125,6 +128,8 @@ struct Read {
     failed: bool,
     /// Something did not fit any more: whatever else is read would be read in vain.
     full: bool,
+    /// The largest batch found: each partition gives one at least, which may be larger than what is asked for.
+    largest_batch: usize,
     progress: ahead::Progress,
 }
 
@@ -190,12 +195,19 @@ async fn read_all(
     while !wanted.is_empty() {
         let left = response_max.saturating_sub(read.bytes);
         let begun = read.bytes > 0;
-        let full = begun && (read.full || left <= response_max / FULL_PART);
+        let full = begun && (read.full || left <= read.vain_below(response_max));
         let left = if full { 0 } else { left };
-        let count = if full { wanted.len().min(WINDOW_MAX) } else { window(wanted, left) };
+        let batch = match read.largest_batch {
+            0 => broker.answers.batch_bytes(),
+            largest => largest,
+        };
+        let count = match full {
+            true => wanted.len().min(WINDOW_MAX),
+            false => window(wanted, sources, left, batch),
+        };
         let (now, later) = wanted.split_at(count);
         let (here, elsewhere) = sources.split_at(now.len());
-        let asked = asked(now, here).min(left);
+        let asked = asked(now, here, batch).min(left);
         // Whoever holds room does not wait for more.
         let room = match read.bytes {
             0 => Some(broker.answers.reserve(asked).await),
@@ -213,29 +225,8 @@ async fn read_all(
         read.room.add(room);
         (wanted, sources) = (later, elsewhere);
     }
+    broker.answers.note_batch(read.largest_batch);
     read
-}
-
-/// The bytes that reading these partitions may give.
-fn asked(wanted: &[PartitionFetch], sources: &[Source]) -> usize {
-    let bytes = |(fetch, source): (&PartitionFetch, &Source)| match source {
-        Source::Here(partition, _) if partition.has_after(Offset(fetch.fetch_offset)) => {
-            partition_bytes_max(fetch)
-        }
-        _ => 0,
-    };
-    wanted.iter().zip(sources).map(bytes).fold(0, usize::saturating_add)
-}
-
-/// How many partitions are read at the same time: as many as have room in the response whatever they
-/// hold, so that nothing is read in vain, and at least one.
-fn window(wanted: &[PartitionFetch], left: usize) -> usize {
-    let mut reserved = 0_usize;
-    let fits = |fetch: &&PartitionFetch| {
-        reserved = reserved.saturating_add(partition_bytes_max(fetch));
-        reserved <= left
-    };
-    wanted.iter().take(WINDOW_MAX).take_while(fits).count().max(1)
 }
 
 fn partition_bytes_max(fetch: &PartitionFetch) -> usize {
@@ -271,6 +262,11 @@ impl From<PartitionData> for Found {
 }
 
 impl Read {
+    /// What is read when no more than this is left of the response would hardly fit.
+    fn vain_below(&self, response_max: usize) -> usize {
+        self.largest_batch.min(response_max / LARGE_PART).max(response_max / FULL_PART)
+    }
+
     /// Adds what was found of one partition, as far as it fits into the `left` bytes.
     fn take(&mut self, request: &FetchRequest, fetch: &PartitionFetch, found: Found, left: usize) {
         let Found { mut data, batches, end } = found;
@@ -281,6 +277,8 @@ impl Read {
             data = data.with_aborted_transactions(Some(Vec::new()));
         }
         let bytes: usize = batches.iter().map(Bytes::len).sum();
+        let largest = batches.iter().map(Bytes::len).max().unwrap_or(0);
+        self.largest_batch = self.largest_batch.max(largest);
         // Beyond the first batch of the whole response the limits are strict.
         let fits = self.bytes == 0 || (bytes <= left && partition_bytes_max(fetch) > 0);
         self.full |= !fits && bytes > 0;

@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use jangbu_server::{Config, Node};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_response::PartitionData;
 use tempfile::tempdir;
 
-use super::harness::{Client, FETCH_VERSION, NO_SEQUENCE, batch, fetch_request, records, start};
+use super::harness::{
+    Client, FETCH_VERSION, NO_SEQUENCE, batch, config, fetch_request, http_get, records, start,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_inside_a_batch_gives_the_whole_batch() {
@@ -122,5 +126,45 @@ async fn a_second_partition_keeps_to_the_limit_of_the_response() {
     };
     assert!(bytes(0) > 10_000, "the first comes whole");
     assert_eq!(bytes(1), 0, "the second would exceed max_bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_do_not_fit_are_not_read_from_the_disk() {
+    const PARTITIONS: i32 = 60;
+    const BATCH: usize = 100_000;
+    let dir = tempdir().unwrap();
+    let node = Node::start(Config { cache_bytes: Some(0), ..config(dir.path()) }).await.unwrap();
+    let mut client = Client::connect(&node).await;
+    client.create_topic("t", PARTITIONS).await;
+    let value = "x".repeat(BATCH);
+    for partition in 0..PARTITIONS {
+        // The newest entry stays in memory; what is read lies before it.
+        client.produce("t", partition, batch(&[&value], NO_SEQUENCE)).await;
+        client.produce("t", partition, batch(&["y"], NO_SEQUENCE)).await;
+    }
+    // Each partition is asked for little, and gives a whole batch: ten of them fit.
+    let mut request = fetch_request("t", 0, 1, Duration::ZERO).with_max_bytes(1_050_000);
+    let mut wanted = request.topics[0].partitions[0].clone();
+    wanted.partition_max_bytes = 1000;
+    request.topics[0].partitions =
+        (0..PARTITIONS).map(|partition| wanted.clone().with_partition(partition)).collect();
+    let given = |data: &PartitionData| data.records.as_ref().is_some_and(|r| !r.is_empty());
+    let disk_reads = async || {
+        let (_, page) = http_get(&node, "/metrics").await;
+        let reads = |line: &str| {
+            let count = line.strip_prefix("jangbu_partition_reads_total{source=\"disk\"} ")?;
+            count.parse::<u64>().ok()
+        };
+        page.lines().find_map(reads).unwrap()
+    };
+    // The first answer tells how large batches are.
+    client.ask(&request, FETCH_VERSION).await;
+    let before = disk_reads().await;
+    let response = client.ask(&request, FETCH_VERSION).await;
+    let read = disk_reads().await - before;
+    let given = response.responses[0].partitions.iter().filter(|data| given(data)).count();
+    assert!((8..=10).contains(&given), "{given} partitions");
+    assert!(read <= 11, "{read} partitions were read");
     node.shutdown().await;
 }

@@ -55,7 +55,9 @@ pub(super) fn read_ahead(
     for ((fetch, source), next) in next {
         let Source::Here(partition, _) = source else { continue };
         let from = next.unwrap_or(Offset(fetch.fetch_offset));
+        // One batch at least is read, and room must be set aside for it.
         let bytes_max = partition_bytes_max(fetch).max(few).min(PIECE_BYTES_MAX);
+        let bytes_max = bytes_max.max(read.largest_batch);
         if !partition.read_ahead(from, bytes_max, record_bytes) {
             return;
         }
