@@ -4,8 +4,9 @@
 Usage: cluster.py [--rounds N] [--minutes M] [--faults NAME,...] [--partitions P] [--seed S] [--drop-one] JANGBU
 
 Two idempotent producers write all the time with acks=all, librdkafka's and kafka-python's, each to a topic of its own
-with three replicas. Each round does one fault, of a process, of the network or of a disk (cluster/faults.py), and waits
-until every partition gets on without what is broken, makes it good again, and waits until all replicas are in sync.
+with three replicas. Each round does one fault, of a process, of the network or of a disk (cluster/faults.py), or moves
+everything while a fourth node is there (cluster/moves.py), and waits until every partition gets on without what is broken,
+makes it good again, and waits until all replicas are in sync.
 
 A node that is cut off is asked meanwhile (cluster/witness.py): it may acknowledge nothing, nor tell an old end of a log.
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 from cluster.failed import Failed, wait_for
+from cluster.moves import Moves
 from cluster.network import both_ways
 from cluster.wire import Connection
 from cluster.witness import Witness
@@ -20,7 +21,7 @@ from cluster.writers import goes_on
 TO_JOIN = re.compile(r"[^;\n]*(--join|must join under a new id)[^;\n]*")
 
 
-class Faults:
+class Faults(Moves):
     """What the faults need: the cluster, the topics, and who writes to them."""
 
     def __init__(self, cluster, topics, witnessed, writers, gaps):
@@ -40,10 +41,13 @@ class Faults:
     def make_good(self):
         """After a fault that went wrong: whatever it left is put right, so that the others can be done."""
         self.cluster.network.heal()
-        for node in self.cluster.nodes:
-            if not node.runs():
+        for node in [*self.cluster.nodes, self.cluster.extra]:
+            if node and not node.runs():
                 node.start(self.cluster.list)
-            node.send(signal.SIGCONT)
+            if node:
+                node.send(signal.SIGCONT)
+        self.cluster.wait_ready()
+        self.send_off()
         self.cluster.wait_in_sync([*self.topics, self.witnessed])
 
     def leader(self):
@@ -234,4 +238,4 @@ class Faults:
 
 
 NAMES = ["kill", "isolate", "follower", "hang", "mute", "all", "deaf", "stop", "link", "short", "two", "flap", "full",
-         "wiped", "rolling"]
+         "wiped", "rolling", "moves", "drain", "heal"]

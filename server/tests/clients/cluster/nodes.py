@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,9 @@ from cluster.failed import Failed, wait_for
 from cluster.network import Network
 from disk import Disk
 
+# Seconds after which a dead broker's replicas are rebuilt, on a fourth node if there is one. Longer than a fault lasts.
+HEAL_AFTER = 20
+
 
 class Node:
     """One `jangbu serve` of the cluster, always at the same place and on the same data."""
@@ -22,11 +26,15 @@ class Node:
         self.binary, self.number, self.place, self.data = binary, number, place, pathlib.Path(data)
         self.kafka, self.http, self.peer = (f"{place.address}:{port}" for port in (9092, 9600, 9093))
         self.log, self.process = home / f"node{number}.log", None
+        # Where it asks for its id, when it has joined the others.
+        self.joins = None
 
     def start(self, cluster):
         """Starts it with the nodes that `--cluster` lists."""
-        command = [*self.place.enter, self.binary, "serve", "--data", str(self.data), "--node", str(self.number)]
-        command += ["--listen", self.kafka, "--http", self.http, "--cluster", cluster]
+        command = [*self.place.enter, self.binary, "serve", "--data", str(self.data), "--heal-after", f"{HEAL_AFTER}s"]
+        command += ["--listen", self.kafka, "--http", self.http]
+        command += ["--join", self.joins, "--peer-listen", self.peer] if self.joins else [
+            "--node", str(self.number), "--cluster", cluster]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
 
@@ -71,10 +79,11 @@ class Node:
 
 
 class Cluster:
-    """Three nodes. The last one's data lie on a file system of their own, which can be filled up."""
+    """Three nodes, and a fourth while a case needs it. The last one's data lie on a file system of their own, which can be
+    filled up."""
 
     def __init__(self, binary, home):
-        self.network, self.disk = Network(), Disk("cluster-disk-")
+        self.network, self.disk, self.home, self.extra = Network(), Disk("cluster-disk-"), home, None
         self.disk.mount()
         data = {1: home / "node1", 2: home / "node2", 3: f"{self.disk.root}/node3"}
         self.nodes = [Node(binary, n, home, self.network.place(n), data[n]) for n in (1, 2, 3)]
@@ -89,6 +98,30 @@ class Cluster:
             node.start(self.list)
             time.sleep(random.choice([0, 0.2]))
 
+    def join(self):
+        """A fourth node joins the three; the controller gives it its id."""
+        number = len(self.nodes) + 1
+        node = Node(self.nodes[0].binary, number, self.home, self.network.place(number), self.home / f"node{number}")
+        node.joins, self.extra = self.nodes[0].peer, node
+        node.start(self.list)
+        wait_for(lambda: node.readiness()[0], 60, lambda: f"a node joins ({node.readiness()[1]})")
+        host = node.place.address
+        wait_for(lambda: any(b.host == host for b in self.brokers()), 60, "a node that has joined is known")
+        node.number = next(b.id for b in self.brokers() if b.host == host)
+        return node
+
+    def forget(self, node):
+        """It has been removed, and never comes back."""
+        self.extra = None
+        shutil.rmtree(node.data)
+
+    def living(self):
+        """All nodes that run."""
+        return [node for node in [*self.nodes, self.extra] if node and node.runs()]
+
+    def brokers(self):
+        return self.admin().list_topics(timeout=5).brokers.values()
+
     def others(self, node):
         return [other for other in self.nodes if other is not node]
 
@@ -96,8 +129,9 @@ class Cluster:
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def wait_ready(self, seconds=60):
-        wait_for(lambda: all(n.readiness()[0] for n in self.nodes), seconds,
-                 lambda: f"/readyz of all nodes ({[n.readiness()[1] for n in self.nodes]})")
+        nodes = [node for node in [*self.nodes, self.extra] if node]
+        wait_for(lambda: all(n.readiness()[0] for n in nodes), seconds,
+                 lambda: f"/readyz of all nodes ({[n.readiness()[1] for n in nodes]})")
 
     def partitions(self, topic):
         return self.admin().list_topics(topic, timeout=5).topics[topic].partitions.values()
@@ -131,17 +165,16 @@ class Cluster:
 
     def stop(self):
         self.network.heal()
-        for node in self.nodes:
-            if node.runs():
-                node.send(signal.SIGCONT)
-                node.send(signal.SIGTERM)
-        for node in self.nodes:
+        nodes = self.living()
+        for node in nodes:
+            node.send(signal.SIGCONT)
+            node.send(signal.SIGTERM)
+        for node in nodes:
             node.ended_well()
 
     def remove(self):
         """What is left of it, however it went."""
-        for node in self.nodes:
-            if node.runs():
-                node.kill()
+        for node in self.living():
+            node.kill()
         self.network.remove()
         self.disk.remove()
