@@ -34,6 +34,8 @@ pub(crate) use waiters::Waiting;
 
 /// How long a batch may be in flight before it is looked whether it still is.
 const TWIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// For so long batches that were refused for want of a leader are expected to be sent again.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Why a partition did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +177,8 @@ pub(crate) struct Partition<L: Log = PartitionLog> {
     metrics: Arc<Metrics>,
     /// The end of the log and when it was first seen there, by [`Partition::rest`].
     quiet: Mutex<(Option<LogId>, Instant)>,
+    /// The newest term in which a batch was out of order, and since when.
+    begun: Mutex<(Term, tokio::time::Instant)>,
 }
 
 /// Checks the leader epoch that a client has given; -1 is any.
@@ -213,8 +217,9 @@ impl<L: Log> Partition<L> {
         let group = Group::start(replica, log.clone(), machine, &shared.network, clock).await?;
         let order = tokio::sync::Mutex::new(());
         let quiet = Mutex::new((None, Instant::now()));
+        let begun = Mutex::new((Term(0), tokio::time::Instant::now()));
         let (disk, metrics) = (shared.disk.clone(), Arc::clone(&shared.metrics));
-        Ok(Self { id: log.id(), replica, log, group, progress, order, disk, metrics, quiet })
+        Ok(Self { id: log.id(), replica, log, group, progress, order, disk, metrics, quiet, begun })
     }
 
     /// Lets the group sleep when nothing was written for `idle`; the next write wakes it, and everything else
@@ -325,6 +330,9 @@ impl<L: Log> Partition<L> {
                 drop(order);
                 // What is missing here another replica may have taken, which leads since.
                 self.group.linearize().await?;
+                if self.follows_refused(&refused, header, leadership.term) {
+                    return Err(Error::NotLeader);
+                }
                 return Err(refused.into());
             }
         };
@@ -337,6 +345,24 @@ impl<L: Log> Partition<L> {
             Judgement::InFlight => Step::InFlight(*header),
         };
         Ok(Appending { partition: Arc::clone(self), step })
+    }
+
+    /// Whether what is missing before a producer's batch may have been refused a moment ago, because nobody led here yet. A
+    /// client that is told so of this one too sends all of them again, in order. Told that it is out of order instead,
+    /// librdkafka begins a new epoch, and sends as new what an earlier leader may have appended.
+    fn follows_refused(&self, refused: &Refused, header: &Header, term: Term) -> bool {
+        let Refused::OutOfOrder { producer_id, .. } = *refused else { return false };
+        let begun = {
+            let mut begun = self.begun.lock();
+            if begun.0 != term {
+                *begun = (term, tokio::time::Instant::now());
+            }
+            begun.1
+        };
+        let start = self.log.epochs().last().map_or(Offset(0), |epoch| epoch.start_offset);
+        header.base_sequence > 0
+            && begun.elapsed() < SETTLING
+            && !self.progress.has_taken_since(producer_id, start)
     }
 
     async fn wait_for_twin(self: &Arc<Self>, header: &Header) -> Result<Seen, Error> {

@@ -153,6 +153,11 @@ impl Producers {
         }
     }
 
+    /// Whether the newest batch that is remembered of a producer lies at `offset` or behind it.
+    pub(crate) fn has_written_since(&self, producer_id: i64, offset: Offset) -> bool {
+        self.get(producer_id).and_then(Producer::last_offset).is_some_and(|last| last >= offset)
+    }
+
     /// Remembers a committed batch. One that is not behind what is remembered of its producer was recorded before: this
     /// state may be newer than the place in the log from which it is applied again.
     pub(crate) fn record(&mut self, batch: &Header, base_offset: Offset) {

@@ -80,6 +80,13 @@ impl Progress {
         }
     }
 
+    /// Whether a batch of this producer is in flight, or committed at `offset` or behind it.
+    pub(super) fn has_taken_since(&self, producer_id: i64, offset: Offset) -> bool {
+        let tables = self.tables.lock();
+        tables.tentative.get(producer_id).is_some()
+            || tables.committed.has_written_since(producer_id, offset)
+    }
+
     /// Notes that a proposal came to nothing while its leader may still lead: what is remembered as in flight is
     /// not to be relied on.
     pub(super) fn doubt(&self) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, MetadataRequest};
 use tempfile::tempdir;
 
@@ -53,6 +54,29 @@ async fn a_batch_sent_again_after_a_restart_is_answered_with_its_first_offset() 
     assert_eq!(client.produce("t", 0, batch(&["c"], sequence(2))).await.base_offset, 3);
     let second_id = client.ask(&init, 4).await.producer_id.0;
     assert!(second_id > first_id, "producer ids are never given out twice");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_behind_what_an_earlier_leader_took_is_no_error_of_the_producer_at_first() {
+    let dir = tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("t", 1).await;
+    let nth = |first| batch(&["x"], Sequence { producer_id: 7, first });
+    client.produce("t", 0, nth(0)).await;
+    node.shutdown().await;
+
+    let node = start(dir.path()).await;
+    ready(&node).await;
+    let mut client = Client::connect(&node).await;
+    let early = client.produce("t", 0, nth(2)).await;
+    assert_eq!(early.error_code, ResponseError::NotLeaderOrFollower.code(), "it is sent again");
+    assert_eq!(client.produce("t", 0, nth(0)).await.base_offset, 0, "as are those before it");
+    assert_eq!(client.produce("t", 0, nth(1)).await.base_offset, 1);
+    assert_eq!(client.produce("t", 0, nth(2)).await.base_offset, 2);
+    let gap = client.produce("t", 0, nth(4)).await;
+    assert_eq!(gap.error_code, ResponseError::OutOfOrderSequenceNumber.code());
     node.shutdown().await;
 }
 
