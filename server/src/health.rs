@@ -9,8 +9,10 @@
 //!
 //! Not here: the failure detector (`peer.rs`), marking brokers dead in the metadata (`controller`).
 
+mod catch_up;
 mod doubts;
 mod elections;
+mod in_sync;
 mod leaders;
 mod moves;
 mod nodes;
@@ -19,7 +21,9 @@ mod reports;
 use std::sync::Arc;
 
 pub(crate) use doubts::led;
+pub(crate) use in_sync::BehindHere;
 pub(crate) use leaders::{Preference, hand_over, prefer};
+pub(crate) use moves::Stalled;
 
 use crate::broker::Broker;
 
@@ -31,6 +35,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             doubts::run(&broker, &doubts),
             elections::run(&broker, &doubts),
             reports::run(&broker),
+            in_sync::run(&broker),
             leaders::run(&broker),
             moves::run(&broker),
         )

@@ -1,6 +1,6 @@
 //! The metadata as data: what group 0's commands have built so far.
 //!
-//! Who leads is kept apart from the topics: reports of ten thousand leaders copy no topic.
+//! Who leads and who is behind is kept apart from the topics: reports of ten thousand leaders copy no topic.
 //!
 //! Written only by applying commands (`machine.rs`); read by everybody, under a short read lock.
 
@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) use super::partition::TopicPartition;
-use crate::configs::{BrokerConfigs, BrokerValues, TopicSettings, says_draining};
+use crate::configs::{BrokerConfigs, BrokerValues, FOLLOWER_RATE, TopicSettings, says_draining};
+use crate::consensus::ReplicaId;
 use crate::proto::metadata as proto;
 
 /// A broker, and where clients and other nodes reach it.
@@ -118,6 +119,8 @@ pub(crate) struct Data {
     groups: HashMap<PartitionId, (Uuid, usize)>,
     /// Who leads in which term, as reported last.
     leaders: HashMap<PartitionId, (i32, Term)>,
+    /// Replicas that lack entries, as the leaders have reported, in order; nothing for a partition that has none.
+    behind: HashMap<PartitionId, Vec<ReplicaId>>,
 }
 
 impl Data {
@@ -156,6 +159,13 @@ impl Data {
         for topic in self.topics.values_mut() {
             Arc::make_mut(topic).resolve(&self.own_configs);
         }
+    }
+
+    /// The bytes a second that replicas which are being added to a broker may get, if that is set.
+    pub(crate) fn follower_rate(&self, broker: i32) -> Option<u64> {
+        let set =
+            |broker| self.broker_configs.get(&broker)?.get(FOLLOWER_RATE)?.trim().parse().ok();
+        set(Some(broker)).or_else(|| set(None))
     }
 
     /// All topics, by name.
@@ -203,6 +213,46 @@ impl Data {
         }
     }
 
+    /// The replicas of a partition that lack entries, as its leader has reported, in order.
+    pub(crate) fn behind(&self, group: PartitionId) -> &[ReplicaId] {
+        self.behind.get(&group).map_or(&[], Vec::as_slice)
+    }
+
+    /// The partitions that have replicas behind.
+    pub(crate) fn with_replicas_behind(&self) -> impl Iterator<Item = PartitionId> {
+        self.behind.keys().copied()
+    }
+
+    /// Takes note of what the leader of a term says about who is behind, unless a later one leads. Only who may be a member
+    /// of the group counts.
+    pub(super) fn set_behind(&mut self, group: PartitionId, term: Term, told: &[ReplicaId]) {
+        let Some(placed) = self.placement(group) else { return };
+        if self.leader(group).is_some_and(|(_, known)| known > term) {
+            return;
+        }
+        let mut behind: Vec<ReplicaId> = placed.members().map(|(_, replica)| replica).collect();
+        behind.retain(|replica| told.contains(replica));
+        behind.sort_unstable();
+        behind.dedup();
+        if behind.is_empty() {
+            self.behind.remove(&group);
+        } else {
+            self.behind.insert(group, behind);
+        }
+    }
+
+    /// Forgets what was told of replicas that a partition has no more.
+    pub(super) fn forget_departed(&mut self, group: PartitionId) {
+        let Some(placed) = self.placement(group) else { return };
+        let members: Vec<ReplicaId> = placed.members().map(|(_, replica)| replica).collect();
+        if let Some(behind) = self.behind.get_mut(&group) {
+            behind.retain(|replica| members.contains(replica));
+            if behind.is_empty() {
+                self.behind.remove(&group);
+            }
+        }
+    }
+
     /// All partitions.
     pub(crate) fn placements(&self) -> impl Iterator<Item = &TopicPartition> {
         self.topics().flat_map(|topic| topic.partitions.iter())
@@ -225,6 +275,7 @@ impl Data {
         for partition in &topic.partitions {
             self.groups.remove(&partition.group);
             self.leaders.remove(&partition.group);
+            self.behind.remove(&partition.group);
         }
         true
     }

@@ -113,6 +113,7 @@ impl TopicPartition {
         self.leaving.clear();
     }
 
+    /// Without what is kept apart: who is behind.
     pub(super) fn to_proto(&self, leader: Option<(i32, u64)>) -> proto::Partition {
         let (leader, leader_term) = leader.unwrap_or_default();
         proto::Partition {
@@ -127,6 +128,7 @@ impl TopicPartition {
             leaving: self.leaving.iter().map(|(broker, _)| *broker).collect(),
             leaving_epochs: self.leaving.iter().map(|(_, epoch)| *epoch).collect(),
             reassignment: self.reassignment,
+            behind: Vec::new(),
         }
     }
 

@@ -146,7 +146,6 @@ fn describe_partition(broker: &Broker, topic: &Topic, index: usize) -> MetadataR
     let index = i32::try_from(index).unwrap_or(i32::MAX);
     let (code, leader, epoch) = leader(broker, placed);
     let replicas = broker.replicas_of(placed);
-    let offline = ids(replicas.offline());
     MetadataResponsePartition::default()
         .with_error_code(code)
         .with_partition_index(index)
@@ -154,5 +153,5 @@ fn describe_partition(broker: &Broker, topic: &Topic, index: usize) -> MetadataR
         .with_leader_epoch(epoch)
         .with_replica_nodes(ids(replicas.all))
         .with_isr_nodes(ids(replicas.in_sync))
-        .with_offline_replicas(offline)
+        .with_offline_replicas(ids(replicas.offline))
 }

@@ -86,7 +86,7 @@ async fn give_back(
         let to = if draining {
             successor(broker, &partition, nodes)
         } else {
-            preferred(broker, &partition).filter(|to| !nodes.steps_back(to.broker()))
+            preferred(broker, &partition)
         };
         let Some(to) = to.filter(|to| draining || stable(to.broker())) else { continue };
         let broker = Arc::clone(broker);
@@ -114,14 +114,20 @@ async fn transfer(broker: &Broker, partition: &Partition, to: ReplicaId) -> bool
     }
 }
 
-/// The preferred replica, if it is another one and could lead: a voter on a live broker that is not draining, with a level log.
+/// The preferred replica, if it is another one and could lead: a voter with a level log, on a live broker that neither
+/// drains nor steps back.
 fn preferred(broker: &Broker, partition: &Partition) -> Option<ReplicaId> {
     let image = broker.controller.image();
     let placed = image.placement(partition.id()).filter(|placed| !placed.is_moving())?;
     let first = *placed.replicas().first()?;
     let usable = image.brokers.get(&first.broker()).is_some_and(|b| !b.dead && !b.draining);
     drop(image);
-    let may = usable && first != partition.replica() && is_level(partition, first);
+    let gladly = {
+        let states = broker.peers.states();
+        let states = states.borrow();
+        states.get(&first.broker()).is_some_and(|state| state.alive && !state.steps_back)
+    };
+    let may = usable && gladly && first != partition.replica() && is_level(partition, first);
     (may && partition.members().voters.contains(&first)).then_some(first)
 }
 

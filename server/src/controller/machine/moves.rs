@@ -1,9 +1,10 @@
-//! Who leads partitions, and where their replicas move.
+//! Who leads partitions, who is behind, and where their replicas move.
 
 use std::collections::BTreeSet;
 
 use jangbu_engine::{PartitionId, Term};
 
+use crate::consensus::ReplicaId;
 use crate::controller::image::Data;
 use crate::proto::metadata::{self as proto, outcome::Error};
 
@@ -16,6 +17,14 @@ pub(super) fn report_leaders(data: &mut Data, command: &proto::ReportLeaders) ->
         data.set_leader(PartitionId(led.group), command.broker, Term(led.term));
     }
     Ok(())
+}
+
+/// Takes note of which replicas are behind. Partitions that are gone, and older terms, are passed over.
+pub(super) fn report_in_sync(data: &mut Data, command: &proto::ReportInSync) {
+    for led in &command.groups {
+        let behind: Vec<_> = led.behind.iter().copied().map(ReplicaId).collect();
+        data.set_behind(PartitionId(led.group), Term(led.term), &behind);
+    }
 }
 
 /// Starts a move, changes where one goes, or turns one back.
@@ -54,6 +63,7 @@ pub(super) fn finish(data: &mut Data, command: &proto::FinishReassignment) -> Re
     // Else it has been finished before.
     if placed.is_moving() {
         data.placement_mut(group).ok_or(Error::UnknownTopic)?.arrive();
+        data.forget_departed(group);
     }
     Ok(())
 }

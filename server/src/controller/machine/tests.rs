@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::consensus::ReplicaId;
 use crate::controller::image::Broker;
 use checkpoint::{decode, encode};
 use jangbu_engine::Term;
@@ -301,6 +302,27 @@ fn only_what_changes_topics_placements_or_configs_changes_the_layout() {
     assert_ne!(data.layout, before);
 }
 
+fn report_behind(data: &mut Data, term: u64, behind: &[(u32, u32)]) {
+    let behind = behind.iter().map(|(broker, epoch)| ReplicaId::new(*broker, *epoch).0).collect();
+    let groups = vec![proto::report_in_sync::Led { group: 1, term, behind }];
+    let outcome = apply(data, Command::ReportInSync(proto::ReportInSync { groups }));
+    assert_eq!(error_of(&outcome), outcome::Error::None);
+}
+
+#[test]
+fn the_newest_leader_says_which_replicas_are_behind() {
+    let mut data = cluster();
+    let behind = |data: &Data| data.behind(PartitionId(1)).to_vec();
+    report(&mut data, 2, 5);
+    report_behind(&mut data, 5, &[(3, 0), (1, 0), (3, 0), (9, 0), (3, 7)]);
+    assert_eq!(behind(&data), [1, 3].map(|broker| ReplicaId::new(broker, 0)), "members only");
+    report(&mut data, 3, 6);
+    report_behind(&mut data, 5, &[(2, 0)]);
+    assert_eq!(behind(&data).len(), 2, "that one leads no more");
+    report_behind(&mut data, 6, &[]);
+    assert_eq!((behind(&data).len(), data.with_replicas_behind().count()), (0, 0));
+}
+
 #[test]
 fn a_checkpoint_restores_everything() {
     let mut data = cluster();
@@ -313,6 +335,7 @@ fn a_checkpoint_restores_everything() {
     register(&mut data, 5, 5);
     apply(&mut data, Command::RemoveBroker(proto::RemoveBroker { broker: 5 }));
     report(&mut data, 2, 5);
+    report_behind(&mut data, 5, &[(3, 0)]);
     reassign(&mut data, &[1, 2, 3], &[4]);
     reassign(&mut data, &[1, 2, 3], &[1, 2]);
     let holder = Holder { broker: 1, ..Holder::default() };
@@ -321,6 +344,7 @@ fn a_checkpoint_restores_everything() {
     assert_eq!(restored.brokers, data.brokers);
     assert_eq!(placement(&restored), placement(&data));
     assert_eq!(restored.leader(PartitionId(1)), Some((2, Term(5))));
+    assert_eq!(restored.behind(PartitionId(1)), [ReplicaId::new(3, 0)]);
     assert_eq!((restored.last_broker, &restored.removed), (9, &data.removed));
     let settings = |name: &str| restored.topic(name).unwrap().settings;
     assert_eq!((settings("a").retention_ms, settings("a").retention_bytes), (1000, 6));
