@@ -149,16 +149,21 @@ impl Broker {
         let image = self.controller.image();
         let lives = |id: &i32| *id == self.id() || image.brokers.get(id).is_some_and(|b| !b.dead);
         let (behind, leader) = (image.behind(placed.group), image.leader(placed.group));
-        // Who has come to lead has all of it, and says so a little later.
-        let lags = |replica: &ReplicaId| {
-            behind.contains(replica) && leader.is_none_or(|(leader, _)| leader != replica.broker())
-        };
+        // Who has come to lead has all of it and says so a little later; who leads although it is damaged serves what is
+        // whole until another one leads.
+        let leads =
+            |replica: &ReplicaId| leader.is_some_and(|(leader, _)| leader == replica.broker());
+        let failed =
+            |replica: &ReplicaId| image.is_damaged(placed.group, *replica) && !leads(replica);
+        let lags = |replica: &ReplicaId| behind.contains(replica) && !leads(replica);
         let replicas = placed.replicas().into_iter();
-        let in_sync = replicas.filter(|replica| lives(&replica.broker()) && !lags(replica));
+        let (broken, sound): (Vec<_>, Vec<_>) = replicas.partition(failed);
+        let in_sync = sound.into_iter().filter(|one| lives(&one.broker()) && !lags(one));
         let all: Vec<i32> = placed.brokers.iter().chain(added).copied().collect();
+        let is_broken = |id: &i32| broken.iter().any(|replica| replica.broker() == *id);
         Placed {
             in_sync: in_sync.map(ReplicaId::broker).collect(),
-            offline: all.iter().filter(|id| !lives(id)).copied().collect(),
+            offline: all.iter().filter(|id| !lives(id) || is_broken(id)).copied().collect(),
             all,
         }
     }
@@ -175,6 +180,7 @@ impl Broker {
                 || states.get(&id).is_none_or(|state| state.alive)
                     && image.brokers.get(&id).is_some_and(|broker| !broker.dead)
                     && !behind.contains(replica)
+                    && !image.is_damaged(placed.group, *replica)
                     && !self.in_sync.contains(placed.group, *replica)
         };
         placed.replicas().into_iter().filter(is_in_sync).count()
@@ -238,7 +244,7 @@ pub(crate) struct Leader {
 pub(crate) struct Placed {
     pub(crate) all: Vec<i32>,
     pub(crate) in_sync: Vec<i32>,
-    /// Those on brokers that are dead.
+    /// Those on brokers that are dead, and those that are damaged, as if their log directory had failed.
     pub(crate) offline: Vec<i32>,
 }
 

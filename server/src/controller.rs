@@ -30,7 +30,7 @@ pub use names::topic_names;
 pub(crate) use healing::{Plan as HealingPlan, plan as healing_plan};
 pub(crate) use image::{Broker, Data, Holder, Image, SharedImage, Topic, TopicPartition};
 pub(crate) use placement::{Candidate, candidates, place};
-pub(crate) use reports::Behind;
+pub(crate) use reports::{Behind, Damaged};
 
 use crate::consensus::{self, Clock, Group, Network, ReplicaId};
 use crate::peer::Peers;

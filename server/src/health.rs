@@ -10,6 +10,7 @@
 //! Not here: the failure detector (`peer.rs`), marking brokers dead in the metadata (`controller`).
 
 mod catch_up;
+mod damage;
 mod doubts;
 mod elections;
 mod in_sync;
@@ -36,6 +37,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             elections::run(&broker, &doubts),
             reports::run(&broker),
             in_sync::run(&broker),
+            damage::run(&broker),
             leaders::run(&broker),
             moves::run(&broker),
         )

@@ -121,6 +121,8 @@ pub(crate) struct Data {
     leaders: HashMap<PartitionId, (i32, Term)>,
     /// Replicas that lack entries, as the leaders have reported, in order; nothing for a partition that has none.
     behind: HashMap<PartitionId, Vec<ReplicaId>>,
+    /// Replicas of which something that is stored is damaged, and whether that has stopped them.
+    damaged: HashMap<PartitionId, BTreeMap<ReplicaId, bool>>,
 }
 
 impl Data {
@@ -241,10 +243,50 @@ impl Data {
         }
     }
 
+    /// Whether something that is stored of a replica is damaged.
+    pub(crate) fn is_damaged(&self, group: PartitionId, replica: ReplicaId) -> bool {
+        self.damaged.get(&group).is_some_and(|damaged| damaged.contains_key(&replica))
+    }
+
+    /// Whether damage has stopped a replica.
+    pub(crate) fn is_stopped(&self, group: PartitionId, replica: ReplicaId) -> bool {
+        self.damaged.get(&group).is_some_and(|damaged| damaged.get(&replica) == Some(&true))
+    }
+
+    /// The damaged replicas of a partition, and whether each has stopped.
+    pub(crate) fn damaged(&self, group: PartitionId) -> impl Iterator<Item = (ReplicaId, bool)> {
+        self.damaged
+            .get(&group)
+            .into_iter()
+            .flatten()
+            .map(|(replica, stopped)| (*replica, *stopped))
+    }
+
+    /// The partitions that have damaged replicas, in order.
+    pub(crate) fn with_damaged_replicas(&self) -> impl Iterator<Item = &TopicPartition> {
+        let groups: BTreeSet<_> = self.damaged.keys().copied().collect();
+        groups.into_iter().filter_map(move |group| self.placement(group))
+    }
+
+    /// Takes note of damage. A replica stays damaged until it is one of the partition's no more.
+    pub(super) fn set_damaged(&mut self, group: PartitionId, replica: ReplicaId, stopped: bool) {
+        let is_member = |placed: &TopicPartition| placed.members().any(|(_, of)| of == replica);
+        if self.placement(group).is_some_and(is_member) {
+            let damaged = self.damaged.entry(group).or_default();
+            *damaged.entry(replica).or_default() |= stopped;
+        }
+    }
+
     /// Forgets what was told of replicas that a partition has no more.
     pub(super) fn forget_departed(&mut self, group: PartitionId) {
         let Some(placed) = self.placement(group) else { return };
         let members: Vec<ReplicaId> = placed.members().map(|(_, replica)| replica).collect();
+        if let Some(damaged) = self.damaged.get_mut(&group) {
+            damaged.retain(|replica, _| members.contains(replica));
+            if damaged.is_empty() {
+                self.damaged.remove(&group);
+            }
+        }
         if let Some(behind) = self.behind.get_mut(&group) {
             behind.retain(|replica| members.contains(replica));
             if behind.is_empty() {
@@ -276,6 +318,7 @@ impl Data {
             self.groups.remove(&partition.group);
             self.leaders.remove(&partition.group);
             self.behind.remove(&partition.group);
+            self.damaged.remove(&partition.group);
         }
         true
     }

@@ -73,6 +73,7 @@ fn apply(data: &mut Data, command: Command) -> proto::Outcome {
         Command::SetLiveness(_)
             | Command::ReportLeaders(_)
             | Command::ReportInSync(_)
+            | Command::ReportDamaged(_)
             | Command::AllocateProducerIds(_)
     );
     data.layout += u64::from(!fleeting);
@@ -91,6 +92,10 @@ fn apply(data: &mut Data, command: Command) -> proto::Outcome {
         Command::ReportLeaders(c) => moves::report_leaders(data, &c),
         Command::ReportInSync(c) => {
             moves::report_in_sync(data, &c);
+            Ok(())
+        }
+        Command::ReportDamaged(c) => {
+            moves::report_damaged(data, &c);
             Ok(())
         }
         Command::Reassign(c) => moves::reassign(data, c),

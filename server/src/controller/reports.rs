@@ -7,11 +7,15 @@ use jangbu_engine::{PartitionId, Term};
 use super::{Controller, Error};
 use crate::consensus::ReplicaId;
 use crate::proto::metadata::{
-    self as proto, command::Command, report_in_sync as in_sync, report_leaders::Led,
+    self as proto, command::Command, report_damaged as damage, report_in_sync as in_sync,
+    report_leaders::Led,
 };
 
 /// A partition, the term of its leader, and its replicas that lack entries.
 pub(crate) type Behind = (PartitionId, Term, Vec<ReplicaId>);
+
+/// A partition, a replica of it that is damaged, and whether that has stopped it.
+pub(crate) type Damaged = (PartitionId, ReplicaId, bool);
 
 impl Controller {
     /// Tells which partitions this broker leads, and in which term.
@@ -38,6 +42,20 @@ impl Controller {
         self.submit(Command::ReportInSync(command)).await.map(|_| ())
     }
 
+    /// Tells which replicas are damaged, and whether that has stopped them.
+    ///
+    /// # Errors
+    /// [`Error::Consensus`].
+    pub(crate) async fn report_damaged(&self, damaged: &[Damaged]) -> Result<(), Error> {
+        let replicas = damaged.iter().map(|(id, replica, stopped)| damage::Damaged {
+            group: id.0,
+            replica: replica.0,
+            stopped: *stopped,
+        });
+        let command = proto::ReportDamaged { replicas: replicas.collect() };
+        self.submit(Command::ReportDamaged(command)).await.map(|_| ())
+    }
+
     /// Moves a partition from the brokers `seen` to `target`; an empty target moves it back.
     ///
     /// # Errors
@@ -49,7 +67,22 @@ impl Controller {
         seen: Vec<i32>,
         target: Vec<i32>,
     ) -> Result<(), Error> {
-        let command = proto::Reassign { group: group.0, seen, target };
+        self.reassign_on(group, seen, target, Vec::new()).await
+    }
+
+    /// The same, and from there to `then`, if that is not empty: brokers that are in both and not in the target get new
+    /// replicas.
+    ///
+    /// # Errors
+    /// Those of [`Controller::reassign`].
+    pub(crate) async fn reassign_on(
+        &self,
+        group: PartitionId,
+        seen: Vec<i32>,
+        target: Vec<i32>,
+        then: Vec<i32>,
+    ) -> Result<(), Error> {
+        let command = proto::Reassign { group: group.0, seen, target, then };
         self.submit(Command::Reassign(command)).await.map(|_| ())
     }
 

@@ -192,7 +192,12 @@ async fn go_on(
             let states = states.borrow();
             let state = |replica: &ReplicaId| states.get(&replica.broker()).filter(|s| s.alive);
             let able = target.iter().filter(|r| state(r).is_some() && matching(r) >= before);
-            able.min_by_key(|r| state(r).is_some_and(|state| state.steps_back)).copied()
+            let image = broker.controller.image();
+            let back = |replica: &ReplicaId| {
+                image.is_damaged(placed.group, *replica)
+                    || state(replica).is_some_and(|state| state.steps_back)
+            };
+            able.min_by_key(|replica| back(replica)).copied()
         };
         let next = next.ok_or("nobody of the target can lead yet")?;
         return pass_on(partition, &target, next).await.map(|()| false);

@@ -191,7 +191,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     counter(
         "jangbu_partition_heals_total",
-        "Moves that this node has begun, as the controller, because a broker stayed dead.",
+        "Moves that this node has begun, as the controller, because a broker stayed dead or a replica is damaged.",
         |from, page| page.value(from.metrics.heals.get()),
     ),
     counter(

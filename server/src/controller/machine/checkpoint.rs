@@ -19,7 +19,12 @@ pub(super) fn encode(data: &Data) -> Vec<u8> {
     let partition = |p: &TopicPartition| {
         let leader = data.leader(p.group).map(|(broker, term)| (broker, term.0));
         let behind = data.behind(p.group).iter().map(|replica| replica.0).collect();
-        proto::Partition { behind, ..p.to_proto(leader) }
+        let of = |wanted| {
+            let some = data.damaged(p.group).filter(move |(_, stopped)| *stopped == wanted);
+            some.map(|(replica, _)| replica.0).collect()
+        };
+        let (damaged, stopped) = (of(false), of(true));
+        proto::Partition { behind, damaged, stopped, ..p.to_proto(leader) }
     };
     let topic = |t: &Arc<Topic>| proto::Topic {
         name: t.name.clone(),
@@ -87,6 +92,9 @@ fn insert_topic(data: &mut Data, topic: proto::Topic) -> Result<(), String> {
         }
         let behind: Vec<_> = p.behind.into_iter().map(ReplicaId).collect();
         data.set_behind(group, term, &behind);
+        for (replicas, stopped) in [(p.damaged, false), (p.stopped, true)] {
+            replicas.into_iter().for_each(|id| data.set_damaged(group, ReplicaId(id), stopped));
+        }
     }
     Ok(())
 }

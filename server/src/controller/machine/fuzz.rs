@@ -70,6 +70,10 @@ fn command() -> impl Strategy<Value = Command> {
             let groups = vec![proto::report_in_sync::Led { group, term, behind }];
             Command::ReportInSync(proto::ReportInSync { groups })
         }),
+        (0..4_u32, any::<u64>(), any::<bool>()).prop_map(|(group, replica, stopped)| {
+            let replicas = vec![proto::report_damaged::Damaged { group, replica, stopped }];
+            Command::ReportDamaged(proto::ReportDamaged { replicas })
+        }),
         any::<u32>().prop_map(|count| {
             Command::AllocateProducerIds(proto::AllocateProducerIds { count })
         }),

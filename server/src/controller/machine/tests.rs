@@ -138,7 +138,8 @@ fn cluster() -> Data {
 
 fn reassign(data: &mut Data, seen: &[i32], target: &[i32]) -> outcome::Error {
     let (seen, target) = (seen.to_vec(), target.to_vec());
-    error_of(&apply(data, Command::Reassign(proto::Reassign { group: 1, seen, target })))
+    let reassign = proto::Reassign { group: 1, seen, target, then: Vec::new() };
+    error_of(&apply(data, Command::Reassign(reassign)))
 }
 
 fn finish(data: &mut Data, reassignment: u32) -> outcome::Error {
@@ -309,6 +310,38 @@ fn report_behind(data: &mut Data, term: u64, behind: &[(u32, u32)]) {
     assert_eq!(error_of(&outcome), outcome::Error::None);
 }
 
+fn report_damaged(data: &mut Data, (broker, epoch): (u32, u32), stopped: bool) {
+    let replica = ReplicaId::new(broker, epoch).0;
+    let replicas = vec![proto::report_damaged::Damaged { group: 1, replica, stopped }];
+    apply(data, Command::ReportDamaged(proto::ReportDamaged { replicas }));
+}
+
+#[test]
+fn a_replica_stays_damaged_until_another_one_is_in_its_place() {
+    let mut data = cluster();
+    let group = PartitionId(1);
+    report_damaged(&mut data, (1, 0), false);
+    report_damaged(&mut data, (1, 0), true);
+    report_damaged(&mut data, (1, 0), false);
+    report_damaged(&mut data, (1, 7), true);
+    assert_eq!(data.damaged(group).collect::<Vec<_>>(), [(ReplicaId::new(1, 0), true)]);
+    let then = vec![1, 2, 3];
+    let renew = proto::Reassign { group: 1, seen: then.clone(), target: vec![2, 3], then };
+    apply(&mut data, Command::Reassign(renew));
+    assert!(data.is_stopped(group, ReplicaId::new(1, 0)));
+    for _ in 0..2 {
+        let reassignment = placement(&data).reassignment;
+        let finish = proto::FinishReassignment { group: 1, reassignment };
+        assert_eq!(
+            error_of(&apply(&mut data, Command::FinishReassignment(finish))),
+            outcome::Error::None
+        );
+        assert_eq!(data.with_damaged_replicas().count(), 0);
+    }
+    let placed = placement(&data);
+    assert_eq!((placed.brokers, placed.epochs), (vec![1, 2, 3], vec![1, 0, 0]));
+}
+
 #[test]
 fn the_newest_leader_says_which_replicas_are_behind() {
     let mut data = cluster();
@@ -336,6 +369,8 @@ fn a_checkpoint_restores_everything() {
     apply(&mut data, Command::RemoveBroker(proto::RemoveBroker { broker: 5 }));
     report(&mut data, 2, 5);
     report_behind(&mut data, 5, &[(3, 0)]);
+    report_damaged(&mut data, (2, 0), false);
+    report_damaged(&mut data, (3, 0), true);
     reassign(&mut data, &[1, 2, 3], &[4]);
     reassign(&mut data, &[1, 2, 3], &[1, 2]);
     let holder = Holder { broker: 1, ..Holder::default() };
@@ -345,6 +380,8 @@ fn a_checkpoint_restores_everything() {
     assert_eq!(placement(&restored), placement(&data));
     assert_eq!(restored.leader(PartitionId(1)), Some((2, Term(5))));
     assert_eq!(restored.behind(PartitionId(1)), [ReplicaId::new(3, 0)]);
+    let damaged: Vec<_> = restored.damaged(PartitionId(1)).collect();
+    assert_eq!(damaged, [(ReplicaId::new(2, 0), false), (ReplicaId::new(3, 0), true)]);
     assert_eq!((restored.last_broker, &restored.removed), (9, &data.removed));
     let settings = |name: &str| restored.topic(name).unwrap().settings;
     assert_eq!((settings("a").retention_ms, settings("a").retention_bytes), (1000, 6));
