@@ -87,6 +87,9 @@ impl Follower {
     }
 }
 
+/// Another replica, how far its log is known to match, and whether its broker is dead.
+type Other = (ReplicaId, Option<Index>, bool);
+
 /// A partition that this node leads.
 #[derive(Debug)]
 struct Led {
@@ -106,7 +109,7 @@ impl Led {
     fn look(
         &mut self,
         end: Index,
-        others: &[(ReplicaId, Option<Index>, bool)],
+        others: &[Other],
         told: &[ReplicaId],
         (now, lag_max): (Instant, Duration),
     ) {
@@ -167,10 +170,7 @@ fn look(broker: &Broker, led: &mut HashMap<PartitionId, Led>) {
 }
 
 /// The other voters of a partition, how far each is, and whether its broker is dead; and who is said to be behind.
-fn others(
-    broker: &Broker,
-    partition: &Partition,
-) -> (Vec<(ReplicaId, Option<Index>, bool)>, Vec<ReplicaId>) {
+fn others(broker: &Broker, partition: &Partition) -> (Vec<Other>, Vec<ReplicaId>) {
     let replication = partition.replication();
     let voters = partition.members().voters;
     let image = broker.controller.image();
