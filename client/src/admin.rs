@@ -57,7 +57,7 @@ pub struct Move {
 }
 
 /// A move under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moving {
     /// The topic.
     pub topic: String,

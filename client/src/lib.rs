@@ -49,4 +49,4 @@ pub use error::{Error, ErrorCode, Result};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Delivered, Delivery, Producer, ProducerConfig, Stats};
 pub use record::{Header, Received, Record};
-pub use sizes::TopicSize;
+pub use sizes::{ReplicaSize, TopicSize};

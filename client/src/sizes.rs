@@ -10,6 +10,8 @@ use crate::{Client, Error, Result};
 
 /// A jangbu broker's own tagged field of a partition: the bytes it takes until its space comes back.
 const TAG_STORED_BYTES: i32 = 27_234;
+/// Another one: for how many seconds the partition's move makes no headway, as its leader tells.
+const TAG_STALLED_SECONDS: i32 = 27_235;
 
 /// The space a topic takes, over all its partitions and copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +22,15 @@ pub struct TopicSize {
     pub live_bytes: u64,
     /// Bytes of batches on disk, also of those that wait to be freed.
     pub stored_bytes: u64,
+}
+
+/// What a broker has of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplicaSize {
+    /// Bytes of batches that can be read.
+    pub bytes: u64,
+    /// For how many seconds the partition's move makes no headway, if it leads it and that is long.
+    pub stalled_seconds: Option<u64>,
 }
 
 impl Client {
@@ -52,7 +63,7 @@ impl Client {
         Ok(sizes)
     }
 
-    /// The bytes of batches that a broker has of each partition of these topics.
+    /// What a broker has of each partition of these topics.
     ///
     /// # Errors
     /// Those of the connection, and the code of a broker that refuses.
@@ -60,7 +71,7 @@ impl Client {
         &self,
         broker: BrokerId,
         topics: &BTreeSet<String>,
-    ) -> Result<BTreeMap<(String, i32), u64>> {
+    ) -> Result<BTreeMap<(String, i32), ReplicaSize>> {
         let request = DescribeLogDirsRequest::default().with_topics(None);
         let answer = self.cluster().connection(broker).await?.call(&request).await?;
         let place = || format!("sizes on broker {}", broker.0);
@@ -70,17 +81,24 @@ impl Client {
             let name = topic.name.to_string();
             for partition in topic.partitions.iter().filter(|_| topics.contains(&name)) {
                 let bytes = u64::try_from(partition.partition_size).unwrap_or(0);
-                sizes.insert((name.clone(), partition.partition_index), bytes);
+                let stalled_seconds = tagged(partition, TAG_STALLED_SECONDS);
+                let size = ReplicaSize { bytes, stalled_seconds };
+                sizes.insert((name.clone(), partition.partition_index), size);
             }
         }
         Ok(sizes)
     }
 }
 
+/// The number of a tagged field.
+fn tagged(partition: &DescribeLogDirsPartition, tag: i32) -> Option<u64> {
+    let bytes = partition.unknown_tagged_fields.get(&tag)?;
+    Some(u64::from_be_bytes(bytes[..].try_into().ok()?))
+}
+
 fn add(size: &mut TopicSize, partition: &DescribeLogDirsPartition) {
     let live = u64::try_from(partition.partition_size).unwrap_or(0);
-    let stored = partition.unknown_tagged_fields.get(&TAG_STORED_BYTES);
-    let stored = stored.and_then(|bytes| Some(u64::from_be_bytes(bytes[..].try_into().ok()?)));
+    let stored = tagged(partition, TAG_STORED_BYTES);
     size.partitions += 1;
     size.live_bytes += live;
     size.stored_bytes += stored.unwrap_or(live);

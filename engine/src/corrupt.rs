@@ -2,7 +2,7 @@
 //!
 //! Invariant: a consumer that asks for a damaged range again and again does not fill the log.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -31,6 +31,16 @@ impl CorruptReads {
                 "stored bytes are damaged; this range answers with an error, everything else goes on"
             );
         }
+    }
+
+    /// The partitions whose damage is remembered.
+    pub(crate) fn partitions(&self) -> BTreeSet<PartitionId> {
+        self.places.lock().iter().map(|(partition, _)| *partition).collect()
+    }
+
+    /// Forgets the damage of a log that is gone.
+    pub(crate) fn forget(&self, partition: PartitionId) {
+        self.places.lock().retain(|(of, _)| *of != partition);
     }
 
     /// Reads that met damage.

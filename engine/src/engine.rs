@@ -5,7 +5,7 @@
 //! - When the last [`Engine`] and [`crate::PartitionLog`] is dropped, or `close` is called, the threads
 //!   end and RocksDB's lock is released.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -147,6 +147,12 @@ impl Engine {
         ids
     }
 
+    /// The logs in which reads have met damage since the start.
+    #[must_use]
+    pub fn damaged(&self) -> BTreeSet<PartitionId> {
+        self.handle.core.corrupt_reads.partitions()
+    }
+
     /// Deletes a log: its rows are gone at once (durable on return), its bytes go with their
     /// buckets. Later calls on the log answer [`Error::Deleted`]. Deleting what does not exist is done.
     ///
@@ -158,6 +164,7 @@ impl Engine {
         let core = &self.handle.core;
         log::wait(|done| {
             core.submit(&partition, 0, Some(done), |state| Ok(Some(state.delete())))?;
+            core.corrupt_reads.forget(id);
             self.handle.logs.lock().remove(&id);
             drop(opening);
             Ok(())

@@ -18,6 +18,7 @@ use crate::consensus::{ReplicaId, Throttle};
 use crate::controller::{self, Controller, Topic, TopicPartition};
 use crate::disk::Disk;
 use crate::fetch_sessions::FetchSessions;
+use crate::health::{BehindHere, Stalled};
 use crate::metrics::Metrics;
 use crate::partition::{Partition, epoch_of};
 use crate::peer::Peers;
@@ -37,6 +38,10 @@ pub(crate) struct Broker {
     pub(crate) replicas: Arc<Replicas>,
     /// The ways to the other nodes.
     pub(crate) peers: Peers,
+    /// Which replicas of what this node leads are not in sync.
+    pub(crate) in_sync: BehindHere,
+    /// Which of the moves that this node carries out make no headway.
+    pub(crate) stalled: Stalled,
     /// How fast replicas that are being added are sent the log.
     pub(crate) catch_up: Arc<Throttle>,
     pub(crate) disk: Disk,
@@ -137,17 +142,48 @@ impl Broker {
         leader.and_then(|leader| states.get(&leader)).is_some_and(|state| state.alive)
     }
 
-    /// Which replicas of a partition clients are told, and which of them are in sync: those on live brokers. Replicas
-    /// that are added count once they are members.
+    /// Which replicas of a partition clients are told, and which of them are in sync: those on live brokers that are not
+    /// behind, as the leader has reported. Replicas that are added count once they are members.
     pub(crate) fn replicas_of(&self, placed: &TopicPartition) -> Placed {
         let added = placed.target.iter().filter(|broker| !placed.brokers.contains(broker));
         let image = self.controller.image();
-        let lives =
-            |id: &&i32| **id == self.id() || image.brokers.get(*id).is_some_and(|b| !b.dead);
+        let lives = |id: &i32| *id == self.id() || image.brokers.get(id).is_some_and(|b| !b.dead);
+        let (behind, leader) = (image.behind(placed.group), image.leader(placed.group));
+        // Who has come to lead has all of it and says so a little later; who leads although it is damaged serves what is
+        // whole until another one leads.
+        let leads =
+            |replica: &ReplicaId| leader.is_some_and(|(leader, _)| leader == replica.broker());
+        let failed =
+            |replica: &ReplicaId| image.is_damaged(placed.group, *replica) && !leads(replica);
+        let lags = |replica: &ReplicaId| behind.contains(replica) && !leads(replica);
+        let replicas = placed.replicas().into_iter();
+        let (broken, sound): (Vec<_>, Vec<_>) = replicas.partition(failed);
+        let in_sync = sound.into_iter().filter(|one| lives(&one.broker()) && !lags(one));
+        let all: Vec<i32> = placed.brokers.iter().chain(added).copied().collect();
+        let is_broken = |id: &i32| broken.iter().any(|replica| replica.broker() == *id);
         Placed {
-            all: placed.brokers.iter().chain(added).copied().collect(),
-            in_sync: placed.brokers.iter().filter(lives).copied().collect(),
+            in_sync: in_sync.map(ReplicaId::broker).collect(),
+            offline: all.iter().filter(|id| !lives(id) || is_broken(id)).copied().collect(),
+            all,
         }
+    }
+
+    /// How many replicas of a partition that this node leads are in sync, by what this node itself sees.
+    pub(crate) fn in_sync_here(&self, placed: &TopicPartition) -> usize {
+        let states = self.peers.states();
+        let states = states.borrow();
+        let image = self.controller.image();
+        let behind = image.behind(placed.group);
+        let is_in_sync = |replica: &ReplicaId| {
+            let id = replica.broker();
+            id == self.id()
+                || states.get(&id).is_none_or(|state| state.alive)
+                    && image.brokers.get(&id).is_some_and(|broker| !broker.dead)
+                    && !behind.contains(replica)
+                    && !image.is_damaged(placed.group, *replica)
+                    && !self.in_sync.contains(placed.group, *replica)
+        };
+        placed.replicas().into_iter().filter(is_in_sync).count()
     }
 
     /// The broker that leads the metadata group, to which clients send what changes the cluster. Every broker passes
@@ -208,13 +244,8 @@ pub(crate) struct Leader {
 pub(crate) struct Placed {
     pub(crate) all: Vec<i32>,
     pub(crate) in_sync: Vec<i32>,
-}
-
-impl Placed {
-    /// Replicas on brokers that are dead.
-    pub(crate) fn offline(&self) -> impl Iterator<Item = i32> {
-        self.all.iter().filter(|broker| !self.in_sync.contains(broker)).copied()
-    }
+    /// Those on brokers that are dead, and those that are damaged, as if their log directory had failed.
+    pub(crate) offline: Vec<i32>,
 }
 
 /// Where a partition is.

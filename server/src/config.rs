@@ -76,6 +76,8 @@ pub struct Config {
     /// A broker that stays dead for this long has its replicas rebuilt on others, in ms; 0 rebuilds nothing. The same on
     /// every node, since any of them may come to lead the metadata. Default 600,000.
     pub heal_after_ms: u64,
+    /// A replica that has not caught up with its leader for this long is not in sync, in ms. Default 30,000 as in Kafka.
+    pub replica_lag_max_ms: u64,
     /// Bytes a second that this node sends, as a leader, to replicas that are being added, over all partitions. Replicas
     /// that vote are sent what they lack at full speed. Default 64 MiB.
     pub catch_up_rate_bytes: u64,
@@ -111,6 +113,7 @@ impl Default for Config {
             retention_check_ms: 30_000,
             disk_reserve_bytes: None,
             heal_after_ms: 600_000,
+            replica_lag_max_ms: 30_000,
             catch_up_rate_bytes: 64 << 20,
             accept_loss: false,
         }
@@ -141,6 +144,7 @@ const KEYS: &[&str] = &[
     "retention_check_ms",
     "disk_reserve_bytes",
     "heal_after_ms",
+    "replica_lag_max_ms",
     "catch_up_rate_bytes",
 ];
 
@@ -266,6 +270,12 @@ impl Config {
             "at most 30 days",
         )?;
         check(
+            (1..=86_400_000).contains(&self.replica_lag_max_ms),
+            "replica_lag_max_ms",
+            &self.replica_lag_max_ms,
+            "between 1 ms and 1 day",
+        )?;
+        check(
             (1024..=1 << 40).contains(&self.catch_up_rate_bytes),
             "catch_up_rate_bytes",
             &self.catch_up_rate_bytes,
@@ -319,7 +329,7 @@ mod tests {
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
             request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
             num_partitions=1\ndefault_replication_factor=1\nauto_create_topics=false\ncache_bytes=1\n\
-            retention_check_ms=1\ndisk_reserve_bytes=1\nheal_after_ms=0\ncatch_up_rate_bytes=1024";
+            retention_check_ms=1\ndisk_reserve_bytes=1\nheal_after_ms=0\nreplica_lag_max_ms=1\ncatch_up_rate_bytes=1024";
         assert!(Config::from_toml(text).unwrap().validate().is_ok());
         let text = format!("{text}\njoin='h:1'");
         assert_eq!(text.lines().count(), KEYS.len());

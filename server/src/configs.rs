@@ -19,7 +19,7 @@ mod topic;
 mod value;
 
 pub use broker::{BrokerConfigs, BrokerValues, broker_config, broker_configs, is_dynamic};
-pub(crate) use broker::{DRAINING, LEADER_RATE, says_draining};
+pub(crate) use broker::{DRAINING, FOLLOWER_RATE, LEADER_RATE, says_draining};
 pub use change::{Change, Edit, Operation, Rejected, Scope};
 pub use describe::{
     Ask, Row, Source, Synonym, describe_broker, describe_every_broker, describe_topic,
@@ -29,4 +29,6 @@ pub use topic::{
     Accept, Policy, Standing, topic_config, topic_configs, topic_policies, validate_broker_config,
     validate_topic_config, validate_topic_configs,
 };
+pub(crate) use topic::{FOLLOWER_REPLICAS, LEADER_REPLICAS};
+pub(crate) use value::names_replica;
 pub use value::{ConfigDef, Invalid, Kind, Valid};

@@ -46,7 +46,7 @@ pub(crate) use behind::GROUPS_MAX as BEHIND_MAX;
 pub(crate) use group::{Group, Proposal};
 pub(crate) use log::Log;
 pub(crate) use network::Network;
-pub(crate) use throttle::Throttle;
+pub(crate) use throttle::{Bounds, Held, Throttle};
 
 /// What a stored checkpoint holds: the index of the last entry in it, the offset behind that, and the state
 /// machine's own bytes; `None` when it does not decode.

@@ -12,6 +12,7 @@ mod members;
 mod names;
 mod partition;
 mod placement;
+mod reports;
 mod submit;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jangbu_engine::{PartitionId, PartitionLog, Term};
+use jangbu_engine::PartitionLog;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -29,10 +30,11 @@ pub use names::topic_names;
 pub(crate) use healing::{Plan as HealingPlan, plan as healing_plan};
 pub(crate) use image::{Broker, Data, Holder, Image, SharedImage, Topic, TopicPartition};
 pub(crate) use placement::{Candidate, candidates, place};
+pub(crate) use reports::{Behind, Damaged};
 
 use crate::consensus::{self, Clock, Group, Network, ReplicaId};
 use crate::peer::Peers;
-use crate::proto::metadata::{self as proto, command::Command, outcome, report_leaders::Led};
+use crate::proto::metadata::{self as proto, command::Command, outcome};
 use machine::MetadataMachine;
 
 /// Producer ids taken from the group at a time, as Kafka's controller does (KIP-730).
@@ -219,44 +221,6 @@ impl Controller {
     pub(crate) async fn remove_broker(&self, broker: i32) -> Result<(), Error> {
         let command = proto::RemoveBroker { broker };
         self.submit(Command::RemoveBroker(command)).await.map(|_| ())
-    }
-
-    /// Tells which partitions this broker leads, and in which term.
-    ///
-    /// # Errors
-    /// [`Error::UnknownBroker`], [`Error::Consensus`].
-    pub(crate) async fn report_leaders(&self, led: Vec<(PartitionId, Term)>) -> Result<(), Error> {
-        let led = led.into_iter().map(|(group, term)| Led { group: group.0, term: term.0 });
-        let command = proto::ReportLeaders { broker: self.broker, groups: led.collect() };
-        self.submit(Command::ReportLeaders(command)).await.map(|_| ())
-    }
-
-    /// Moves a partition from the brokers `seen` to `target`; an empty target moves it back.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::UnknownBroker`], [`Error::Stale`], [`Error::NotReassigning`],
-    /// [`Error::Consensus`].
-    pub(crate) async fn reassign(
-        &self,
-        group: PartitionId,
-        seen: Vec<i32>,
-        target: Vec<i32>,
-    ) -> Result<(), Error> {
-        let command = proto::Reassign { group: group.0, seen, target };
-        self.submit(Command::Reassign(command)).await.map(|_| ())
-    }
-
-    /// Tells that a partition's group has exactly the members of the target of its `reassignment`.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::NotReassigning`] when the target is another one now, [`Error::Consensus`].
-    pub(crate) async fn finish_reassignment(
-        &self,
-        group: PartitionId,
-        reassignment: u32,
-    ) -> Result<(), Error> {
-        let command = proto::FinishReassignment { group: group.0, reassignment };
-        self.submit(Command::FinishReassignment(command)).await.map(|_| ())
     }
 
     /// Creates a topic and returns its id.

@@ -69,7 +69,8 @@ impl Disk {
         self.total_bytes.store(total, Ordering::Relaxed);
         self.free_bytes.store(free, Ordering::Relaxed);
         let was_short = self.short.load(Ordering::Relaxed);
-        let wanted = self.reserve_bytes + if was_short { self.reserve_bytes / 8 } else { 0 };
+        let more = if was_short { self.reserve_bytes / 8 } else { 0 };
+        let wanted = self.reserve_bytes.saturating_add(more);
         let left =
             i64::try_from(free).unwrap_or(i64::MAX) - i64::try_from(wanted).unwrap_or(i64::MAX);
         self.left.store(left, Ordering::Relaxed);

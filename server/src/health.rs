@@ -9,9 +9,12 @@
 //!
 //! Not here: the failure detector (`peer.rs`), marking brokers dead in the metadata (`controller`).
 
+mod catch_up;
+mod damage;
 mod doubts;
 mod elections;
 mod followers;
+mod in_sync;
 mod leaders;
 mod moves;
 mod nodes;
@@ -20,7 +23,9 @@ mod reports;
 use std::sync::Arc;
 
 pub(crate) use doubts::led;
+pub(crate) use in_sync::BehindHere;
 pub(crate) use leaders::{Preference, hand_over, prefer};
+pub(crate) use moves::Stalled;
 
 use crate::broker::Broker;
 
@@ -33,6 +38,8 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             elections::run(&broker, &doubts),
             followers::run(&broker),
             reports::run(&broker),
+            in_sync::run(&broker),
+            damage::run(&broker),
             leaders::run(&broker),
             moves::run(&broker),
         )

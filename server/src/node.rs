@@ -104,6 +104,8 @@ impl Node {
             controller: Arc::clone(&controller),
             replicas,
             peers: opened.cluster.peers.clone(),
+            in_sync: Default::default(),
+            stalled: Default::default(),
             catch_up: Arc::clone(opened.cluster.network.throttle()),
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),

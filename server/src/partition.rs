@@ -298,6 +298,11 @@ impl<L: Log> Partition<L> {
         self.log.state().end_offset
     }
 
+    /// Whether the group has ended because what is stored of it is damaged.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.group.broken()
+    }
+
     fn not_leading(&self) -> Error {
         if self.group.broken() { Error::Broken } else { Error::NotLeader }
     }

@@ -59,7 +59,7 @@ pub(crate) struct Replicas {
     controller: Arc<Controller>,
     running: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     /// What belongs here and cannot run, because what is stored of it is damaged.
-    fenced: RwLock<HashSet<PartitionId>>,
+    fenced: RwLock<HashMap<PartitionId, ReplicaId>>,
     shared: Shared,
     version: watch::Sender<u64>,
 }
@@ -125,7 +125,19 @@ impl Replicas {
 
     /// Whether the partition belongs here and cannot run.
     pub(crate) fn is_fenced(&self, id: PartitionId) -> bool {
-        self.fenced.read().contains(&id)
+        self.fenced.read().contains_key(&id)
+    }
+
+    /// The partitions that are fenced, as which replicas.
+    pub(crate) fn fenced(&self) -> Vec<(PartitionId, ReplicaId)> {
+        self.fenced.read().iter().map(|(id, replica)| (*id, *replica)).collect()
+    }
+
+    /// The running partitions whose damage reads have met.
+    pub(crate) fn damaged(&self) -> Vec<Arc<Partition>> {
+        let damaged = self.engine.damaged();
+        let running = self.running.read();
+        damaged.iter().filter_map(|id| running.get(id).cloned()).collect()
     }
 
     /// How many partitions are fenced.
@@ -180,7 +192,7 @@ impl Replicas {
                 }
             }
             let runs = |id: PartitionId| {
-                running.contains_key(&id) || fenced.contains(&id) || unknown.contains(&id)
+                running.contains_key(&id) || fenced.contains_key(&id) || unknown.contains(&id)
             };
             wanted.into_values().filter(|w| !runs(w.partition.group)).collect()
         };
@@ -224,13 +236,13 @@ impl Replicas {
     }
 
     async fn start_or_fence(&self, wanted: Wanted) -> Result<(), String> {
-        let id = wanted.partition.group;
+        let (id, replica) = (wanted.partition.group, wanted.replica);
         if let Err(error) = self.start(wanted).await {
             tracing::error!(
                 %error, partition = %id,
-                "the partition answers KAFKA_STORAGE_ERROR until the node is started again; the others go on"
+                "the partition answers KAFKA_STORAGE_ERROR until the node is started again, or it is rebuilt from another replica; the others go on"
             );
-            self.fenced.write().insert(id);
+            self.fenced.write().insert(id, replica);
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ mod harness;
 mod healing;
 #[path = "node/idle.rs"]
 mod idle;
+#[path = "node/in_sync.rs"]
+mod in_sync;
 #[path = "node/limits.rs"]
 mod limits;
 #[path = "node/metrics.rs"]

@@ -117,6 +117,9 @@ pub(crate) struct ServeArgs {
     /// [default: 10m]
     #[arg(long, env = "JANGBU_HEAL_AFTER", value_name = "DURATION", value_parser = jangbu_server::config::parse_duration_ms)]
     pub heal_after: Option<u64>,
+    /// A replica that has not caught up with its leader for this long is not in sync [default: 30s]
+    #[arg(long, env = "JANGBU_REPLICA_LAG_MAX", value_name = "DURATION", value_parser = jangbu_server::config::parse_duration_ms)]
+    pub replica_lag_max: Option<u64>,
     /// Bytes a second that this node sends to replicas which are being added [default: 64MiB]
     #[arg(long, env = "JANGBU_CATCH_UP_RATE", value_name = "BYTES", value_parser = jangbu_server::config::parse_bytes)]
     pub catch_up_rate: Option<usize>,

@@ -96,6 +96,7 @@ fn configure(args: &ServeArgs) -> anyhow::Result<Config> {
         config.disk_reserve_bytes = args.disk_reserve.and_then(|bytes| u64::try_from(bytes).ok());
     }
     config.heal_after_ms = args.heal_after.unwrap_or(config.heal_after_ms);
+    config.replica_lag_max_ms = args.replica_lag_max.unwrap_or(config.replica_lag_max_ms);
     if let Some(rate) = args.catch_up_rate.and_then(|bytes| u64::try_from(bytes).ok()) {
         config.catch_up_rate_bytes = rate;
     }

@@ -69,17 +69,24 @@ impl Healing {
         if broker.steps_back() {
             spared.insert(broker.id());
         }
-        let plan = healing_plan(&broker.controller.image(), &lost, &spared, HEALS_MAX);
+        let at_a_time = if self.after.is_some() { HEALS_MAX } else { 0 };
+        let plan = healing_plan(&broker.controller.image(), &lost, &spared, at_a_time);
         self.say(lost, &plan);
         for heal in plan.begin {
             let (group, target) = (heal.group, heal.target.clone());
-            match broker.controller.reassign(heal.group, heal.seen, heal.target).await {
+            let then = heal.then.clone();
+            let reassigned =
+                broker.controller.reassign_on(heal.group, heal.seen, heal.target, heal.then).await;
+            match reassigned {
                 Ok(()) => {
                     broker.metrics.heals.add(1);
-                    tracing::info!(partition = %group, to = ?target, "lost replicas are rebuilt");
+                    tracing::info!(
+                        partition = %group, to = ?target, ?then,
+                        "lost or damaged replicas are rebuilt"
+                    );
                 }
                 Err(error) => {
-                    tracing::debug!(%error, partition = %group, "lost replicas are rebuilt later");
+                    tracing::debug!(%error, partition = %group, "lost or damaged replicas are rebuilt later");
                 }
             }
         }
@@ -98,7 +105,7 @@ impl Healing {
         if plan.without_room > 0 && plan.without_room != self.said.2 {
             tracing::warn!(
                 partitions = plan.without_room,
-                "no live broker is free for lost replicas, so that they are not rebuilt: start the dead \
+                "no live broker is free for lost or damaged replicas, so that they are not rebuilt: start the dead \
                  brokers {lost:?}, or let another node join"
             );
         }

@@ -17,10 +17,10 @@ use std::sync::LazyLock;
 use super::describe::Source;
 use super::topic::topic_configs;
 use super::value::{ConfigDef, Invalid, boolean};
-pub(crate) use cluster::{DRAINING, LEADER_RATE};
+pub(crate) use cluster::{DRAINING, FOLLOWER_RATE, LEADER_RATE};
 
 /// Broker configs that a running node takes, beside the defaults of topics.
-const DYNAMIC: [&str; 3] = ["follower.replication.throttled.rate", DRAINING, LEADER_RATE];
+const DYNAMIC: [&str; 3] = [FOLLOWER_RATE, DRAINING, LEADER_RATE];
 
 static SORTED: LazyLock<Vec<&'static ConfigDef>> = LazyLock::new(|| {
     let parts = [cluster::ROWS, coordination::ROWS, network::ROWS, node::ROWS, storage::ROWS];

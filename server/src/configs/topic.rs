@@ -100,10 +100,10 @@ static POLICIES: &[Policy] = policies! {
     "file.delete.delay.ms" NoMeaning Accept::Any, "there are no segment files";
     "flush.messages" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
     "flush.ms" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
-    "follower.replication.throttled.replicas" NoMeaning Accept::Any, "replicas that are being added are throttled, and no others";
+    "follower.replication.throttled.replicas" Acts Accept::Any, "which replicas that are being added the rate holds back; without a list, all of them";
     "index.interval.bytes" NoMeaning Accept::Any, "the index is the storage engine's";
     "jangbu.durability" Acts Accept::Any, "records are acknowledged before they are synced";
-    "leader.replication.throttled.replicas" NoMeaning Accept::Any, "replicas that are being added are throttled, and no others";
+    "leader.replication.throttled.replicas" Acts Accept::Any, "which replicas that are being added the rate holds back; without a list, all of them";
     "local.retention.bytes" Stored Accept::Any, "used only with remote storage, which does not exist yet";
     "local.retention.ms" Stored Accept::Any, "used only with remote storage, which does not exist yet";
     "max.compaction.lag.ms" Stored Accept::Any, "compaction does not exist yet";
@@ -113,7 +113,7 @@ static POLICIES: &[Policy] = policies! {
     "message.timestamp.type" Acts Accept::Any, "the producer's time is kept, or the broker's is stamped";
     "min.cleanable.dirty.ratio" Stored Accept::Any, "compaction does not exist yet";
     "min.compaction.lag.ms" Stored Accept::Any, "compaction does not exist yet";
-    "min.insync.replicas" Acts Accept::Any, "a majority is always needed; a larger number is needed as well";
+    "min.insync.replicas" Acts Accept::Any, "a majority is always needed; a larger number must be in sync when the request comes";
     "preallocate" NoMeaning Accept::Any, "there are no segment files";
     "remote.log.copy.disable" Stored Accept::Only(&["false"]), "remote storage does not exist yet";
     "remote.log.delete.on.disable" Stored Accept::Only(&["false"]), "remote storage does not exist yet";
@@ -126,6 +126,10 @@ static POLICIES: &[Policy] = policies! {
     "segment.ms" NoMeaning Accept::Any, "there are no segments: all partitions share the storage engine's buckets";
     "unclean.leader.election.enable" NoMeaning Accept::Any, "a replica that misses acknowledged records is never elected";
 };
+
+/// A topic's lists of whom the rates of catching up hold back: by who sends, and by who gets.
+pub(crate) const LEADER_REPLICAS: &str = "leader.replication.throttled.replicas";
+pub(crate) const FOLLOWER_REPLICAS: &str = "follower.replication.throttled.replicas";
 
 /// Every topic config, ordered by name.
 pub fn topic_configs() -> &'static [ConfigDef] {

@@ -245,6 +245,17 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
         .find_map(|(word, value)| word.eq_ignore_ascii_case(text).then_some(value))
 }
 
+/// Whether a list of `partition:broker` pairs names a replica. An empty one names all, as `*` does.
+pub(crate) fn names_replica(list: &str, partition: usize, broker: i32) -> bool {
+    let mut elements = elements(list).peekable();
+    let pair = |element: &str| {
+        let (partition, broker) = element.split_once(':')?;
+        Some((partition.parse::<usize>().ok()?, broker.parse::<i32>().ok()?))
+    };
+    elements.peek().is_none()
+        || elements.any(|element| element == "*" || pair(element) == Some((partition, broker)))
+}
+
 fn is_replica(element: &str) -> bool {
     element.split_once(':').is_some_and(|(partition, broker)| {
         [partition, broker].iter().all(|id| id.parse::<i32>().is_ok_and(|id| id >= 0))

@@ -19,8 +19,6 @@ use super::{Error, Group, Members, ReplicaId, StateMachine};
 
 /// For so long, at most, a write that came while the leadership is handed over is not answered.
 const HANDING_MAX: Duration = Duration::from_millis(500);
-/// How often it is looked whether a replica has caught up.
-const CATCH_UP_POLL: Duration = Duration::from_millis(2);
 
 impl<M: StateMachine> Group<M> {
     /// Asks the other voters whether they would elect this replica, and stands for election if a majority would.
@@ -102,6 +100,7 @@ impl<M: StateMachine> Group<M> {
         let written = raft.call(|core| async move { core.client_write(empty).await });
         written.await.map_err(|error| refused(&error))?;
         let end = self.last_index();
+        let (mut server, mut data) = (raft.server_metrics(), raft.data_metrics());
         loop {
             if self.replication().get(&replica).copied().flatten() >= end {
                 return Ok(());
@@ -109,7 +108,12 @@ impl<M: StateMachine> Group<M> {
             if !self.leadership().local {
                 return Err(Error::NotLeader);
             }
-            tokio::time::sleep(CATCH_UP_POLL).await;
+            let changed = tokio::select! {
+                biased;
+                changed = server.changed() => changed,
+                changed = data.changed() => changed,
+            };
+            changed.map_err(|_| Error::Stopped)?;
         }
     }
 

@@ -154,13 +154,21 @@ impl Way {
 
     /// A request, once it may be sent.
     async fn in_turn(self, request: AppendEntriesRequest<Types>) -> AppendEntriesRequest<Types> {
-        let size = |entry: &Entry| match &entry.payload {
-            EntryPayload::Normal(payload) => payload.bytes.len(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-        };
-        let bytes = request.entries.iter().map(size).sum();
-        self.network.throttle.room(self.to.group, self.to.replica, bytes).await;
+        self.network.throttle.room(self.to.group, self.to.replica, payload_bytes(&request)).await;
         request
+    }
+
+    /// One of several appends on their way.
+    async fn append_of_many(
+        self,
+        request: AppendEntriesRequest<Types>,
+    ) -> Result<StreamAppendResult<Types>, Refused> {
+        let (to, network, bytes) = (self.to, self.network.clone(), payload_bytes(&request));
+        let answer = self.append(request, APPEND_TIMEOUT).await;
+        if matches!(answer, Err(RPCError::Unreachable(_))) {
+            network.throttle.give_back(to.group, to.replica, bytes);
+        }
+        answer
     }
 
     /// One append, or with `beats` one heartbeat.
@@ -186,6 +194,15 @@ impl Way {
             answer.map_err(|error| self.refused(&error, RPCTypes::AppendEntries, timeout))?;
         read(answer, |appended| wire::appended(appended, previous, last))
     }
+}
+
+/// The bytes of the records in a request.
+fn payload_bytes(request: &AppendEntriesRequest<Types>) -> usize {
+    let size = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(payload) => payload.bytes.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    request.entries.iter().map(size).sum()
 }
 
 /// Reads an answer that must be of one kind and make sense.
@@ -230,7 +247,7 @@ impl RaftNetworkV2<Types> for Way {
         let (throttled, way) = (self.clone(), self.clone());
         let answers = input
             .then(move |request| throttled.clone().in_turn(request))
-            .map(move |request| way.clone().append(request, APPEND_TIMEOUT))
+            .map(move |request| way.clone().append_of_many(request))
             .buffered(APPENDS_MAX);
         let answers: BoxStream<'s, _> = Box::pin(answers);
         Box::pin(async move { Ok(answers) })

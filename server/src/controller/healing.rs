@@ -1,11 +1,17 @@
-//! Which partitions get new replicas for those on brokers that stay dead. Pure.
+//! Which partitions get new replicas for those on brokers that stay dead, and for those that are damaged on brokers that
+//! live. Pure.
+//!
+//! A damaged replica is rebuilt on the same broker: the partition moves off it and from there back, which makes another
+//! replica of it. A broker that takes no new replicas gets none; then, and where there are but two replicas and another broker
+//! is free, it is rebuilt on another one.
 //!
 //! Those come first that are nearest to losing their majority. A partition that has lost it cannot change its members:
 //! it waits for its brokers.
 //!
 //! Invariants:
-//! - Only replicas on lost brokers are replaced, by brokers that are alive, neither draining nor short of disk, and hold
-//!   none of the partition.
+//! - Only replicas on lost brokers and damaged ones are replaced, by brokers that are alive, neither draining nor short of
+//!   disk, and hold none of the partition or the damaged replica of it.
+//! - A damaged replica goes only when another one is whole, alive and in sync, and those that are left can go on.
 //! - No more partitions than allowed are healed at a time, those under way included. What is not begun when its broker
 //!   comes back is not begun.
 //!
@@ -16,7 +22,8 @@ use std::collections::BTreeSet;
 use jangbu_engine::PartitionId;
 
 use super::image::{Data, TopicPartition};
-use super::placement::{candidates, replace};
+use super::placement::{Candidate, candidates, replace};
+use crate::consensus::ReplicaId;
 
 /// A move that replaces lost replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +32,8 @@ pub(crate) struct Heal {
     /// The brokers of the partition, for `Reassign`.
     pub(crate) seen: Vec<i32>,
     pub(crate) target: Vec<i32>,
+    /// Where it moves on to from there, if anywhere.
+    pub(crate) then: Vec<i32>,
 }
 
 /// What healing is to begin, and what it cannot do.
@@ -35,7 +44,7 @@ pub(crate) struct Plan {
     pub(crate) later: usize,
     /// Partitions with too few live replicas to change anything.
     pub(crate) without_majority: usize,
-    /// Partitions for which no broker is free.
+    /// Partitions for whose lost or damaged replicas no broker is free.
     pub(crate) without_room: usize,
 }
 
@@ -47,18 +56,20 @@ pub(crate) fn plan(
     at_a_time: usize,
 ) -> Plan {
     let mut plan = Plan::default();
-    if lost.is_empty() {
+    if lost.is_empty() && data.with_damaged_replicas().next().is_none() {
         return plan;
     }
     let lives = |id: &i32| data.brokers.get(id).is_some_and(|broker| !broker.dead);
     let under_way = data.placements().filter(|placed| {
-        let leaves = |(id, _)| lost.contains(&id) && !placed.target.contains(&id);
-        placed.is_moving() && placed.target.iter().all(lives) && placed.members().any(leaves)
+        let is_bad = |id, replica| lost.contains(&id) || data.is_damaged(placed.group, replica);
+        let leaves = |(id, replica)| !placed.target.contains(&id) && is_bad(id, replica);
+        let heals = !placed.then.is_empty() || placed.members().any(leaves);
+        placed.is_moving() && placed.target.iter().all(lives) && heals
     });
     let room = at_a_time.saturating_sub(under_way.count());
     let mut hurt: Vec<(usize, &TopicPartition)> = Vec::new();
     for placed in data.placements() {
-        if !heading(placed).iter().any(|id| lost.contains(id)) {
+        if !placed.heading().iter().any(|id| lost.contains(id)) {
             continue;
         }
         let alive = placed.brokers.iter().filter(|id| lives(id)).count();
@@ -77,23 +88,72 @@ pub(crate) fn plan(
             plan.later += 1;
             continue;
         }
-        match replace(&mut candidates, heading(placed), |id| lost.contains(&id)) {
+        match replace(&mut candidates, placed.heading(), |id| lost.contains(&id)) {
             Some(target) => {
-                plan.begin.push(Heal { group: placed.group, seen: placed.brokers.clone(), target });
+                let (group, seen) = (placed.group, placed.brokers.clone());
+                plan.begin.push(Heal { group, seen, target, then: Vec::new() });
             }
+            None => plan.without_room += 1,
+        }
+    }
+    for placed in data.with_damaged_replicas() {
+        let lost = placed.heading().iter().any(|id| lost.contains(id));
+        let Some(bad) = renewable(data, placed).filter(|_| !lost && !placed.is_moving()) else {
+            continue;
+        };
+        if plan.begin.len() >= room {
+            plan.later += 1;
+            continue;
+        }
+        match renew(placed, bad, &mut candidates) {
+            Some(heal) => plan.begin.push(heal),
             None => plan.without_room += 1,
         }
     }
     plan
 }
 
-/// Where the replicas are going to be.
-fn heading(placed: &TopicPartition) -> &[i32] {
-    if placed.is_moving() { &placed.target } else { &placed.brokers }
+/// The broker of a damaged replica that can go: another one is whole and in sync, and the majorities before and after
+/// it has gone are there.
+fn renewable(data: &Data, placed: &TopicPartition) -> Option<i32> {
+    let lives = |replica: &ReplicaId| {
+        data.brokers.get(&replica.broker()).is_some_and(|broker| !broker.dead)
+    };
+    let votes = |replica: &&ReplicaId| lives(replica) && !data.is_stopped(placed.group, **replica);
+    let replicas = placed.replicas();
+    let behind = data.behind(placed.group);
+    let is_whole = |replica: &ReplicaId| {
+        lives(replica) && !data.is_damaged(placed.group, *replica) && !behind.contains(replica)
+    };
+    let is_majority = |voting: usize, of: usize| 2 * voting > of;
+    let can_go = |bad: &&ReplicaId| {
+        let others: Vec<ReplicaId> = replicas.iter().filter(|id| id != bad).copied().collect();
+        lives(bad)
+            && data.is_damaged(placed.group, **bad)
+            && others.iter().any(is_whole)
+            && is_majority(replicas.iter().filter(votes).count(), replicas.len())
+            && is_majority(others.iter().filter(votes).count(), others.len())
+    };
+    replicas.iter().find(can_go).map(|replica| replica.broker())
+}
+
+/// The move that replaces the damaged replica of a broker.
+fn renew(placed: &TopicPartition, bad: i32, candidates: &mut [Candidate]) -> Option<Heal> {
+    let (group, seen) = (placed.group, placed.brokers.clone());
+    let stays = candidates.iter().any(|candidate| candidate.id == bad && candidate.usable);
+    // With two, the other one would be the only copy in between.
+    if (!stays || seen.len() == 2)
+        && let Some(target) = replace(candidates, &seen, |id| id == bad)
+    {
+        return Some(Heal { group, seen, target, then: Vec::new() });
+    }
+    let target = seen.iter().copied().filter(|id| *id != bad).collect();
+    stays.then(|| Heal { group, then: seen.clone(), seen, target })
 }
 
 #[cfg(test)]
 mod tests {
+    use jangbu_engine::Term;
     use proptest::collection::vec;
     use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
     use uuid::Uuid;
@@ -134,7 +194,8 @@ mod tests {
 
     fn begin(data: &mut Data, plan: &Plan) {
         for heal in &plan.begin {
-            data.placement_mut(heal.group).unwrap().move_to(heal.target.clone());
+            let placed = data.placement_mut(heal.group).unwrap();
+            placed.move_on(heal.target.clone(), heal.then.clone());
         }
     }
 
@@ -171,6 +232,74 @@ mod tests {
         let stuck = plan(&data, &lost(&[3]), &lost(&[4]), 8);
         assert_eq!((stuck.begin.len(), stuck.without_room), (0, 1), "4 is short of disk");
         assert_eq!(targets(&plan(&data, &lost(&[3]), &NOBODY, 8)), [(1, vec![1, 2, 4])]);
+    }
+
+    fn damage(data: &mut Data, group: u32, broker: u32, stopped: bool) {
+        data.set_damaged(PartitionId(group), ReplicaId::new(broker, 0), stopped);
+    }
+
+    #[test]
+    fn a_damaged_replica_is_rebuilt_on_its_broker_by_leaving_and_coming_back() {
+        let mut data = cluster(3, &[], &[vec![1, 2, 3], vec![3, 1, 2], vec![2, 3, 1]]);
+        damage(&mut data, 1, 1, true);
+        damage(&mut data, 3, 1, false);
+        let first = plan(&data, &NOBODY, &NOBODY, 1);
+        let ways = |plan: &Plan| {
+            let way = |heal: &Heal| (heal.group.0, heal.target.clone(), heal.then.clone());
+            plan.begin.iter().map(way).collect::<Vec<_>>()
+        };
+        assert_eq!(ways(&first), [(1, vec![2, 3], vec![1, 2, 3])]);
+        assert_eq!(first.later, 1);
+        begin(&mut data, &first);
+        for _ in 0..2 {
+            assert_eq!(
+                plan(&data, &NOBODY, &NOBODY, 1).begin,
+                [],
+                "one at a time, also on its way back"
+            );
+            data.placement_mut(PartitionId(1)).unwrap().arrive();
+            data.forget_departed(PartitionId(1));
+        }
+        let next = plan(&data, &NOBODY, &NOBODY, 8);
+        assert_eq!(ways(&next), [(3, vec![2, 3], vec![2, 3, 1])], "the first one is whole again");
+    }
+
+    #[test]
+    fn a_damaged_replica_stays_where_too_little_would_be_left() {
+        let two_of = |dead: &[i32], stopped, brokers| {
+            let mut data = cluster(brokers, dead, &[vec![1, 2]]);
+            damage(&mut data, 1, 1, stopped);
+            plan(&data, &NOBODY, &NOBODY, 8)
+        };
+        assert_eq!(two_of(&[2], false, 3).begin, []);
+        assert_eq!(two_of(&[], true, 3).begin, [], "it cannot vote for its own leaving");
+        assert_eq!(targets(&two_of(&[], false, 3)), [(1, vec![3, 2])]);
+        assert_eq!(targets(&two_of(&[], false, 2)), [(1, vec![2])], "and back");
+        let three_of = |dead: &[i32], behind: &[u32]| {
+            let mut data = cluster(3, dead, &[vec![1, 2, 3]]);
+            damage(&mut data, 1, 1, false);
+            damage(&mut data, 1, 2, false);
+            let behind: Vec<_> = behind.iter().map(|id| ReplicaId::new(*id, 0)).collect();
+            data.set_behind(PartitionId(1), Term(1), &behind);
+            targets(&plan(&data, &NOBODY, &NOBODY, 8))
+        };
+        assert_eq!(three_of(&[], &[]), [(1, vec![2, 3])], "one after the other");
+        assert_eq!(three_of(&[3], &[]), [], "the only whole one is dead");
+        assert_eq!(three_of(&[], &[3]), [], "the only whole one is behind");
+        assert_eq!(three_of(&[2], &[]), [], "two would be left, one of them dead");
+        let mut alone = cluster(2, &[], &[vec![1]]);
+        damage(&mut alone, 1, 1, false);
+        assert_eq!(plan(&alone, &NOBODY, &NOBODY, 8).begin, []);
+    }
+
+    #[test]
+    fn a_broker_that_takes_no_replicas_has_its_damaged_ones_rebuilt_elsewhere() {
+        let mut data = cluster(4, &[], &[vec![1, 2, 3]]);
+        damage(&mut data, 1, 1, true);
+        data.brokers.get_mut(&1).unwrap().draining = true;
+        assert_eq!(targets(&plan(&data, &NOBODY, &NOBODY, 8)), [(1, vec![4, 2, 3])]);
+        let stuck = plan(&data, &NOBODY, &lost(&[4]), 8);
+        assert_eq!((stuck.begin.len(), stuck.without_room), (0, 1));
     }
 
     #[test]

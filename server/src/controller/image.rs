@@ -1,6 +1,6 @@
 //! The metadata as data: what group 0's commands have built so far.
 //!
-//! Who leads is kept apart from the topics: reports of ten thousand leaders copy no topic.
+//! Who leads and who is behind is kept apart from the topics: reports of ten thousand leaders copy no topic.
 //!
 //! Written only by applying commands (`machine.rs`); read by everybody, under a short read lock.
 
@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) use super::partition::TopicPartition;
-use crate::configs::{BrokerConfigs, BrokerValues, TopicSettings, says_draining};
+use crate::configs::{BrokerConfigs, BrokerValues, FOLLOWER_RATE, TopicSettings, says_draining};
+use crate::consensus::ReplicaId;
 use crate::proto::metadata as proto;
 
 /// A broker, and where clients and other nodes reach it.
@@ -118,6 +119,10 @@ pub(crate) struct Data {
     groups: HashMap<PartitionId, (Uuid, usize)>,
     /// Who leads in which term, as reported last.
     leaders: HashMap<PartitionId, (i32, Term)>,
+    /// Replicas that lack entries, as the leaders have reported, in order; nothing for a partition that has none.
+    behind: HashMap<PartitionId, Vec<ReplicaId>>,
+    /// Replicas of which something that is stored is damaged, and whether that has stopped them.
+    damaged: HashMap<PartitionId, BTreeMap<ReplicaId, bool>>,
 }
 
 impl Data {
@@ -156,6 +161,13 @@ impl Data {
         for topic in self.topics.values_mut() {
             Arc::make_mut(topic).resolve(&self.own_configs);
         }
+    }
+
+    /// The bytes a second that replicas which are being added to a broker may get, if that is set.
+    pub(crate) fn follower_rate(&self, broker: i32) -> Option<u64> {
+        let set =
+            |broker| self.broker_configs.get(&broker)?.get(FOLLOWER_RATE)?.trim().parse().ok();
+        set(Some(broker)).or_else(|| set(None))
     }
 
     /// All topics, by name.
@@ -203,6 +215,86 @@ impl Data {
         }
     }
 
+    /// The replicas of a partition that lack entries, as its leader has reported, in order.
+    pub(crate) fn behind(&self, group: PartitionId) -> &[ReplicaId] {
+        self.behind.get(&group).map_or(&[], Vec::as_slice)
+    }
+
+    /// The partitions that have replicas behind.
+    pub(crate) fn with_replicas_behind(&self) -> impl Iterator<Item = PartitionId> {
+        self.behind.keys().copied()
+    }
+
+    /// Takes note of what the leader of a term says about who is behind, unless a later one leads. Only who may be a member
+    /// of the group counts.
+    pub(super) fn set_behind(&mut self, group: PartitionId, term: Term, told: &[ReplicaId]) {
+        let Some(placed) = self.placement(group) else { return };
+        if self.leader(group).is_some_and(|(_, known)| known > term) {
+            return;
+        }
+        let mut behind: Vec<ReplicaId> = placed.members().map(|(_, replica)| replica).collect();
+        behind.retain(|replica| told.contains(replica));
+        behind.sort_unstable();
+        behind.dedup();
+        if behind.is_empty() {
+            self.behind.remove(&group);
+        } else {
+            self.behind.insert(group, behind);
+        }
+    }
+
+    /// Whether something that is stored of a replica is damaged.
+    pub(crate) fn is_damaged(&self, group: PartitionId, replica: ReplicaId) -> bool {
+        self.damaged.get(&group).is_some_and(|damaged| damaged.contains_key(&replica))
+    }
+
+    /// Whether damage has stopped a replica.
+    pub(crate) fn is_stopped(&self, group: PartitionId, replica: ReplicaId) -> bool {
+        self.damaged.get(&group).is_some_and(|damaged| damaged.get(&replica) == Some(&true))
+    }
+
+    /// The damaged replicas of a partition, and whether each has stopped.
+    pub(crate) fn damaged(&self, group: PartitionId) -> impl Iterator<Item = (ReplicaId, bool)> {
+        self.damaged
+            .get(&group)
+            .into_iter()
+            .flatten()
+            .map(|(replica, stopped)| (*replica, *stopped))
+    }
+
+    /// The partitions that have damaged replicas, in order.
+    pub(crate) fn with_damaged_replicas(&self) -> impl Iterator<Item = &TopicPartition> {
+        let groups: BTreeSet<_> = self.damaged.keys().copied().collect();
+        groups.into_iter().filter_map(move |group| self.placement(group))
+    }
+
+    /// Takes note of damage. A replica stays damaged until it is one of the partition's no more.
+    pub(super) fn set_damaged(&mut self, group: PartitionId, replica: ReplicaId, stopped: bool) {
+        let is_member = |placed: &TopicPartition| placed.members().any(|(_, of)| of == replica);
+        if self.placement(group).is_some_and(is_member) {
+            let damaged = self.damaged.entry(group).or_default();
+            *damaged.entry(replica).or_default() |= stopped;
+        }
+    }
+
+    /// Forgets what was told of replicas that a partition has no more.
+    pub(super) fn forget_departed(&mut self, group: PartitionId) {
+        let Some(placed) = self.placement(group) else { return };
+        let members: Vec<ReplicaId> = placed.members().map(|(_, replica)| replica).collect();
+        if let Some(damaged) = self.damaged.get_mut(&group) {
+            damaged.retain(|replica, _| members.contains(replica));
+            if damaged.is_empty() {
+                self.damaged.remove(&group);
+            }
+        }
+        if let Some(behind) = self.behind.get_mut(&group) {
+            behind.retain(|replica| members.contains(replica));
+            if behind.is_empty() {
+                self.behind.remove(&group);
+            }
+        }
+    }
+
     /// All partitions.
     pub(crate) fn placements(&self) -> impl Iterator<Item = &TopicPartition> {
         self.topics().flat_map(|topic| topic.partitions.iter())
@@ -225,6 +317,8 @@ impl Data {
         for partition in &topic.partitions {
             self.groups.remove(&partition.group);
             self.leaders.remove(&partition.group);
+            self.behind.remove(&partition.group);
+            self.damaged.remove(&partition.group);
         }
         true
     }

@@ -70,7 +70,11 @@ fn refuse(error: outcome::Error) -> proto::Outcome {
 fn apply(data: &mut Data, command: Command) -> proto::Outcome {
     let fleeting = matches!(
         command,
-        Command::SetLiveness(_) | Command::ReportLeaders(_) | Command::AllocateProducerIds(_)
+        Command::SetLiveness(_)
+            | Command::ReportLeaders(_)
+            | Command::ReportInSync(_)
+            | Command::ReportDamaged(_)
+            | Command::AllocateProducerIds(_)
     );
     data.layout += u64::from(!fleeting);
     let result = match command {
@@ -86,6 +90,14 @@ fn apply(data: &mut Data, command: Command) -> proto::Outcome {
         Command::SetLiveness(c) => brokers::set_liveness(data, &c),
         Command::RemoveBroker(c) => brokers::remove(data, c.broker),
         Command::ReportLeaders(c) => moves::report_leaders(data, &c),
+        Command::ReportInSync(c) => {
+            moves::report_in_sync(data, &c);
+            Ok(())
+        }
+        Command::ReportDamaged(c) => {
+            moves::report_damaged(data, &c);
+            Ok(())
+        }
         Command::Reassign(c) => moves::reassign(data, c),
         Command::FinishReassignment(c) => moves::finish(data, &c),
         Command::RegisterBroker(c) => {

@@ -28,6 +28,9 @@ pub(crate) struct TopicPartition {
     pub(crate) target: Vec<i32>,
     /// The epoch of each of `target`.
     pub(crate) target_epochs: Vec<u32>,
+    /// Where it moves on to from the target, so that a broker gets a new replica in the place of the one it has; empty when
+    /// the target is where it stays.
+    pub(crate) then: Vec<i32>,
     /// Replicas of targets given up, which may be members of the group until the target is reached.
     pub(crate) leaving: Vec<(i32, u32)>,
     /// How many reassignments there were.
@@ -86,8 +89,21 @@ impl TopicPartition {
         !self.target.is_empty()
     }
 
+    /// Where the replicas are in the end.
+    pub(crate) fn heading(&self) -> &[i32] {
+        let steps = [&self.then, &self.target, &self.brokers];
+        steps.into_iter().find(|step| !step.is_empty()).map_or(&[], Vec::as_slice)
+    }
+
+    /// Starts moving to `target`, and from there to `then`, from wherever an earlier move has come to.
+    pub(super) fn move_on(&mut self, target: Vec<i32>, then: Vec<i32>) {
+        self.move_to(target);
+        self.then = then;
+    }
+
     /// Starts moving to `target`, from wherever an earlier move has come to.
     pub(super) fn move_to(&mut self, target: Vec<i32>) {
+        self.then.clear();
         let mut epochs = Vec::with_capacity(target.len());
         for broker in &target {
             let held = self.current().chain(self.next()).chain(self.leaving.iter().copied());
@@ -106,13 +122,18 @@ impl TopicPartition {
         self.reassignment = self.reassignment.saturating_add(1);
     }
 
-    /// The group has the target's members, and no others.
+    /// The group has the target's members, and no others. Those that are to be moved on are.
     pub(super) fn arrive(&mut self) {
         self.brokers = std::mem::take(&mut self.target);
         self.epochs = std::mem::take(&mut self.target_epochs);
         self.leaving.clear();
+        let then = std::mem::take(&mut self.then);
+        if !then.is_empty() && then != self.brokers {
+            self.move_on(then.clone(), then);
+        }
     }
 
+    /// Without what is kept apart: who is behind, and who is damaged.
     pub(super) fn to_proto(&self, leader: Option<(i32, u64)>) -> proto::Partition {
         let (leader, leader_term) = leader.unwrap_or_default();
         proto::Partition {
@@ -127,6 +148,10 @@ impl TopicPartition {
             leaving: self.leaving.iter().map(|(broker, _)| *broker).collect(),
             leaving_epochs: self.leaving.iter().map(|(_, epoch)| *epoch).collect(),
             reassignment: self.reassignment,
+            then: self.then.clone(),
+            behind: Vec::new(),
+            damaged: Vec::new(),
+            stopped: Vec::new(),
         }
     }
 
@@ -144,6 +169,7 @@ impl TopicPartition {
             next_epoch: partition.next_epoch.max(1),
             target_epochs: padded(partition.target_epochs, partition.target.len()),
             target: partition.target,
+            then: partition.then,
             leaving: partition.leaving.into_iter().zip(leaving).collect(),
             reassignment: partition.reassignment,
         }
@@ -182,6 +208,28 @@ mod tests {
         moved.arrive();
         assert_eq!((4..=6).find_map(|broker| moved.replica_of(broker)), None);
         assert!(!moved.is_new(), "its members may have changed in between");
+    }
+
+    #[test]
+    fn a_broker_gets_a_new_replica_by_leaving_and_coming_back() {
+        let mut renewed = partition();
+        renewed.move_on(vec![2, 3], vec![1, 2, 3]);
+        let first = renewed.reassignment;
+        assert_eq!(
+            (renewed.heading(), renewed.replica_of(1)),
+            (&[1, 2, 3][..], Some(replica((1, 0))))
+        );
+        renewed.arrive();
+        assert_eq!((&renewed.brokers, &renewed.target), (&vec![2, 3], &vec![1, 2, 3]));
+        assert_eq!((&renewed.target_epochs, &renewed.then), (&vec![1, 0, 0], &vec![1, 2, 3]));
+        assert!(renewed.reassignment > first, "what ended the first move does not end this one");
+        renewed.arrive();
+        assert_eq!((&renewed.brokers, &renewed.epochs), (&vec![1, 2, 3], &vec![1, 0, 0]));
+        assert!(!renewed.is_moving() && renewed.then.is_empty());
+        renewed.move_on(vec![2, 3], vec![1, 2, 3]);
+        renewed.move_to(vec![1, 2]);
+        renewed.arrive();
+        assert!(!renewed.is_moving(), "another move was asked for in between");
     }
 
     #[test]

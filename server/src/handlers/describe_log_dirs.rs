@@ -1,7 +1,8 @@
 //! DescribeLogDirs (35), versions 1 to 5: how large the partitions here are, and the disk they lie on.
 //!
-//! A partition's size is the bytes of its batches from the log start on. From version 2 on a tagged field
-//! that is jangbu's own tells what they take until their buckets go; clients that do not know it pass it over.
+//! A partition's size is the bytes of its batches from the log start on. From version 2 on tagged fields
+//! that are jangbu's own tell what they take until their buckets go, and that the partition's move makes no headway;
+//! clients that do not know them pass them over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ const VERSION_KNOWN: i16 = 4;
 const VERSION_TAGS: i16 = 2;
 /// The tag of the bytes that a partition takes.
 const TAG_STORED_BYTES: i32 = 27_234;
+/// The tag of the time that the move of a partition makes no headway, when its leader says that it makes none.
+const TAG_STALLED_SECONDS: i32 = 27_235;
 
 /// Decodes, measures and answers.
 ///
@@ -106,6 +109,10 @@ async fn measure(
         if version >= VERSION_TAGS {
             let stored = Bytes::copy_from_slice(&size.stored_bytes.to_be_bytes());
             entry = entry.with_unknown_tagged_field(TAG_STORED_BYTES, stored);
+            if let Some(stalled) = broker.stalled.of(partition.id()) {
+                let seconds = Bytes::copy_from_slice(&stalled.as_secs().to_be_bytes());
+                entry = entry.with_unknown_tagged_field(TAG_STALLED_SECONDS, seconds);
+            }
         }
         measured.push(entry);
     }

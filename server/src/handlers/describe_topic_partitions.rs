@@ -94,14 +94,13 @@ fn partition(broker: &Broker, topic: &Topic, index: i32) -> Partition {
     };
     let (code, leader, epoch) = leader(broker, placed);
     let replicas = broker.replicas_of(placed);
-    let offline = ids(replicas.offline());
     entry
         .with_error_code(code)
         .with_leader_id(leader.into())
         .with_leader_epoch(epoch)
         .with_replica_nodes(ids(replicas.all))
         .with_isr_nodes(ids(replicas.in_sync))
-        .with_offline_replicas(offline)
+        .with_offline_replicas(ids(replicas.offline))
         .with_eligible_leader_replicas(Some(vec![]))
         .with_last_known_elr(Some(vec![]))
 }

@@ -154,7 +154,6 @@ fn describe_partition(
         leader => leader,
     };
     let replicas = broker.replicas_of(placed);
-    let offline = ids(replicas.offline());
     MetadataResponsePartition::default()
         .with_error_code(code)
         .with_partition_index(index)
@@ -162,5 +161,5 @@ fn describe_partition(
         .with_leader_epoch(epoch)
         .with_replica_nodes(ids(replicas.all))
         .with_isr_nodes(ids(replicas.in_sync))
-        .with_offline_replicas(offline)
+        .with_offline_replicas(ids(replicas.offline))
 }

@@ -138,7 +138,8 @@ async fn begin_partition(
         Lookup::Elsewhere => return Err(Rejection::new(ResponseError::NotLeaderOrFollower, "")),
         Lookup::Unknown => return Err(Rejection::new(ResponseError::UnknownTopicOrPartition, "")),
     };
-    if acks == -1 {
+    // Whoever does not lead says so instead.
+    if acks == -1 && partition.leads() {
         check_in_sync(broker, topic, index)?;
     }
     let admitted =
@@ -152,7 +153,7 @@ async fn begin_partition(
     Ok(Proposed { partition, appending, append_time })
 }
 
-/// Whether as many replicas are on live brokers as the topic wants for acks=all.
+/// Whether as many replicas are in sync as the topic wants for acks=all.
 fn check_in_sync(broker: &Broker, topic: &Topic, index: i32) -> Result<(), Rejection> {
     let wanted = usize::try_from(topic.settings.min_insync_replicas).unwrap_or(1);
     // There is one at least: this one.
@@ -160,12 +161,11 @@ fn check_in_sync(broker: &Broker, topic: &Topic, index: i32) -> Result<(), Rejec
         return Ok(());
     }
     let placed = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i));
-    let in_sync = placed.map_or(0, |placed| broker.replicas_of(placed).in_sync.len());
+    let in_sync = placed.map_or(0, |placed| broker.in_sync_here(placed));
     if wanted <= in_sync {
         return Ok(());
     }
-    let text =
-        format!("min.insync.replicas is {wanted}, but {in_sync} replica(s) are on live brokers");
+    let text = format!("min.insync.replicas is {wanted}, but {in_sync} replica(s) are in sync");
     Err(Rejection::new(ResponseError::NotEnoughReplicas, text))
 }
 

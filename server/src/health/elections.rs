@@ -242,7 +242,7 @@ async fn look(broker: &Broker, elections: &mut Elections, doubts: &Doubts, nodes
     }
 }
 
-/// The place of this replica among the voters that may live, in the order of the placement, those that step back last;
+/// The place of this replica among the voters that may live, in the order of the placement, those that step back or are damaged last;
 /// `None` when it is no voter.
 async fn rank(
     broker: &Broker,
@@ -261,7 +261,10 @@ async fn rank(
         }
         return None;
     }
+    let damaged: Vec<_> =
+        broker.controller.image().damaged(placed.group).map(|(replica, _)| replica).collect();
     let steps_back = |replica: &ReplicaId| match replica.broker() {
+        _ if damaged.contains(replica) => true,
         own if own == broker.id() => broker.steps_back(),
         other => nodes.steps_back(other),
     };

@@ -1,4 +1,5 @@
-//! Hands leadership to other replicas: to preferred ones, away from a broker that is emptied or stopped.
+//! Hands leadership to other replicas: to preferred ones, away from a broker that is emptied or stopped, and away from
+//! replicas that are damaged.
 //!
 //! Only a leader hands over, to a voter whose node lives and whose log is level with its own.
 
@@ -83,12 +84,15 @@ async fn give_back(
         if refused.contains_key(&partition.id()) || !partition.leads() {
             continue;
         }
-        let to = if draining {
+        // One that is damaged gives up what it leads, if another one is whole.
+        let damaged = broker.controller.image().is_damaged(partition.id(), partition.replica());
+        let leaves = draining || damaged;
+        let to = if leaves {
             successor(broker, &partition, nodes)
         } else {
-            preferred(broker, &partition).filter(|to| !nodes.steps_back(to.broker()))
+            preferred(broker, &partition)
         };
-        let Some(to) = to.filter(|to| draining || stable(to.broker())) else { continue };
+        let Some(to) = to.filter(|to| leaves || stable(to.broker())) else { continue };
         let broker = Arc::clone(broker);
         tasks.spawn(async move { (partition.id(), transfer(&broker, &partition, to).await) });
     }
@@ -114,14 +118,21 @@ async fn transfer(broker: &Broker, partition: &Partition, to: ReplicaId) -> bool
     }
 }
 
-/// The preferred replica, if it is another one and could lead: a voter on a live broker that is not draining, with a level log.
+/// The preferred replica, if it is another one and could lead: a voter with a level log, on a live broker that neither
+/// drains nor steps back.
 fn preferred(broker: &Broker, partition: &Partition) -> Option<ReplicaId> {
     let image = broker.controller.image();
     let placed = image.placement(partition.id()).filter(|placed| !placed.is_moving())?;
     let first = *placed.replicas().first()?;
-    let usable = image.brokers.get(&first.broker()).is_some_and(|b| !b.dead && !b.draining);
+    let usable = image.brokers.get(&first.broker()).is_some_and(|b| !b.dead && !b.draining)
+        && !image.is_damaged(partition.id(), first);
     drop(image);
-    let may = usable && first != partition.replica() && is_level(partition, first);
+    let gladly = {
+        let states = broker.peers.states();
+        let states = states.borrow();
+        states.get(&first.broker()).is_some_and(|state| state.alive && !state.steps_back)
+    };
+    let may = usable && gladly && first != partition.replica() && is_level(partition, first);
     (may && partition.members().voters.contains(&first)).then_some(first)
 }
 
@@ -144,7 +155,10 @@ fn successor(broker: &Broker, partition: &Partition, nodes: &Nodes) -> Option<Re
         known.is_some_and(|b| !b.dead && !b.draining) && nodes.leads_gladly(replica.broker(), now)
     };
     let others = placed.members().map(|(_, replica)| replica).filter(|replica| {
-        *replica != partition.replica() && voters.contains(replica) && usable(replica)
+        *replica != partition.replica()
+            && voters.contains(replica)
+            && usable(replica)
+            && !image.is_damaged(partition.id(), *replica)
     });
     let others: Vec<ReplicaId> = others.collect();
     drop(image);

@@ -9,7 +9,9 @@
 //! A move that is turned back has the old replicas as its target. The metadata keeps whatever may be a member, so that
 //! nobody deletes what is still needed, until the group is seen to have exactly the target's members.
 //!
-//! Not here: holding back what is sent to learners (`consensus/throttle.rs`); which those are is told from here.
+//! Not here: holding back what is sent to learners (`catch_up.rs`).
+
+mod headway;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,11 +19,15 @@ use std::time::Duration;
 
 use jangbu_engine::{Index, PartitionId};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::catch_up;
 use crate::broker::Broker;
 use crate::consensus::ReplicaId;
 use crate::controller::TopicPartition;
 use crate::partition::Partition;
+use headway::Headway;
+pub(crate) use headway::Stalled;
 
 /// How often is looked while something moves. A replica has caught up when it has what was there at the last look.
 const LOOK: Duration = Duration::from_millis(500);
@@ -40,6 +46,7 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 struct Moves {
     /// The end of each log at the last look.
     seen: HashMap<PartitionId, Index>,
+    headway: Headway,
     busy: HashSet<PartitionId>,
     tasks: JoinSet<PartitionId>,
 }
@@ -67,13 +74,12 @@ pub(super) async fn run(broker: &Arc<Broker>) {
 impl Moves {
     /// Takes each move on that this node leads. Whether anything moves in the cluster.
     fn look(&mut self, broker: &Arc<Broker>) -> bool {
-        let (rate, moving): (u64, Vec<TopicPartition>) = {
+        let moving: Vec<TopicPartition> = {
             let image = broker.controller.image();
-            let moving = image.placements().filter(|placed| placed.is_moving());
-            (image.own_configs().leader_rate(), moving.cloned().collect())
+            image.placements().filter(|placed| placed.is_moving()).cloned().collect()
         };
-        broker.catch_up.set(rate, added(broker, &moving));
-        let mut ends = HashMap::new();
+        broker.catch_up.set(catch_up::bounds(broker, &moving));
+        let (mut ends, now) = (HashMap::new(), Instant::now());
         for placed in &moving {
             let Some(partition) = broker.replicas.get(placed.group) else { continue };
             if ends.len() >= MOVES_MAX || !partition.leads() {
@@ -82,6 +88,10 @@ impl Moves {
             let Some(end) = partition.last_index() else { continue };
             let before = self.seen.get(&placed.group).copied();
             ends.insert(placed.group, end);
+            if self.headway.look(placed.group, placed.reassignment, lacks(&partition, placed), now)
+            {
+                warn(broker, &partition, placed);
+            }
             if self.busy.insert(placed.group) {
                 let (broker, placed) = (Arc::clone(broker), placed.clone());
                 self.tasks.spawn(async move {
@@ -90,23 +100,43 @@ impl Moves {
                 });
             }
         }
+        self.headway.tell(&ends.keys().copied().collect(), &broker.stalled, now);
         self.seen = ends;
         !moving.is_empty()
     }
 }
 
-/// The replicas that are being added to partitions which this node leads.
-fn added(broker: &Broker, moving: &[TopicPartition]) -> HashSet<(PartitionId, ReplicaId)> {
-    let mut added = HashSet::new();
-    for placed in moving {
-        let Some(partition) = broker.replicas.get(placed.group).filter(|led| led.leads()) else {
-            continue;
-        };
-        let voters = partition.members().voters;
-        let new = placed.target_replicas().into_iter().filter(|replica| !voters.contains(replica));
-        added.extend(new.map(|replica| (placed.group, replica)));
-    }
-    added
+/// How many entries the new replica lacks that has least; 0 when all are level.
+fn lacks(partition: &Partition, placed: &TopicPartition) -> u64 {
+    let (replication, voters) = (partition.replication(), partition.members().voters);
+    let end = partition.last_index().unwrap_or_default();
+    let added = placed.target_replicas().into_iter().filter(|replica| !voters.contains(replica));
+    let matching = |replica| replication.get(&replica).copied().flatten().unwrap_or_default();
+    added.map(|replica| end.0.saturating_sub(matching(replica).0)).max().unwrap_or(0)
+}
+
+/// Says that a move makes no headway, and what to do.
+fn warn(broker: &Broker, partition: &Partition, placed: &TopicPartition) {
+    let image = broker.controller.image();
+    let name =
+        image.partition(placed.group).map(|(topic, number)| format!("{}-{number}", topic.name));
+    let dead = |id: &&i32| image.brokers.get(*id).is_none_or(|broker| broker.dead);
+    let dead: Vec<i32> = placed.target.iter().filter(dead).copied().collect();
+    let to_do = match lacks(partition, placed) {
+        _ if !dead.is_empty() => format!(
+            "brokers {dead:?} do not answer: start them, or turn the move back with kafka-reassign-partitions --cancel"
+        ),
+        0 => "its members change once most of its replicas answer".to_owned(),
+        lacks => format!(
+            "its new replicas lack {lacks} entries, and it is written to as fast as it is copied: raise \
+             leader.replication.throttled.rate of broker {}, which is {} bytes a second, and \
+             follower.replication.throttled.rate of {:?} if it is set, or write less",
+            broker.id(),
+            image.own_configs().leader_rate(),
+            placed.target,
+        ),
+    };
+    tracing::warn!(partition = name, to = ?placed.target, "the move makes no headway: {to_do}");
 }
 
 async fn step(
@@ -162,7 +192,12 @@ async fn go_on(
             let states = states.borrow();
             let state = |replica: &ReplicaId| states.get(&replica.broker()).filter(|s| s.alive);
             let able = target.iter().filter(|r| state(r).is_some() && matching(r) >= before);
-            able.min_by_key(|r| state(r).is_some_and(|state| state.steps_back)).copied()
+            let image = broker.controller.image();
+            let back = |replica: &ReplicaId| {
+                image.is_damaged(placed.group, *replica)
+                    || state(replica).is_some_and(|state| state.steps_back)
+            };
+            able.min_by_key(|replica| back(replica)).copied()
         };
         let next = next.ok_or("nobody of the target can lead yet")?;
         return pass_on(partition, &target, next).await.map(|()| false);

@@ -158,7 +158,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     gauge(
         "jangbu_partitions_under_replicated",
-        "Partitions that this node leads with replicas on dead brokers.",
+        "Partitions that this node leads with replicas that are not in sync.",
         |from, page| page.value(under_replicated(from.broker) as u64),
     ),
     gauge(
@@ -191,7 +191,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     counter(
         "jangbu_partition_heals_total",
-        "Moves that this node has begun, as the controller, because a broker stayed dead.",
+        "Moves that this node has begun, as the controller, because a broker stayed dead or a replica is damaged.",
         |from, page| page.value(from.metrics.heals.get()),
     ),
     counter(
@@ -394,7 +394,8 @@ const fn histogram(name: &'static str, help: &'static str, collect: Collect) -> 
 
 fn under_replicated(broker: &Broker) -> usize {
     let led: Vec<_> = broker.replicas.all().into_iter().filter(|p| p.leads()).collect();
-    let is_under = |placed: &TopicPartition| broker.replicas_of(placed).offline().next().is_some();
+    let is_under =
+        |placed: &TopicPartition| broker.replicas_of(placed).in_sync.len() < placed.brokers.len();
     let placed = led.iter().filter_map(|p| broker.controller.image().placement(p.id()).cloned());
     placed.filter(is_under).count()
 }

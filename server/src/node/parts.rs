@@ -149,6 +149,7 @@ pub(super) fn broker_values(
         ("broker.rack", config.rack.clone()),
         ("max.connections", config.connections_max.to_string()),
         ("jangbu.heal.after.ms", config.heal_after_ms.to_string()),
+        ("replica.lag.time.max.ms", config.replica_lag_max_ms.to_string()),
         (LEADER_RATE, config.catch_up_rate_bytes.to_string()),
     ];
     for (name, value) in pairs {

@@ -40,6 +40,10 @@ impl Plan {
         }
     }
 
+    pub(crate) fn dir(&self, node: usize) -> &Path {
+        self.dirs[node - 1].path()
+    }
+
     pub(crate) fn config(&self, node: usize) -> Config {
         Config {
             node: i32::try_from(node).ok(),

@@ -6,7 +6,7 @@ use jangbu_server::{Config, Node};
 use kafka_protocol::ResponseError;
 use tempfile::{TempDir, tempdir};
 
-use super::configs::{BROKER, SET, described as described_config, edit, set};
+use super::configs::{BROKER, SET, TOPIC, described as described_config, edit, set};
 use super::forming::{Plan, free_addresses, start, started, stop_all, tells};
 use super::harness::{Client, NO_SEQUENCE, batch, config, produce_request};
 use super::metrics::samples;
@@ -74,11 +74,8 @@ async fn a_broker_drains_as_its_config_says_whichever_node_is_told() {
     stop_all(nodes).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_added_is_sent_the_log_at_the_rate_that_is_set() {
-    let plan = Plan::new();
-    let nodes = plan.start_all([1, 2, 3]).await;
-    tells(&nodes[0], &[1, 2, 3]).await;
+/// Fills the topic "large", of one replica; its leader.
+async fn filled(nodes: &[Node]) -> (&Node, Client) {
     assert_eq!(create(&nodes[0], topic("large", 1, 1)).await, (0, 1));
     let from = described(&nodes[0], "large").await[0].replica_nodes[0].0;
     let leader = nodes.iter().find(|node| node.id() == from).unwrap();
@@ -89,6 +86,16 @@ async fn a_replica_that_is_added_is_sent_the_log_at_the_rate_that_is_set() {
             client.ask(&produce_request("large", 0, batch(&[&value], NO_SEQUENCE)), 9).await;
         assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
     }
+    (leader, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_added_is_sent_the_log_at_the_rate_that_is_set() {
+    let plan = Plan::new();
+    let nodes = plan.start_all([1, 2, 3]).await;
+    tells(&nodes[0], &[1, 2, 3]).await;
+    let (leader, mut client) = filled(&nodes).await;
+    let from = leader.id();
     let rate = "leader.replication.throttled.rate";
     let own = from.to_string();
     assert_eq!(described_config(&mut client, BROKER, &own, rate).await, "67108864/4");
@@ -103,5 +110,28 @@ async fn a_replica_that_is_added_is_sent_the_log_at_the_rate_that_is_set() {
     let samples = samples(leader).await;
     assert!(samples[SENT] >= 6.0 * 900_000.0, "{}", samples[SENT]);
     assert!(samples[HELD_BACK] > 0.0);
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_gets_no_more_than_its_own_rate_and_lists_say_of_which_replicas() {
+    let plan = Plan::new();
+    let nodes = plan.start_all([1, 2, 3]).await;
+    tells(&nodes[0], &[1, 2, 3]).await;
+    let (leader, mut client) = filled(&nodes).await;
+    let to = leader.id() % 3 + 1;
+    let added = nodes.iter().find(|node| node.id() == to).unwrap();
+    let mut there = Client::connect(added).await;
+    let rate = "follower.replication.throttled.rate";
+    set(&mut there, BROKER, &to.to_string(), rate, "1").await;
+    set(&mut client, TOPIC, "large", "follower.replication.throttled.replicas", &format!("0:{to}"))
+        .await;
+    assert_eq!(reassign(leader, "large", Some(&[to])).await, 0);
+    until("the first are sent", async || (samples(leader).await[SENT] > 0.0).then_some(())).await;
+    assert_eq!(moving(leader).await, 1, "the rest takes months");
+    assert!(samples(leader).await[SENT] < 3.0 * 900_000.0);
+    // Another replica than this one is to be held back.
+    set(&mut client, TOPIC, "large", "follower.replication.throttled.replicas", "0:9").await;
+    until("it has moved", async || (moving(leader).await == 0).then_some(())).await;
     stop_all(nodes).await;
 }

@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
-use jangbu_server::Node;
+use jangbu_server::{Config, Node};
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -20,13 +22,14 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::forming::{PATIENCE, Plan, started, stop_all, tells};
+use super::forming::{PATIENCE, Plan, start, started, stop_all, tells};
 use super::harness::{Client, NO_SEQUENCE, batch, records, topic_name};
 
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 const INVALID_REPLICATION_FACTOR: i16 = 38;
 const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
+const PREFERRED_LEADER_NOT_AVAILABLE: i16 = 80;
 const ELECTION_NOT_NEEDED: i16 = 84;
 const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const LATEST: i64 = -1;
@@ -288,6 +291,34 @@ async fn the_preferred_replica_leads_when_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_preferred_replica_that_steps_back_is_not_made_the_leader() {
+    let plan = Plan::new();
+    // The disk of the first has never room.
+    let short = Config { disk_reserve_bytes: Some(1 << 60), ..plan.config(1) };
+    let starting = [start(short), plan.start(2), plan.start(3)];
+    let mut nodes = Vec::new();
+    for starting in starting {
+        nodes.push(started(starting).await);
+    }
+    tells(&nodes[1], &[1, 2, 3]).await;
+    let assignment =
+        CreatableReplicaAssignment::default().with_broker_ids([1, 2, 3].map(BrokerId).into());
+    let placed = topic("short", -1, -1).with_assignments(vec![assignment]);
+    assert_eq!(create(&nodes[1], placed).await, (0, 3));
+    leader(&nodes[1], "short", 0, &[2, 3]).await;
+    assert_eq!(produce(&nodes, "short", "one").await, 0);
+    let named = TopicPartitions::default().with_topic(topic_name("short")).with_partitions(vec![0]);
+    let request = ElectLeadersRequest::default()
+        .with_topic_partitions(Some(vec![named]))
+        .with_timeout_ms(5_000);
+    let answer = Client::connect(&nodes[1]).await.ask(&request, 2).await;
+    let code = answer.replica_election_results[0].partition_result[0].error_code;
+    assert_eq!(code, PREFERRED_LEADER_NOT_AVAILABLE);
+    leader(&nodes[1], "short", 0, &[2, 3]).await;
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partition_moves_with_its_records_and_leaves_nothing_behind() {
     let plan = Plan::new();
     let nodes = plan.start_all([1, 2, 3]).await;
@@ -328,9 +359,7 @@ async fn a_move_that_cannot_go_on_is_turned_back() {
     let plan = Plan::new();
     let mut nodes = plan.start_all([1, 2, 3]).await;
     tells(&nodes[0], &[1, 2, 3]).await;
-    let on_the_first =
-        kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment::default()
-            .with_broker_ids(vec![BrokerId(1)]);
+    let on_the_first = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1)]);
     let placed = topic("stuck", -1, -1).with_assignments(vec![on_the_first]);
     assert_eq!(create(&nodes[0], placed).await, (0, 1));
     produce(&nodes, "stuck", "one").await;

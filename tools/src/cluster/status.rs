@@ -50,6 +50,44 @@ impl Added {
     }
 }
 
+/// How far a move is.
+struct Progress<'a> {
+    moving: &'a Moving,
+    added: Vec<Added>,
+    /// For so many seconds it makes no headway, as its leader says.
+    stalled_seconds: Option<u64>,
+    leader: Option<BrokerId>,
+}
+
+impl Progress<'_> {
+    fn to_text(&self) -> String {
+        let to: Vec<_> = self.moving.to.iter().map(|id| id.0.to_string()).collect();
+        let mut parts: Vec<_> = self.added.iter().map(Added::to_text).collect();
+        if parts.is_empty() {
+            parts.push("nothing to copy".to_owned());
+        }
+        if let (Some(seconds), Some(leader)) = (self.stalled_seconds, self.leader) {
+            parts.push(format!(
+                "no headway for {seconds} s: raise leader.replication.throttled.rate of broker {}, or see its log",
+                leader.0
+            ));
+        }
+        let (topic, partition) = (&self.moving.topic, self.moving.partition);
+        format!("{topic}-{partition} is moving to {}: {}", to.join(","), parts.join("; "))
+    }
+
+    fn to_json(&self) -> Value {
+        let moving = self.moving;
+        json!({
+            "topic": moving.topic, "partition": moving.partition,
+            "to": moving.to.iter().map(|id| id.0).collect::<Vec<_>>(),
+            "removing": moving.removing.iter().map(|id| id.0).collect::<Vec<_>>(),
+            "adding": self.added.iter().map(Added::to_json).collect::<Vec<_>>(),
+            "stalled_seconds": self.stalled_seconds,
+        })
+    }
+}
+
 pub(super) async fn run(brokers: &Brokers, json: bool) -> anyhow::Result<()> {
     let client = connect(brokers).await?;
     let view = View::of(&client).await?;
@@ -58,7 +96,7 @@ pub(super) async fn run(brokers: &Brokers, json: bool) -> anyhow::Result<()> {
 }
 
 /// How far each move is, by the sizes that leaders and new replicas tell.
-async fn progress<'a>(client: &Client, view: &'a View) -> Vec<(&'a Moving, Vec<Added>)> {
+async fn progress<'a>(client: &Client, view: &'a View) -> Vec<Progress<'a>> {
     let leader = |moving: &Moving| view.leaders.get(&(moving.topic.clone(), moving.partition));
     let leaders = view.moving.iter().filter_map(|moving| leader(moving).copied());
     let asked: BTreeSet<BrokerId> =
@@ -74,13 +112,17 @@ async fn progress<'a>(client: &Client, view: &'a View) -> Vec<(&'a Moving, Vec<A
     }
     let of = |moving: &'a Moving| {
         let id = (moving.topic.clone(), moving.partition);
-        let size = |broker: &BrokerId| Some(sizes.get(broker)?.get(&id).copied().unwrap_or(0));
-        let whole = leader(moving).and_then(&size);
+        let size =
+            |broker: &BrokerId| Some(sizes.get(broker)?.get(&id).copied().unwrap_or_default());
+        let bytes = |broker: &BrokerId| size(broker).map(|size| size.bytes);
+        let leader = leader(moving).copied();
+        let whole = leader.as_ref().and_then(bytes);
         let added = moving
             .adding
             .iter()
-            .map(|broker| Added { broker: *broker, bytes: size(broker).zip(whole) });
-        (moving, added.collect())
+            .map(|broker| Added { broker: *broker, bytes: bytes(broker).zip(whole) });
+        let stalled_seconds = leader.as_ref().and_then(size).and_then(|size| size.stalled_seconds);
+        Progress { moving, added: added.collect(), stalled_seconds, leader }
     };
     view.moving.iter().map(of).collect()
 }
@@ -94,7 +136,7 @@ fn state(broker: &Broker) -> &'static str {
     }
 }
 
-fn print_json(view: &View, progress: &[(&Moving, Vec<Added>)]) -> anyhow::Result<()> {
+fn print_json(view: &View, progress: &[Progress<'_>]) -> anyhow::Result<()> {
     let broker = |broker: &Broker| {
         json!({
             "id": broker.id.0, "address": broker.address, "rack": broker.rack,
@@ -103,14 +145,6 @@ fn print_json(view: &View, progress: &[(&Moving, Vec<Added>)]) -> anyhow::Result
             "leads": view.led_by(broker.id),
         })
     };
-    let moves = progress.iter().map(|(moving, added)| {
-        json!({
-            "topic": moving.topic, "partition": moving.partition,
-            "to": moving.to.iter().map(|id| id.0).collect::<Vec<_>>(),
-            "removing": moving.removing.iter().map(|id| id.0).collect::<Vec<_>>(),
-            "adding": added.iter().map(Added::to_json).collect::<Vec<_>>(),
-        })
-    });
     Ok(output::json_line(&json!({
         "cluster_id": view.cluster.cluster_id,
         "controller": view.cluster.controller.map(|id| id.0),
@@ -120,11 +154,11 @@ fn print_json(view: &View, progress: &[(&Moving, Vec<Added>)]) -> anyhow::Result
         "under_replicated": view.behind,
         "leaderless": view.leaderless,
         "moving": view.moving.len(),
-        "moves": moves.collect::<Vec<_>>(),
+        "moves": progress.iter().map(Progress::to_json).collect::<Vec<_>>(),
     }))?)
 }
 
-fn print(view: &View, progress: &[(&Moving, Vec<Added>)]) -> anyhow::Result<()> {
+fn print(view: &View, progress: &[Progress<'_>]) -> anyhow::Result<()> {
     let row = |broker: &Broker| {
         vec![
             broker.id.0.to_string(),
@@ -145,15 +179,8 @@ fn print(view: &View, progress: &[(&Moving, Vec<Added>)]) -> anyhow::Result<()> 
         let replicas = view.replicas_on(id);
         output::line(&format!("broker {} is not there; it holds {replicas} replicas", id.0))?;
     }
-    for (moving, added) in progress.iter().take(MOVES_SHOWN) {
-        let to: Vec<_> = moving.to.iter().map(|id| id.0.to_string()).collect();
-        let mut parts: Vec<_> = added.iter().map(Added::to_text).collect();
-        if parts.is_empty() {
-            parts.push("nothing to copy".to_owned());
-        }
-        let (topic, partition) = (&moving.topic, moving.partition);
-        let (to, parts) = (to.join(","), parts.join("; "));
-        output::line(&format!("{topic}-{partition} is moving to {to}: {parts}"))?;
+    for progress in progress.iter().take(MOVES_SHOWN) {
+        output::line(&progress.to_text())?;
     }
     if progress.len() > MOVES_SHOWN {
         output::line(&format!("... and {} more moves", progress.len() - MOVES_SHOWN))?;
@@ -180,5 +207,22 @@ mod tests {
         assert_eq!(added(Some((u64::MAX, u64::MAX))).percent(), Some(100));
         assert!(added(Some((25, 100))).to_text().contains("(25 %)"));
         assert!(added(None).to_text().contains("not known"));
+    }
+
+    #[test]
+    fn a_move_without_headway_says_what_to_change() {
+        let to = vec![BrokerId(4)];
+        let moving = Moving { topic: "t".into(), partition: 2, to, ..Moving::default() };
+        let leader = Some(BrokerId(1));
+        let told = |stalled_seconds| {
+            Progress { moving: &moving, added: Vec::new(), stalled_seconds, leader }.to_text()
+        };
+        assert_eq!(told(None), "t-2 is moving to 4: nothing to copy");
+        let stalled = told(Some(75));
+        assert!(
+            stalled.contains(
+                "no headway for 75 s: raise leader.replication.throttled.rate of broker 1"
+            )
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: a broker id stands for one data directory for ever, and is not given out again when its broker leaves.
 
 use crate::configs::says_draining;
-use crate::controller::image::{Broker, Data};
+use crate::controller::image::{Broker, Data, TopicPartition};
 use crate::proto::metadata::{self as proto, outcome::Error};
 
 /// Takes a broker's addresses, and gives it an id if it has none. Asking again gets the same id.
@@ -57,7 +57,10 @@ pub(super) fn remove(data: &mut Data, broker: i32) -> Result<(), Error> {
     if !data.brokers.contains_key(&broker) {
         return Err(Error::UnknownBroker);
     }
-    if data.placements().any(|partition| partition.replica_of(broker).is_some()) {
+    let is_used = |partition: &TopicPartition| {
+        partition.replica_of(broker).is_some() || partition.then.contains(&broker)
+    };
+    if data.placements().any(is_used) {
         return Err(Error::InUse);
     }
     data.brokers.remove(&broker);

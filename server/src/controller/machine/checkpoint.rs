@@ -10,6 +10,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::configs::TopicSettings;
+use crate::consensus::ReplicaId;
 use crate::controller::image::{Broker, Data, Holder, Topic, TopicPartition};
 use crate::proto::metadata as proto;
 
@@ -17,7 +18,13 @@ use crate::proto::metadata as proto;
 pub(super) fn encode(data: &Data) -> Vec<u8> {
     let partition = |p: &TopicPartition| {
         let leader = data.leader(p.group).map(|(broker, term)| (broker, term.0));
-        p.to_proto(leader)
+        let behind = data.behind(p.group).iter().map(|replica| replica.0).collect();
+        let of = |wanted| {
+            let some = data.damaged(p.group).filter(move |(_, stopped)| *stopped == wanted);
+            some.map(|(replica, _)| replica.0).collect()
+        };
+        let (damaged, stopped) = (of(false), of(true));
+        proto::Partition { behind, damaged, stopped, ..p.to_proto(leader) }
     };
     let topic = |t: &Arc<Topic>| proto::Topic {
         name: t.name.clone(),
@@ -70,12 +77,7 @@ pub(super) fn decode(bytes: &[u8], holder: &Holder) -> Result<Data, String> {
 
 fn insert_topic(data: &mut Data, topic: proto::Topic) -> Result<(), String> {
     let id = Uuid::from_slice(&topic.id).map_err(|e| e.to_string())?;
-    let led: Vec<_> = topic
-        .partitions
-        .iter()
-        .filter(|p| p.leader > 0)
-        .map(|p| (PartitionId(p.group), p.leader, Term(p.leader_term)))
-        .collect();
+    let told: Vec<_> = topic.partitions.clone();
     data.insert(Topic {
         name: topic.name,
         id,
@@ -83,8 +85,16 @@ fn insert_topic(data: &mut Data, topic: proto::Topic) -> Result<(), String> {
         configs: topic.configs,
         settings: TopicSettings::defaults(),
     });
-    for (group, leader, term) in led {
-        data.set_leader(group, leader, term);
+    for p in told {
+        let (group, term) = (PartitionId(p.group), Term(p.leader_term));
+        if p.leader > 0 {
+            data.set_leader(group, p.leader, term);
+        }
+        let behind: Vec<_> = p.behind.into_iter().map(ReplicaId).collect();
+        data.set_behind(group, term, &behind);
+        for (replicas, stopped) in [(p.damaged, false), (p.stopped, true)] {
+            replicas.into_iter().for_each(|id| data.set_damaged(group, ReplicaId(id), stopped));
+        }
     }
     Ok(())
 }

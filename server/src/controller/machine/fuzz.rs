@@ -66,6 +66,14 @@ fn command() -> impl Strategy<Value = Command> {
         (id(), 0..4_u32, replicas()).prop_map(|(id, existing, partitions)| {
             Command::CreatePartitions(proto::CreatePartitions { id, existing, partitions })
         }),
+        (0..4_u32, any::<u64>(), vec(any::<u64>(), 0..3)).prop_map(|(group, term, behind)| {
+            let groups = vec![proto::report_in_sync::Led { group, term, behind }];
+            Command::ReportInSync(proto::ReportInSync { groups })
+        }),
+        (0..4_u32, any::<u64>(), any::<bool>()).prop_map(|(group, replica, stopped)| {
+            let replicas = vec![proto::report_damaged::Damaged { group, replica, stopped }];
+            Command::ReportDamaged(proto::ReportDamaged { replicas })
+        }),
         any::<u32>().prop_map(|count| {
             Command::AllocateProducerIds(proto::AllocateProducerIds { count })
         }),

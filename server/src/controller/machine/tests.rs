@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::consensus::ReplicaId;
 use crate::controller::image::Broker;
 use checkpoint::{decode, encode};
 use jangbu_engine::Term;
@@ -137,7 +138,8 @@ fn cluster() -> Data {
 
 fn reassign(data: &mut Data, seen: &[i32], target: &[i32]) -> outcome::Error {
     let (seen, target) = (seen.to_vec(), target.to_vec());
-    error_of(&apply(data, Command::Reassign(proto::Reassign { group: 1, seen, target })))
+    let reassign = proto::Reassign { group: 1, seen, target, then: Vec::new() };
+    error_of(&apply(data, Command::Reassign(reassign)))
 }
 
 fn finish(data: &mut Data, reassignment: u32) -> outcome::Error {
@@ -301,6 +303,59 @@ fn only_what_changes_topics_placements_or_configs_changes_the_layout() {
     assert_ne!(data.layout, before);
 }
 
+fn report_behind(data: &mut Data, term: u64, behind: &[(u32, u32)]) {
+    let behind = behind.iter().map(|(broker, epoch)| ReplicaId::new(*broker, *epoch).0).collect();
+    let groups = vec![proto::report_in_sync::Led { group: 1, term, behind }];
+    let outcome = apply(data, Command::ReportInSync(proto::ReportInSync { groups }));
+    assert_eq!(error_of(&outcome), outcome::Error::None);
+}
+
+fn report_damaged(data: &mut Data, (broker, epoch): (u32, u32), stopped: bool) {
+    let replica = ReplicaId::new(broker, epoch).0;
+    let replicas = vec![proto::report_damaged::Damaged { group: 1, replica, stopped }];
+    apply(data, Command::ReportDamaged(proto::ReportDamaged { replicas }));
+}
+
+#[test]
+fn a_replica_stays_damaged_until_another_one_is_in_its_place() {
+    let mut data = cluster();
+    let group = PartitionId(1);
+    report_damaged(&mut data, (1, 0), false);
+    report_damaged(&mut data, (1, 0), true);
+    report_damaged(&mut data, (1, 0), false);
+    report_damaged(&mut data, (1, 7), true);
+    assert_eq!(data.damaged(group).collect::<Vec<_>>(), [(ReplicaId::new(1, 0), true)]);
+    let then = vec![1, 2, 3];
+    let renew = proto::Reassign { group: 1, seen: then.clone(), target: vec![2, 3], then };
+    apply(&mut data, Command::Reassign(renew));
+    assert!(data.is_stopped(group, ReplicaId::new(1, 0)));
+    for _ in 0..2 {
+        let reassignment = placement(&data).reassignment;
+        let finish = proto::FinishReassignment { group: 1, reassignment };
+        assert_eq!(
+            error_of(&apply(&mut data, Command::FinishReassignment(finish))),
+            outcome::Error::None
+        );
+        assert_eq!(data.with_damaged_replicas().count(), 0);
+    }
+    let placed = placement(&data);
+    assert_eq!((placed.brokers, placed.epochs), (vec![1, 2, 3], vec![1, 0, 0]));
+}
+
+#[test]
+fn the_newest_leader_says_which_replicas_are_behind() {
+    let mut data = cluster();
+    let behind = |data: &Data| data.behind(PartitionId(1)).to_vec();
+    report(&mut data, 2, 5);
+    report_behind(&mut data, 5, &[(3, 0), (1, 0), (3, 0), (9, 0), (3, 7)]);
+    assert_eq!(behind(&data), [1, 3].map(|broker| ReplicaId::new(broker, 0)), "members only");
+    report(&mut data, 3, 6);
+    report_behind(&mut data, 5, &[(2, 0)]);
+    assert_eq!(behind(&data).len(), 2, "that one leads no more");
+    report_behind(&mut data, 6, &[]);
+    assert_eq!((behind(&data).len(), data.with_replicas_behind().count()), (0, 0));
+}
+
 #[test]
 fn a_checkpoint_restores_everything() {
     let mut data = cluster();
@@ -313,6 +368,9 @@ fn a_checkpoint_restores_everything() {
     register(&mut data, 5, 5);
     apply(&mut data, Command::RemoveBroker(proto::RemoveBroker { broker: 5 }));
     report(&mut data, 2, 5);
+    report_behind(&mut data, 5, &[(3, 0)]);
+    report_damaged(&mut data, (2, 0), false);
+    report_damaged(&mut data, (3, 0), true);
     reassign(&mut data, &[1, 2, 3], &[4]);
     reassign(&mut data, &[1, 2, 3], &[1, 2]);
     let holder = Holder { broker: 1, ..Holder::default() };
@@ -321,6 +379,9 @@ fn a_checkpoint_restores_everything() {
     assert_eq!(restored.brokers, data.brokers);
     assert_eq!(placement(&restored), placement(&data));
     assert_eq!(restored.leader(PartitionId(1)), Some((2, Term(5))));
+    assert_eq!(restored.behind(PartitionId(1)), [ReplicaId::new(3, 0)]);
+    let damaged: Vec<_> = restored.damaged(PartitionId(1)).collect();
+    assert_eq!(damaged, [(ReplicaId::new(2, 0), false), (ReplicaId::new(3, 0), true)]);
     assert_eq!((restored.last_broker, &restored.removed), (9, &data.removed));
     let settings = |name: &str| restored.topic(name).unwrap().settings;
     assert_eq!((settings("a").retention_ms, settings("a").retention_bytes), (1000, 6));
