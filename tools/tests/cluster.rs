@@ -7,7 +7,7 @@ mod rows;
 
 use std::sync::mpsc;
 
-use jangbu_client::{Client, Config};
+use jangbu_client::{BrokerId, Client, Config};
 use nodes::Cluster;
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ async fn nobody_is_sent_to_a_leader_that_was_just_killed() {
     cluster.ok(&["topic", "create", "t", "--partitions", "30", "--replication-factor", "3"]);
     let brokers = cluster.brokers();
     for at in 0..3 {
-        let killed = i32::try_from(at + 1).unwrap();
+        let killed = BrokerId(i32::try_from(at + 1).unwrap());
         // Connected before, so that it asks as soon as the node is gone.
         let client = Client::connect(Config::for_brokers(&brokers)).await.unwrap();
         let led = async || {
@@ -80,7 +80,7 @@ async fn nobody_is_sent_to_a_leader_that_was_just_killed() {
         while led().await == 0 {} // until leadership is back where it is preferred
         cluster.kill(at);
         for _ in 0..5 {
-            assert_eq!(led().await, 0, "clients are told that node {killed} leads");
+            assert_eq!(led().await, 0, "clients are told that node {killed:?} leads");
         }
         cluster.restart(at);
     }
