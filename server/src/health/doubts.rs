@@ -129,11 +129,11 @@ async fn ask(
     }
 }
 
-/// Which of these groups this node leads.
+/// Which of these groups this node leads. One that has ended because of damage says to its end that it does.
 pub(crate) fn led(broker: &Broker, groups: &[u32]) -> Vec<u32> {
     let leads = |group: &u32| {
         let partition = broker.replicas.get(PartitionId(*group));
-        partition.is_some_and(|p| p.leadership().leader == Some(p.replica()))
+        partition.is_some_and(|p| p.leadership().leader == Some(p.replica()) && !p.is_broken())
     };
     groups.iter().copied().filter(leads).collect()
 }

@@ -24,7 +24,15 @@ use tokio::net::TcpStream;
 pub(crate) const PRODUCE_VERSION: i16 = 9;
 pub(crate) const FETCH_VERSION: i16 = 12;
 
+/// With `JANGBU_LOG_FILTER` set, nodes log as `jangbu serve` does.
+fn log_if_asked() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("JANGBU_LOG_FILTER") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
+}
+
 pub(crate) fn config(data: &Path) -> Config {
+    log_if_asked();
     Config {
         data: data.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),

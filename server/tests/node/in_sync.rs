@@ -3,6 +3,7 @@
 //! The third node is reached through a gate, which holds back what one node sends over its connection for entries, like a
 //! network that lets pings pass and bulk data not. Everybody takes it for alive.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jangbu_server::{Config, Node};
@@ -10,7 +11,7 @@ use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
-use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest};
+use kafka_protocol::messages::{BrokerId, DescribeLogDirsRequest, DescribeTopicPartitionsRequest};
 use kafka_protocol::protocol::StrBytes;
 use prost::Message;
 use tempfile::tempdir;
@@ -87,6 +88,15 @@ fn on_all(name: &str, min_in_sync: &'static str) -> CreatableTopic {
     topic(name, -1, -1).with_assignments(vec![assignment]).with_configs(vec![wanted])
 }
 
+/// What a node holds of each topic.
+async fn stored_bytes(node: &Node) -> BTreeMap<String, i64> {
+    let request = DescribeLogDirsRequest::default().with_topics(None);
+    let topics = Client::connect(node).await.ask(&request, 4).await.results.remove(0).topics;
+    let sized =
+        topics.iter().map(|topic| (topic.name.to_string(), topic.partitions[0].partition_size));
+    sized.collect()
+}
+
 /// Waits until a node tells these replicas to be in sync, to all who ask.
 async fn tells_in_sync(node: &Node, name: &str, ids: &[i32]) {
     let ids: Vec<BrokerId> = ids.iter().copied().map(BrokerId).collect();
@@ -139,6 +149,11 @@ async fn a_live_replica_that_gets_nothing_is_out_of_sync_until_it_has_caught_up(
     for node in &nodes {
         tells_in_sync(node, "most", &[1, 2, 3]).await;
     }
+
+    until("all is everywhere", async || {
+        (stored_bytes(&nodes[2]).await == stored_bytes(&nodes[0]).await).then_some(())
+    })
+    .await;
 
     held.send_replace(Some(1));
     assert_eq!(produce(&nodes, "most", "two").await, 1);
