@@ -38,6 +38,8 @@ const TELL: Duration = Duration::from_millis(300);
 /// For so long after it has handed over a node that stops answers clients, which learn from it who leads now. One that
 /// finds its connection closed instead may look for a leader only a second later, as librdkafka does.
 const LINGER: Duration = Duration::from_secs(1);
+/// After so long the other nodes know who leads what this one has handed over. Clients try again later than that.
+const HEARD: Duration = Duration::from_millis(50);
 /// A log that lacks no more entries than this is level.
 const LAG_MAX: u64 = 64;
 
@@ -219,6 +221,7 @@ pub(crate) async fn hand_over(broker: &Arc<Broker>, timeout: Duration) {
         }
     }
     // Most clients ask at once who leads when they connect, and after a refusal only a quarter of a second later.
+    tokio::time::sleep(HEARD).await;
     broker.send_clients_away();
     tokio::time::sleep(LINGER).await;
 }
