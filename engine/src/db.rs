@@ -93,12 +93,9 @@ impl Db {
         };
         let buckets: Vec<_> =
             existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
-        let families = buckets
-            .iter()
-            .map(|id| ColumnFamilyDescriptor::new(id.family(), bucket_options.clone()))
-            .chain(
-                ["default", META].map(|n| ColumnFamilyDescriptor::new(n, meta_options(options))),
-            );
+        let names =
+            buckets.iter().map(|id| id.family()).chain(["default", META].map(str::to_owned));
+        let families = names.map(|name| descriptor(name, &bucket_options, options));
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
         fail::fail_point!("engine-open-after-store", |_| Err(Error::Closed));
@@ -116,11 +113,8 @@ impl Db {
             database.create_if_missing(false);
             database.set_paranoid_checks(paranoid);
             let bucket = bucket_options(&options)?;
-            let families = DB::list_cf(&database, &store)?.into_iter().map(|name| {
-                let is_bucket = BucketId::from_family(&name).is_some();
-                let of = if is_bucket { bucket.clone() } else { meta_options(&options) };
-                ColumnFamilyDescriptor::new(name, of)
-            });
+            let names = DB::list_cf(&database, &store)?.into_iter();
+            let families = names.map(|name| descriptor(name, &bucket, &options));
             DB::open_cf_descriptors(&database, &store, families)
         };
         let Err(error) = open(true) else { return Ok(Refused::No) };
@@ -151,20 +145,16 @@ impl Db {
         let list = || DB::list_cf(&rocksdb::Options::default(), &store);
         let existing = list().map_err(|error| refused(dir, error))?;
         let buckets = existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
-        let family = |name: &String| {
-            let bucket = BucketId::from_family(name).is_some();
-            let of_family = if bucket { bucket_options.clone() } else { meta_options(&options) };
-            ColumnFamilyDescriptor::new(name, of_family)
-        };
         let open = |paranoid| {
-            let mut options = rocksdb::Options::default();
-            options.set_paranoid_checks(paranoid);
-            options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+            let mut database = rocksdb::Options::default();
+            database.set_paranoid_checks(paranoid);
+            database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
             // The manifest has them, and RocksDB crashes when it recovers such a store without being told.
-            options.set_track_and_verify_wals_in_manifest(true);
-            options.set_max_open_files(-1);
-            let families: Vec<_> = existing.iter().map(family).collect();
-            DB::open_cf_descriptors_read_only(&options, &store, families, false)
+            database.set_track_and_verify_wals_in_manifest(true);
+            database.set_max_open_files(-1);
+            let names = existing.iter().cloned();
+            let families = names.map(|name| descriptor(name, &bucket_options, &options));
+            DB::open_cf_descriptors_read_only(&database, &store, families, false)
         };
         // As a node would, which stops at the first bad record of the log; if not even that goes, whatever can be read.
         let opened = open(true).or_else(|_| open(false));
@@ -429,6 +419,17 @@ fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, ro
     out.set_prefix_extractor(rocksdb::SliceTransform::create_fixed_prefix(4));
     out.set_memtable_prefix_bloom_ratio(0.02);
     Ok(out)
+}
+
+/// How a column family is opened, by its name.
+fn descriptor(
+    name: String,
+    bucket: &rocksdb::Options,
+    options: &Options,
+) -> ColumnFamilyDescriptor {
+    let is_bucket = BucketId::from_family(&name).is_some();
+    let of_family = if is_bucket { bucket.clone() } else { meta_options(options) };
+    ColumnFamilyDescriptor::new(name, of_family)
 }
 
 fn meta_options(options: &Options) -> rocksdb::Options {

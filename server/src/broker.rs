@@ -113,7 +113,7 @@ impl Broker {
         let lives = if broker == self.id() {
             running.is_none_or(|partition| self.hears_majority(&partition))
         } else {
-            image.brokers.get(&broker).is_some_and(|broker| !broker.dead)
+            image.lives(broker)
         };
         lives.then_some(Leader { broker, epoch: epoch_of(term) })
     }
@@ -147,7 +147,7 @@ impl Broker {
     pub(crate) fn replicas_of(&self, placed: &TopicPartition) -> Placed {
         let added = placed.target.iter().filter(|broker| !placed.brokers.contains(broker));
         let image = self.controller.image();
-        let lives = |id: &i32| *id == self.id() || image.brokers.get(id).is_some_and(|b| !b.dead);
+        let lives = |id: &i32| *id == self.id() || image.lives(*id);
         let (behind, leader) = (image.behind(placed.group), image.leader(placed.group));
         // Who has come to lead has all of it and says so a little later; who leads although it is damaged serves what is
         // whole until another one leads.
@@ -178,7 +178,7 @@ impl Broker {
             let id = replica.broker();
             id == self.id()
                 || states.get(&id).is_none_or(|state| state.alive)
-                    && image.brokers.get(&id).is_some_and(|broker| !broker.dead)
+                    && image.lives(id)
                     && !behind.contains(replica)
                     && !image.is_damaged(placed.group, *replica)
                     && !self.in_sync.contains(placed.group, *replica)
@@ -191,7 +191,7 @@ impl Broker {
     pub(crate) fn controller_id(&self) -> i32 {
         let leader = self.controller.leader().unwrap_or(self.id());
         let image = self.controller.image();
-        if image.brokers.get(&leader).is_some_and(|b| !b.dead) { leader } else { self.id() }
+        if image.lives(leader) { leader } else { self.id() }
     }
 
     /// The brokers that clients are told: those that are alive, and for a moment those that were. librdkafka gives up a

@@ -304,7 +304,7 @@ impl<L: Log> Partition<L> {
     }
 
     fn not_leading(&self) -> Error {
-        if self.group.broken() { Error::Broken } else { Error::NotLeader }
+        if self.is_broken() { Error::Broken } else { Error::NotLeader }
     }
 
     /// Hands a batch to the log. `header` is its parsed header; the caller has checked the CRC.

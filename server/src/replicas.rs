@@ -272,8 +272,7 @@ impl Replicas {
     /// The first of a partition's replicas that is not known to be dead.
     fn first_live(&self, placed: &TopicPartition) -> Option<i32> {
         let image = self.controller.image();
-        let dead = |id: i32| image.brokers.get(&id).is_none_or(|broker| broker.dead);
-        placed.brokers.iter().copied().find(|id| *id == self.broker || !dead(*id))
+        placed.brokers.iter().copied().find(|id| *id == self.broker || image.lives(*id))
     }
 
     async fn delete(&self, id: PartitionId) -> Result<(), String> {

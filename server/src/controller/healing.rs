@@ -59,12 +59,11 @@ pub(crate) fn plan(
     if lost.is_empty() && data.with_damaged_replicas().next().is_none() {
         return plan;
     }
-    let lives = |id: &i32| data.brokers.get(id).is_some_and(|broker| !broker.dead);
     let under_way = data.placements().filter(|placed| {
         let is_bad = |id, replica| lost.contains(&id) || data.is_damaged(placed.group, replica);
         let leaves = |(id, replica)| !placed.target.contains(&id) && is_bad(id, replica);
         let heals = !placed.then.is_empty() || placed.members().any(leaves);
-        placed.is_moving() && placed.target.iter().all(lives) && heals
+        placed.is_moving() && placed.target.iter().all(|id| data.lives(*id)) && heals
     });
     let room = at_a_time.saturating_sub(under_way.count());
     let mut hurt: Vec<(usize, &TopicPartition)> = Vec::new();
@@ -72,7 +71,7 @@ pub(crate) fn plan(
         if !placed.heading().iter().any(|id| lost.contains(id)) {
             continue;
         }
-        let alive = placed.brokers.iter().filter(|id| lives(id)).count();
+        let alive = placed.brokers.iter().filter(|id| data.lives(**id)).count();
         match alive.checked_sub(placed.brokers.len() / 2 + 1) {
             Some(spare) => hurt.push((spare, placed)),
             None => plan.without_majority += 1,
@@ -116,9 +115,7 @@ pub(crate) fn plan(
 /// The broker of a damaged replica that can go: another one is whole and in sync, and the majorities before and after
 /// it has gone are there.
 fn renewable(data: &Data, placed: &TopicPartition) -> Option<i32> {
-    let lives = |replica: &ReplicaId| {
-        data.brokers.get(&replica.broker()).is_some_and(|broker| !broker.dead)
-    };
+    let lives = |replica: &ReplicaId| data.lives(replica.broker());
     let votes = |replica: &&ReplicaId| lives(replica) && !data.is_stopped(placed.group, **replica);
     let replicas = placed.replicas();
     let behind = data.behind(placed.group);

@@ -202,6 +202,11 @@ impl Data {
         Arc::make_mut(topic).partitions.get_mut(number)
     }
 
+    /// Whether a broker is known and not dead.
+    pub(crate) fn lives(&self, broker: i32) -> bool {
+        self.brokers.get(&broker).is_some_and(|broker| !broker.dead)
+    }
+
     /// Who leads a partition in which term, as reported; `None` before the first report.
     pub(crate) fn leader(&self, group: PartitionId) -> Option<(i32, Term)> {
         self.leaders.get(&group).copied()

@@ -13,27 +13,33 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::broker::Broker;
 use crate::configs::{FOLLOWER_REPLICAS, LEADER_REPLICAS, names_replica};
-use crate::consensus::{Bounds, Held};
+use crate::consensus::{Bounds, Held, ReplicaId};
 use crate::controller::{Data, TopicPartition};
+use crate::partition::Partition;
+
+/// The replicas that a move adds to a partition and that do not vote yet.
+pub(super) fn added_to(partition: &Partition, placed: &TopicPartition) -> Vec<ReplicaId> {
+    let voters = partition.members().voters;
+    placed.target_replicas().into_iter().filter(|replica| !voters.contains(replica)).collect()
+}
 
 /// What holds for the moves that are under way.
 pub(super) fn bounds(broker: &Broker, moving: &[TopicPartition]) -> Bounds {
+    let led = moving.iter().filter_map(|placed| {
+        let partition = broker.replicas.get(placed.group).filter(|partition| partition.leads())?;
+        Some((placed, added_to(&partition, placed)))
+    });
+    let led: Vec<_> = led.collect();
+    let image = broker.controller.image();
     let mut added = HashMap::new();
     let mut getting = BTreeSet::new();
-    for placed in moving {
-        let led = broker.replicas.get(placed.group).filter(|partition| partition.leads());
-        let Some(partition) = led else { continue };
-        let voters = partition.members().voters;
-        let image = broker.controller.image();
-        for replica in placed.target_replicas() {
-            if !voters.contains(&replica) {
-                getting.insert(replica.broker());
-                let holds = holds(&image, placed, (broker.id(), replica.broker()));
-                added.insert((placed.group, replica), holds);
-            }
+    for (placed, replicas) in led {
+        for replica in replicas {
+            getting.insert(replica.broker());
+            let holds = holds(&image, placed, (broker.id(), replica.broker()));
+            added.insert((placed.group, replica), holds);
         }
     }
-    let image = broker.controller.image();
     let senders = senders(&image, moving);
     let share = |to: &i32| {
         let rate = image.follower_rate(*to)?;

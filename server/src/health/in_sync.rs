@@ -174,11 +174,10 @@ fn others(broker: &Broker, partition: &Partition) -> (Vec<Other>, Vec<ReplicaId>
     let replication = partition.replication();
     let voters = partition.members().voters;
     let image = broker.controller.image();
-    let dead = |id: i32| image.brokers.get(&id).is_none_or(|broker| broker.dead);
     let others = voters.into_iter().filter(|voter| *voter != partition.replica());
     let others = others.map(|voter| {
         let matching = replication.get(&voter).copied().flatten();
-        (voter, matching, dead(voter.broker()))
+        (voter, matching, !image.lives(voter.broker()))
     });
     (others.collect(), image.behind(partition.id()).to_vec())
 }

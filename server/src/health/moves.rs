@@ -108,9 +108,9 @@ impl Moves {
 
 /// How many entries the new replica lacks that has least; 0 when all are level.
 fn lacks(partition: &Partition, placed: &TopicPartition) -> u64 {
-    let (replication, voters) = (partition.replication(), partition.members().voters);
+    let replication = partition.replication();
     let end = partition.last_index().unwrap_or_default();
-    let added = placed.target_replicas().into_iter().filter(|replica| !voters.contains(replica));
+    let added = catch_up::added_to(partition, placed).into_iter();
     let matching = |replica| replication.get(&replica).copied().flatten().unwrap_or_default();
     added.map(|replica| end.0.saturating_sub(matching(replica).0)).max().unwrap_or(0)
 }
@@ -120,8 +120,7 @@ fn warn(broker: &Broker, partition: &Partition, placed: &TopicPartition) {
     let image = broker.controller.image();
     let name =
         image.partition(placed.group).map(|(topic, number)| format!("{}-{number}", topic.name));
-    let dead = |id: &&i32| image.brokers.get(*id).is_none_or(|broker| broker.dead);
-    let dead: Vec<i32> = placed.target.iter().filter(dead).copied().collect();
+    let dead: Vec<i32> = placed.target.iter().copied().filter(|id| !image.lives(*id)).collect();
     let to_do = match lacks(partition, placed) {
         _ if !dead.is_empty() => format!(
             "brokers {dead:?} do not answer: start them, or turn the move back with kafka-reassign-partitions --cancel"
