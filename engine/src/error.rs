@@ -95,4 +95,7 @@ pub enum Error {
     /// The partition was deleted.
     #[error("partition {0} has been deleted")]
     Deleted(PartitionId),
+    /// The log has no key index, or one that is not complete yet.
+    #[error("partition {0} has no complete key index")]
+    NotKeyed(PartitionId),
 }

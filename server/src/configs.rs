@@ -24,7 +24,8 @@ pub use change::{Change, Edit, Operation, Rejected, Scope};
 pub use describe::{
     Ask, Row, Source, Synonym, describe_broker, describe_every_broker, describe_topic,
 };
-pub use settings::{Compression, Durability, TimestampType, TopicSettings};
+pub use jangbu_engine::records::codec::Compression;
+pub use settings::{Durability, TimestampType, TopicSettings};
 pub use topic::{
     Accept, Policy, Standing, topic_config, topic_configs, topic_policies, validate_broker_config,
     validate_topic_config, validate_topic_configs,

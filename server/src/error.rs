@@ -115,6 +115,7 @@ fn log_code(error: &jangbu_engine::Error) -> ResponseError {
         | jangbu_engine::Error::Lost { .. }
         | jangbu_engine::Error::Damaged { .. }
         | jangbu_engine::Error::Storage { .. } => ResponseError::KafkaStorageError,
+        jangbu_engine::Error::NotKeyed(_) => ResponseError::InvalidConfig,
         jangbu_engine::Error::Closed | jangbu_engine::Error::Deleted(_) => {
             ResponseError::NotLeaderOrFollower
         }

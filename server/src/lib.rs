@@ -30,7 +30,6 @@ mod partition;
 mod peer;
 mod producers;
 mod proto;
-mod records;
 mod replicas;
 mod retention;
 mod schema;

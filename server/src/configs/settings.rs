@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use jangbu_engine::records::codec::Compression;
+
 use super::broker::{BrokerConfigs, broker_config};
 use super::describe::Source;
 use super::topic::topic_config;
@@ -26,32 +28,6 @@ pub enum Durability {
     Strict,
     /// Once a majority of the replicas has written it; the sync begins at most 50 ms later.
     Relaxed,
-}
-
-/// How a topic's batches are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// As the producer compressed them.
-    Producer,
-    /// Not compressed.
-    Uncompressed,
-    /// gzip; level 1 to 9, or -1 for the library's default.
-    Gzip {
-        /// The level.
-        level: i32,
-    },
-    /// Snappy.
-    Snappy,
-    /// LZ4; level 1 to 17.
-    Lz4 {
-        /// The level; the library takes those above 12 as 12.
-        level: i32,
-    },
-    /// Zstandard.
-    Zstd {
-        /// The level, -131072 to 22.
-        level: i32,
-    },
 }
 
 /// The typed settings of one topic. Small and `Copy`: every partition keeps one.

@@ -21,7 +21,6 @@ use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
 use crate::legacy::list_offsets::{self as legacy, PartitionV0, Segment, TopicV0};
 use crate::partition::{Error, Partition};
-use crate::records;
 
 /// Leader epochs came with this version (KIP-320).
 const VERSION_EPOCHS: i16 = 4;
@@ -172,7 +171,7 @@ async fn look_up(partition: &Partition, timestamp: i64) -> Result<Found, Error> 
 fn first_record(entry: &Entry, timestamp: i64) -> Found {
     let epoch = i32::try_from(entry.term.0).unwrap_or(i32::MAX);
     let whole = Found { offset: entry.base_offset.0, timestamp: entry.max_timestamp, epoch };
-    let first = records::first_at(&entry.payload, timestamp);
+    let first = jangbu_engine::records::first_at(&entry.payload, timestamp);
     first.map_or(whole, |r| Found { offset: r.offset.0, timestamp: r.timestamp, epoch })
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::check::{self, Checked, Rejection};
 use crate::configs::{TimestampType, TopicSettings};
-use crate::records::codec;
+use jangbu_engine::records::codec;
 
 /// A batch as it goes into the log.
 #[derive(Debug)]

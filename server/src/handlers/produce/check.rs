@@ -12,7 +12,7 @@ use kafka_protocol::ResponseError;
 use super::compression;
 use crate::configs::{TimestampType, TopicSettings};
 use crate::handlers::topics::Refusal;
-use crate::records::{self, codec};
+use jangbu_engine::records::{self, codec};
 
 /// Zstandard came with this version (KIP-110).
 const VERSION_ZSTD: i16 = 7;

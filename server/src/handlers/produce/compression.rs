@@ -4,8 +4,8 @@
 //! frames are looked at, nothing is decompressed. Sources: RFC 1952, RFC 8878, the LZ4 frame format, the
 //! snappy format description, and snappy-java's stream header.
 
-use crate::records::codec::{XERIAL_HEADER_BYTES, XERIAL_MAGIC};
-use crate::records::unsigned_varint;
+use jangbu_engine::records::codec::{XERIAL_HEADER_BYTES, XERIAL_MAGIC};
+use jangbu_engine::records::unsigned_varint;
 
 const GZIP: u8 = 1;
 const SNAPPY: u8 = 2;

@@ -3,21 +3,23 @@
 //! The bytes come from a client and stored ones only had their frame checked, so every length is doubted and
 //! what a batch may decompress to is bounded.
 
-pub(crate) mod codec;
+pub mod codec;
 
-use jangbu_engine::Offset;
-use jangbu_engine::batch::{HEADER_BYTES, Header};
+use crate::Offset;
+use crate::batch::{HEADER_BYTES, Header};
 
 /// Offset and timestamp of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RecordAt {
-    pub(crate) offset: Offset,
-    pub(crate) timestamp: i64,
+pub struct RecordAt {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp, ms.
+    pub timestamp: i64,
 }
 
 /// The first record of `batch` whose timestamp is at least `timestamp`; `None` when there is none or the
 /// records cannot be read.
-pub(crate) fn first_at(batch: &[u8], timestamp: i64) -> Option<RecordAt> {
+pub fn first_at(batch: &[u8], timestamp: i64) -> Option<RecordAt> {
     let header = Header::parse(batch).ok()?;
     if header.is_log_append_time() {
         // Every record of the batch has the time at which it was appended.
@@ -42,11 +44,11 @@ pub(crate) fn first_at(batch: &[u8], timestamp: i64) -> Option<RecordAt> {
 
 /// What a record begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
+pub struct Head {
     /// Milliseconds after the batch's base timestamp.
-    pub(crate) timestamp_delta: i64,
+    pub timestamp_delta: i64,
     /// The record's number in the batch.
-    pub(crate) offset_delta: i64,
+    pub offset_delta: i64,
 }
 
 /// Walks the plain records of a batch by their lengths and shows the head of each with its number: `count`
@@ -54,11 +56,7 @@ pub(crate) struct Head {
 ///
 /// # Errors
 /// What does not fit, as a sentence for the client.
-pub(crate) fn walk(
-    mut body: &[u8],
-    count: i32,
-    mut show: impl FnMut(i32, Head),
-) -> Result<(), String> {
+pub fn walk(mut body: &[u8], count: i32, mut show: impl FnMut(i32, Head)) -> Result<(), String> {
     for index in 0..count {
         // Record lengths are 32 bits wide.
         let (length, rest) = zigzag_varint(body, 5)
@@ -85,7 +83,7 @@ fn head(record: &[u8]) -> Option<Head> {
 }
 
 /// A varint of at most `bytes_max` bytes, 10 or less, and what follows it.
-pub(crate) fn unsigned_varint(bytes: &[u8], bytes_max: usize) -> Option<(u64, &[u8])> {
+pub fn unsigned_varint(bytes: &[u8], bytes_max: usize) -> Option<(u64, &[u8])> {
     // Most are one byte long.
     if let Some((first, rest)) = bytes.split_first()
         && *first < 0x80
@@ -103,7 +101,7 @@ pub(crate) fn unsigned_varint(bytes: &[u8], bytes_max: usize) -> Option<(u64, &[
 }
 
 /// The same, zigzag encoded: how records write lengths (5 bytes) and deltas (10).
-pub(crate) fn zigzag_varint(bytes: &[u8], bytes_max: usize) -> Option<(i64, &[u8])> {
+pub fn zigzag_varint(bytes: &[u8], bytes_max: usize) -> Option<(i64, &[u8])> {
     let (value, rest) = unsigned_varint(bytes, bytes_max)?;
     let sign = (value & 1).wrapping_neg();
     Some(((value >> 1 ^ sign).cast_signed(), rest))
@@ -166,8 +164,8 @@ mod tests {
     #[test]
     fn records_of_a_batch_stamped_by_the_broker_have_its_time() {
         let mut batch = batch(Compression::Gzip);
-        let attributes = jangbu_engine::batch::with_log_append_time(1, true);
-        jangbu_engine::batch::rewrite(&mut batch, attributes, 5_000_000);
+        let attributes = crate::batch::with_log_append_time(1, true);
+        crate::batch::rewrite(&mut batch, attributes, 5_000_000);
         let found = first_at(&batch, 4_000_000).expect("a record");
         assert_eq!((found.offset.0, found.timestamp), (0, 5_000_000));
         assert_eq!(first_at(&batch, 5_000_001), None);

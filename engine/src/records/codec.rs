@@ -8,18 +8,43 @@
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 
-use crate::configs::Compression;
+/// How a topic's batches are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As the producer compressed them.
+    Producer,
+    /// Not compressed.
+    Uncompressed,
+    /// gzip; level 1 to 9, or -1 for the library's default.
+    Gzip {
+        /// The level.
+        level: i32,
+    },
+    /// Snappy.
+    Snappy,
+    /// LZ4; level 1 to 17.
+    Lz4 {
+        /// The level; the library takes those above 12 as 12.
+        level: i32,
+    },
+    /// Zstandard.
+    Zstd {
+        /// The level, -131072 to 22.
+        level: i32,
+    },
+}
 
 /// What a batch may decompress to.
-pub(crate) const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
+pub const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
 /// snappy-java's stream: a magic and two version numbers, then blocks with 4-byte lengths.
-pub(crate) const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-pub(crate) const XERIAL_HEADER_BYTES: usize = 16;
+pub const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+/// Bytes before the first block of such a stream.
+pub const XERIAL_HEADER_BYTES: usize = 16;
 const XERIAL_VERSIONS: &[u8] = &[0, 0, 0, 1, 0, 0, 0, 1];
 const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 
 /// The number of a codec in a batch's attributes; `None` when batches are kept as they come.
-pub(crate) fn number(compression: Compression) -> Option<u8> {
+pub fn number(compression: Compression) -> Option<u8> {
     match compression {
         Compression::Producer => None,
         Compression::Uncompressed => Some(0),
@@ -34,7 +59,7 @@ pub(crate) fn number(compression: Compression) -> Option<u8> {
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence.
-pub(crate) fn decompress(codec: u8, body: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+pub fn decompress(codec: u8, body: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     match codec {
         0 => Ok(Cow::Borrowed(body)),
         1 => read(&mut flate2::read::MultiGzDecoder::new(body)),
@@ -88,7 +113,7 @@ fn snappy_block(block: &[u8]) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// Of the codec's library: out of memory, or a level that it does not know.
-pub(crate) fn compress(to: Compression, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+pub fn compress(to: Compression, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     match to {
         Compression::Producer | Compression::Uncompressed => out.extend_from_slice(plain),
         Compression::Gzip { level } => {
