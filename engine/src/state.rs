@@ -168,6 +168,12 @@ impl State {
         self.log_start.max(self.table.settled)
     }
 
+    /// Where the Raft entries begin that are read, if that is where the settled part ends.
+    fn settled_position(&self) -> Option<u64> {
+        let settled = self.table.settled;
+        (settled > Offset(0) && self.log_start <= settled).then_some(self.table.position)
+    }
+
     /// Whether RocksDB may have rows of a table.
     pub(crate) fn has_table(&self) -> bool {
         self.table != TableRow::default()
@@ -268,9 +274,7 @@ impl State {
     /// Moves the log start forward to `start`.
     pub(crate) fn set_log_start(&mut self, start: Offset) {
         self.log_start = start;
-        if start > self.table.settled {
-            self.start_position = None;
-        }
+        self.start_position = self.settled_position();
         if start == self.end
             && let Some(totals) = &mut self.totals
         {
@@ -428,9 +432,7 @@ impl State {
         let log_start = (self.log_start > self.end).then_some(self.end);
         if log_start.is_some() {
             self.log_start = self.end;
-            if self.log_start > self.table.settled {
-                self.start_position = None;
-            }
+            self.start_position = self.settled_position();
         }
         self.totals = if last.is_some() { None } else { Some(Totals::after(self.purged)) };
         self.generation += 1;
