@@ -11,21 +11,35 @@
  *   load ready   BROKER TOPIC PARTITIONS SINCE                seconds after SINCE (CLOCK_REALTIME) until metadata is
  *                                                             complete, and until every partition has been read from
  *
+ *   load gets    HOST:PORT TOPIC KEYS COUNT THREADS           asks jangbu's HTTP port for random keys
+ *
+ * Behind these, options: keys=N gives each record one of N keys in a random order, the same each time; config=NAME=VALUE
+ * sets a config of a topic that is created.
+ *
  * Each prints one line of JSON. acks=all, idempotent, no compression; record i goes to partition i % PARTITIONS.
  * Latencies count from the moment a record was due, not from when the client got round to sending it.
  */
+#define _GNU_SOURCE
 #include <librdkafka/rdkafka.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #define REQUEST_TIMEOUT "30000" /* librdkafka's own */
 
+#define KEY_FORMAT "key-%010ld"
+
+static long keys; /* 0: records have none */
+static char *configs[16];
+static int config_count;
 static double *latencies; /* not NULL while latency is what is measured */
 static long delivered, failed;
 static long warm; /* records of the first second of a latency load, which connects */
@@ -96,8 +110,26 @@ static rd_kafka_t *producer(const char *broker, const char *linger, const char *
         return rk;
 }
 
-static void send_one(rd_kafka_t *rk, rd_kafka_topic_t *topic, int partition, char *value, size_t size, void *due) {
-        while (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, value, size, NULL, 0, due) == -1) {
+static uint64_t shuffle(uint64_t x) { /* splitmix64's */
+        x += 0x9e3779b97f4a7c15;
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+        return x ^ (x >> 31);
+}
+
+/* The key of record i. The first KEYS records have each key once, so that every key is there. */
+static size_t key_of(char *key, long i) {
+        if (!keys)
+                return 0;
+        return sprintf(key, KEY_FORMAT, i < keys ? i : (long)(shuffle(i) % keys));
+}
+
+static void send_one(rd_kafka_t *rk, rd_kafka_topic_t *topic, int partitions, long i, char *value, size_t size,
+                     void *due) {
+        char key[32];
+        size_t length = key_of(key, i);
+        while (rd_kafka_produce(topic, (int)(i % partitions), RD_KAFKA_MSG_F_COPY, value, size, length ? key : NULL,
+                                length, due) == -1) {
                 if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
                         die("produce", rd_kafka_err2str(rd_kafka_last_error()));
                 rd_kafka_poll(rk, 10);
@@ -127,7 +159,7 @@ static int produce(const char *broker, const char *name, int partitions, size_t 
                 value[i] = (char)(rand() & 0x7f);
         double start = now(), cpu_start = cpu();
         for (long i = 0; i < count; i++)
-                send_one(rk, topic, (int)(i % partitions), value, size, NULL);
+                send_one(rk, topic, partitions, i, value, size, NULL);
         rd_kafka_flush(rk, 300000);
         print_rate(start, cpu_start, delivered, (double)delivered * size);
         return failed || delivered != count;
@@ -163,7 +195,7 @@ static int latency(const char *broker, const char *name, int partitions, size_t 
         for (long i = 0; i < total; i++) {
                 due[i] = start + i / rate;
                 sleep_until(due[i]);
-                send_one(rk, topic, (int)(i % partitions), value, size, &due[i]);
+                send_one(rk, topic, partitions, i, value, size, &due[i]);
         }
         sending = 0;
         pthread_join(taker, NULL);
@@ -262,6 +294,13 @@ static int admin(const char *broker, const char *name, int partitions, int repli
         rd_kafka_AdminOptions_set_operation_timeout(options, 110000, NULL, 0);
         if (partitions) {
                 rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, replicas, error, sizeof error);
+                for (int i = 0; i < config_count; i++) {
+                        char *value = strchr(configs[i], '=');
+                        if (!value)
+                                die(configs[i], "a config is NAME=VALUE");
+                        *value = 0;
+                        rd_kafka_NewTopic_set_config(topic, configs[i], value + 1);
+                }
                 rd_kafka_CreateTopics(rk, &topic, 1, options, queue);
         } else {
                 rd_kafka_DeleteTopic_t *topic = rd_kafka_DeleteTopic_new(name);
@@ -293,7 +332,93 @@ static int leader(const char *broker, const char *name) {
         return 0;
 }
 
+struct asker {
+        pthread_t thread;
+        const char *address, *topic;
+        long count, failed;
+        uint64_t seed;
+        double *took;
+};
+
+static int connection(const char *address) {
+        char host[256];
+        snprintf(host, sizeof host, "%s", address);
+        char *port = strrchr(host, ':');
+        if (!port)
+                die(address, "no port");
+        *port++ = 0;
+        struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+        if (getaddrinfo(host, port, &hints, &found))
+                die(address, "not found");
+        int fd = socket(found->ai_family, SOCK_STREAM, 0), one = 1;
+        if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen))
+                die(address, "cannot connect");
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        freeaddrinfo(found);
+        return fd;
+}
+
+/* One request after the other over one connection. */
+static void *ask(void *of) {
+        struct asker *a = of;
+        int fd = connection(a->address);
+        char request[1024], answer[65536];
+        for (long i = 0; i < a->count; i++) {
+                char key[32];
+                sprintf(key, KEY_FORMAT, (long)(shuffle(a->seed + i) % keys));
+                int n = snprintf(request, sizeof request, "GET /topics/%s/keys/%s HTTP/1.1\r\nHost: x\r\n\r\n", a->topic, key);
+                double start = now();
+                if (write(fd, request, n) != n)
+                        die("write", "the connection ended");
+                size_t got = 0, need = 0;
+                while (!need || got < need) {
+                        ssize_t r = read(fd, answer + got, sizeof answer - 1 - got);
+                        if (r <= 0)
+                                die("read", "the connection ended");
+                        got += r;
+                        answer[got] = 0;
+                        char *end = strstr(answer, "\r\n\r\n"), *length = strcasestr(answer, "content-length:");
+                        if (!need && end)
+                                need = end + 4 - answer + (length ? atol(length + 15) : 0);
+                }
+                a->took[i] = now() - start;
+                a->failed += strncmp(answer, "HTTP/1.1 200", 12) != 0;
+        }
+        close(fd);
+        return NULL;
+}
+
+static int gets_of(const char *address, const char *topic, long count, int threads) {
+        struct asker *askers = calloc(threads, sizeof *askers);
+        double *took = malloc(sizeof(double) * count), start = now(), cpu_start = cpu();
+        long each = count / threads, bad = 0;
+        for (int t = 0; t < threads; t++) {
+                askers[t] = (struct asker){.address = address, .topic = topic, .count = each, .seed = (uint64_t)t << 40, .took = took + t * each};
+                pthread_create(&askers[t].thread, NULL, ask, &askers[t]);
+        }
+        for (int t = 0; t < threads; t++) {
+                pthread_join(askers[t].thread, NULL);
+                bad += askers[t].failed;
+        }
+        double seconds = now() - start;
+        qsort(took, each * threads, sizeof(double), ascending);
+#define GOT(q) (took[(long)(each * threads * (q))] * 1e3)
+        printf("{\"seconds\": %.3f, \"gets_per_s\": %.0f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f, "
+               "\"failed\": %ld, \"client_cpu_s\": %.3f}\n",
+               seconds, each * threads / seconds, GOT(0.5), GOT(0.99), GOT(0.999), bad, cpu() - cpu_start);
+        return bad != 0;
+}
+
 int main(int argc, char **argv) {
+        for (; argc > 1; argc--) {
+                char *last = argv[argc - 1];
+                if (!strncmp(last, "keys=", 5))
+                        keys = atol(last + 5);
+                else if (!strncmp(last, "config=", 7) && config_count < 16)
+                        configs[config_count++] = last + 7;
+                else
+                        break;
+        }
         const char *verb = argc > 3 ? argv[1] : "";
         int code = 2;
         setvbuf(stdout, NULL, _IOLBF, 0);
@@ -310,7 +435,10 @@ int main(int argc, char **argv) {
                                argc == 9 ? argv[8] : REQUEST_TIMEOUT);
         else if (!strcmp(verb, "consume") && argc == 6)
                 code = consume(argv[2], argv[3], atoi(argv[4]), atol(argv[5]));
-        else if (!strcmp(verb, "ready") && argc == 6)
+        else if (!strcmp(verb, "gets") && argc == 7) {
+                keys = atol(argv[4]);
+                code = gets_of(argv[2], argv[3], atol(argv[5]), atoi(argv[6]));
+        } else if (!strcmp(verb, "ready") && argc == 6)
                 code = ready(argv[2], argv[3], atoi(argv[4]), atof(argv[5]));
         else
                 fprintf(stderr, "usage: see the head of load.c\n");
