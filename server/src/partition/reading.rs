@@ -120,7 +120,7 @@ impl Partition {
         self.on_disk(move |log| log.find_max_timestamp(until)).await
     }
 
-    async fn on_disk<T: Send + 'static>(
+    pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
