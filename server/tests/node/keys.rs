@@ -424,7 +424,7 @@ async fn a_compacted_topic_refuses_records_without_a_key_and_names_each() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let refused = client.produce("t", 0, keyed(&bad, compression)).await;
         assert_eq!(refused.error_code, ErrorCode::InvalidRecord.code());
-        let text = "Compacted topic cannot accept message without key in topic partition t-0.";
+        let text = "Compacted topic cannot accept message without key in topic partition t-0";
         let named: Vec<_> = refused
             .record_errors
             .iter()

@@ -238,7 +238,7 @@ fn keyless(body: &[u8], count: i32, rules: &Rules<'_>) -> Result<Option<Rejectio
     }
     let Rules { topic, index: partition, .. } = rules;
     let text = format!(
-        "Compacted topic cannot accept message without key in topic partition {topic}-{partition}."
+        "Compacted topic cannot accept message without key in topic partition {topic}-{partition}"
     );
     let shown = found.first.iter().take(3);
     let shown: Vec<String> =
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(survey(&RECORDS, &header(), &rules(&settings)).unwrap(), 1_000);
         let settings = TopicSettings { compact: true, ..settings };
         let refused = survey(&RECORDS, &header(), &rules(&settings)).unwrap_err();
-        let text = "Compacted topic cannot accept message without key in topic partition t-4.";
+        let text = "Compacted topic cannot accept message without key in topic partition t-4";
         assert_eq!(refused.refusal.code, ResponseError::InvalidRecord);
         assert_eq!(
             refused.refusal.message,
