@@ -87,7 +87,7 @@ pub(crate) struct ServeArgs {
     /// The address clients are told to use [default: the one it listens on]
     #[arg(long, env = "JANGBU_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// Where health and metrics are served [default: 127.0.0.1:9600]
+    /// Where health, metrics and the values of keys are served [default: 127.0.0.1:9600]
     #[arg(long, env = "JANGBU_HTTP", value_name = "IP:PORT")]
     pub http: Option<SocketAddr>,
     /// This node's id, 1 or more; never changes for a data directory [default: the directory's, 1 for a new one]
