@@ -171,7 +171,7 @@ impl Connection {
         name: &'static str,
         body: &[u8],
     ) -> Result<Bytes> {
-        if !self.versions.get(&key).is_some_and(|(low, _)| *low == 0) {
+        if self.versions.get(&key).is_none_or(|(low, _)| *low != 0) {
             return Err(Error::Unsupported { broker: self.shared.broker.clone(), api: name });
         }
         let client_id = &self.shared.client_id;
