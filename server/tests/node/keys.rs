@@ -296,18 +296,40 @@ async fn the_client_asks_by_key_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_without_an_index_says_how_to_get_one_and_has_it_once_it_is_built() {
+async fn a_topic_without_an_index_says_how_to_get_one_and_has_it_until_it_is_turned_off() {
     let dir = tempdir().unwrap();
     let node = start(dir.path()).await;
     let mut client = Client::connect(&node).await;
     client.create_topic("t", 1).await;
-    write(&mut client, "t", 0, &[(Some("a"), Some("before"), 1_000)]).await;
     let refused = http(&node, "/topics/t/keys/a", "").await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(refused.body.contains("set jangbu.key.index=true, or cleanup.policy=compact"));
     let asking = key_client(&node).await;
     let error = asking.get("t", "a").await.unwrap_err();
     assert_eq!(error.code().map(|code| code.code()), Some(INVALID_CONFIG));
+    set(&mut client, TOPIC, "t", "jangbu.key.index", "true").await;
+    until("the index is on", async || {
+        (http(&node, "/topics/t/keys/a", "").await.status == 404).then_some(())
+    })
+    .await;
+    write(&mut client, "t", 0, &[(Some("a"), Some("value"), 1_000)]).await;
+    let found = asking.get("t", "a").await.unwrap().expect("it is there");
+    assert_eq!(found.record.value.as_deref(), Some(&b"value"[..]));
+    set(&mut client, TOPIC, "t", "jangbu.key.index", "false").await;
+    until("the index is gone", async || {
+        (http(&node, "/topics/t/keys/a", "").await.status == 409).then_some(())
+    })
+    .await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_were_there_before_the_index_are_entered_in_it() {
+    let dir = tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("t", 1).await;
+    write(&mut client, "t", 0, &[(Some("a"), Some("before"), 1_000)]).await;
     set(&mut client, TOPIC, "t", "jangbu.key.index", "true").await;
     write(&mut client, "t", 0, &[(Some("b"), Some("after"), 1_000)]).await;
     let found = until("the index is built", async || {
@@ -318,13 +340,7 @@ async fn a_topic_without_an_index_says_how_to_get_one_and_has_it_once_it_is_buil
     })
     .await;
     assert_eq!(found, "before");
-    let found = asking.get("t", "b").await.unwrap().expect("it is there");
-    assert_eq!(found.record.value.as_deref(), Some(&b"after"[..]));
-    set(&mut client, TOPIC, "t", "jangbu.key.index", "false").await;
-    until("the index is gone", async || {
-        (http(&node, "/topics/t/keys/a", "").await.status == 409).then_some(())
-    })
-    .await;
+    assert_eq!(http(&node, "/topics/t/keys/b", "").await.body, "after");
     node.shutdown().await;
 }
 
