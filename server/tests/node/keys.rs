@@ -301,6 +301,7 @@ async fn a_topic_without_an_index_says_how_to_get_one_and_has_it_until_it_is_tur
     let node = start(dir.path()).await;
     let mut client = Client::connect(&node).await;
     client.create_topic("t", 1).await;
+    set(&mut client, TOPIC, "t", "retention.ms", "-1").await;
     let refused = http(&node, "/topics/t/keys/a", "").await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(refused.body.contains("set jangbu.key.index=true, or cleanup.policy=compact"));
@@ -329,6 +330,7 @@ async fn records_that_were_there_before_the_index_are_entered_in_it() {
     let node = start(dir.path()).await;
     let mut client = Client::connect(&node).await;
     client.create_topic("t", 1).await;
+    set(&mut client, TOPIC, "t", "retention.ms", "-1").await;
     write(&mut client, "t", 0, &[(Some("a"), Some("before"), 1_000)]).await;
     set(&mut client, TOPIC, "t", "jangbu.key.index", "true").await;
     write(&mut client, "t", 0, &[(Some("b"), Some("after"), 1_000)]).await;
@@ -359,6 +361,7 @@ async fn keys_are_still_there_after_a_restart_and_below_the_log_start_they_are_n
     .await;
     assert_eq!((found.status, &*found.body), (200, "b1"));
     let mut client = Client::connect(&node).await;
+    set(&mut client, TOPIC, "t", "retention.ms", "-1").await;
     set(&mut client, TOPIC, "t", "cleanup.policy", "compact,delete").await;
     let partition =
         kafka_protocol::messages::delete_records_request::DeleteRecordsPartition::default()
@@ -452,6 +455,7 @@ async fn a_compacted_topic_refuses_records_without_a_key_and_names_each() {
         let good = client.produce("t", 1, keyed(&bad[..1], compression)).await;
         assert_eq!(good.error_code, 0, "{:?}", good.error_message);
     }
+    set(&mut client, TOPIC, "t", "retention.ms", "-1").await;
     set(&mut client, TOPIC, "t", "cleanup.policy", "delete").await;
     assert_eq!(client.produce("t", 0, keyed(&bad, Compression::None)).await.error_code, 0);
     set(&mut client, TOPIC, "t", "cleanup.policy", "delete,compact").await;
