@@ -12,6 +12,7 @@ mod ahead;
 mod keys;
 mod machine;
 mod members;
+mod quick;
 mod reading;
 mod waiters;
 
@@ -32,6 +33,7 @@ use crate::producers::{Refused, Seen};
 pub(crate) use ahead::ReadAhead;
 pub(crate) use keys::Wanted;
 use machine::{Judgement, PartitionMachine, Progress};
+pub(crate) use quick::Quick;
 pub(crate) use waiters::Waiting;
 
 /// How long a batch may be in flight before it is looked whether it still is.
@@ -153,6 +155,8 @@ pub(crate) struct DiskReads {
     pub(crate) reads: Arc<Semaphore>,
     /// What is read before it is asked for.
     pub(crate) ahead: Arc<ReadAhead>,
+    /// Which are done on the spot.
+    pub(crate) quick: Arc<Quick>,
 }
 
 /// What the partitions of a node share.

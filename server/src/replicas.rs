@@ -21,7 +21,7 @@ use crate::configs::Durability;
 use crate::consensus::{Network, ReplicaId};
 use crate::controller::{Controller, TopicPartition};
 use crate::metrics::Metrics;
-use crate::partition::{DiskReads, Partition, ReadAhead, Shared};
+use crate::partition::{DiskReads, Partition, Quick, ReadAhead, Shared};
 use crate::retention;
 
 /// The metadata group's log.
@@ -82,7 +82,11 @@ impl Replicas {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let reads = Arc::new(Semaphore::new(4 * cores));
-        let disk = DiskReads { reads, ahead: Arc::new(ReadAhead::new(READ_AHEAD_BYTES_MAX)) };
+        let disk = DiskReads {
+            reads,
+            ahead: Arc::new(ReadAhead::new(READ_AHEAD_BYTES_MAX)),
+            quick: Arc::new(Quick::new(cores)),
+        };
         Self {
             broker,
             engine,

@@ -3,7 +3,7 @@
 //! Not here: whether this replica may answer ([`Partition::linearize`]), requests and answers (`lookup.rs`).
 
 use bytes::Bytes;
-use jangbu_engine::{KeyIndex, KeyRecord, Offset};
+use jangbu_engine::{KeyIndex, KeyRecord, Offset, PartitionLog};
 
 use super::{Bounds, Error, Partition};
 
@@ -51,12 +51,14 @@ impl Partition {
         let Bounds { log_start, high_watermark } = self.bounds();
         let Wanted { below, count_max, bytes_max } = wanted;
         let below = below.min(high_watermark);
-        let read = move |log: jangbu_engine::PartitionLog| match count_max {
-            1 => log.get(&key, below).map(|found| found.into_iter().collect::<Vec<_>>()),
-            _ => log.history(&key, below, count_max, bytes_max),
+        let mut found = if count_max == 1 {
+            let get = move |log: PartitionLog| log.get(&key, below);
+            self.on_the_spot(get).await?.into_iter().collect()
+        } else {
+            let read = move |log: PartitionLog| log.history(&key, below, count_max, bytes_max);
+            self.on_disk(read).await?
         };
-        let mut found = self.on_disk(read).await?;
-        found.retain(|record| record.offset >= log_start);
+        found.retain(|record: &KeyRecord| record.offset >= log_start);
         Ok(found)
     }
 
@@ -104,7 +106,7 @@ impl Partition {
             let (prefix, after) = (prefix.clone(), page.next.clone());
             let count_max = wanted.count_max - page.records.len();
             let bytes_max = wanted.bytes_max - bytes;
-            let read = move |log: jangbu_engine::PartitionLog| {
+            let read = move |log: PartitionLog| {
                 log.keys_with_prefix(&prefix, after.as_deref(), below, count_max, bytes_max)
             };
             let piece = self.on_disk(read).await?;
@@ -121,6 +123,20 @@ impl Partition {
             }
         }
         Ok(page)
+    }
+}
+
+impl Partition {
+    /// Reads here and now while such reads are quick, else as other reads of the disk.
+    async fn on_the_spot<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let log = self.log.clone();
+        match self.disk.quick.read(move || read(log)) {
+            Ok(read) => Ok(read?),
+            Err(read) => self.on_disk(|_| read()).await,
+        }
     }
 }
 
