@@ -101,7 +101,7 @@ fn an_unknown_format_is_refused_and_left_alone() {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "jangbu storage format 3\n");
         std::fs::write(&file, text).unwrap();
         let error = refused(dir.path());
-        assert!(matches!(error, Error::UnknownFormat { known: 2, .. }), "{error}");
+        assert!(matches!(error, Error::UnknownFormat { known: 3, .. }), "{error}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         std::fs::remove_file(&file).unwrap();
         assert!(matches!(refused(dir.path()), Error::UnknownFormat { .. }));

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use super::KeyIndex;
+use super::clean::Sweep;
 use super::lookup::readiness;
 use super::maintain::{Rows, Step};
 use super::row::{self, KeyRows, Mark};
@@ -107,6 +108,7 @@ impl PartitionLog {
             state.table.built_to = table.built_to;
             state.table.marked = table.marked;
             state.table.horizon = table.horizon;
+            state.sweep = Sweep::default();
         })?;
         Ok(self.key_index() == KeyIndex::Ready)
     }

@@ -149,7 +149,7 @@ impl PartitionLog {
         } else {
             view.first
         };
-        let entries = self.entries(start, Index(u64::MAX), bytes_max, PayloadPart::Full)?;
+        let entries = self.entries_with_batch(start, bytes_max)?;
         let mut settling = Settling::new(self, view, rules);
         let batches: Vec<_> = entries
             .iter()
@@ -168,6 +168,18 @@ impl PartitionLog {
         drop(rows);
         drop(db);
         settling.end(entries.is_empty())
+    }
+
+    /// Entries from `start` on, with a batch among them if one is there.
+    fn entries_with_batch(&self, mut start: Index, bytes_max: usize) -> Result<Vec<Entry>> {
+        loop {
+            let entries = self.entries(start, Index(u64::MAX), bytes_max, PayloadPart::Full)?;
+            let Some(last) = entries.last() else { return Ok(entries) };
+            if entries.iter().any(|entry| entry.kind == EntryKind::Batch) {
+                return Ok(entries);
+            }
+            start = Index(last.index.0 + 1);
+        }
     }
 
     /// Takes marked records out of settled batches.
@@ -503,6 +515,8 @@ impl<'a> Settling<'a> {
                 state.table.max_timestamp = table.max_timestamp;
                 state.table.marked = table.marked;
                 state.table.horizon = table.horizon;
+                // Its marks lie anywhere.
+                state.sweep = Sweep::default();
                 if state.log_start <= table.settled {
                     state.start_position = Some(table.position);
                 }
