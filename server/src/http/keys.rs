@@ -80,17 +80,13 @@ impl IntoResponse for Problem {
 }
 
 /// `GET /topics/{topic}/keys/{key}`.
-pub(super) async fn get(
-    State(shared): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Response> {
-    one(&shared, &uri, &headers).await.map_err(IntoResponse::into_response)
+pub(super) async fn get(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    one(&shared, &uri, &headers).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// `GET /topics/{topic}/keys`.
-pub(super) async fn list(State(shared): State<Shared>, uri: Uri) -> Result<Response, Response> {
-    all(&shared, &uri).await.map_err(IntoResponse::into_response)
+pub(super) async fn list(State(shared): State<Shared>, uri: Uri) -> Response {
+    all(&shared, &uri).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 fn broker(shared: &Shared) -> Result<Arc<Broker>, Problem> {
