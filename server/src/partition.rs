@@ -9,8 +9,10 @@
 //! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`), the disk (`reading.rs`).
 
 mod ahead;
+mod keys;
 mod machine;
 mod members;
+mod quick;
 mod reading;
 mod waiters;
 
@@ -29,7 +31,9 @@ use crate::consensus::{self, Clock, Group, Leadership, Log, Network, Proposal, R
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
 pub(crate) use ahead::ReadAhead;
+pub(crate) use keys::Wanted;
 use machine::{Judgement, PartitionMachine, Progress};
+pub(crate) use quick::Quick;
 pub(crate) use waiters::Waiting;
 
 /// How long a batch may be in flight before it is looked whether it still is.
@@ -151,6 +155,8 @@ pub(crate) struct DiskReads {
     pub(crate) reads: Arc<Semaphore>,
     /// What is read before it is asked for.
     pub(crate) ahead: Arc<ReadAhead>,
+    /// Which are done on the spot.
+    pub(crate) quick: Arc<Quick>,
 }
 
 /// What the partitions of a node share.

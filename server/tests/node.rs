@@ -25,6 +25,10 @@ mod healing;
 mod idle;
 #[path = "node/in_sync.rs"]
 mod in_sync;
+#[path = "node/key_clients.rs"]
+mod key_clients;
+#[path = "node/keys.rs"]
+mod keys;
 #[path = "node/limits.rs"]
 mod limits;
 #[path = "node/metrics.rs"]

@@ -20,7 +20,7 @@ use super::random::Random;
 use crate::consensus::transport::Transport;
 use crate::consensus::types::Membership;
 use crate::consensus::{Network, ReplicaId};
-use crate::partition::{DiskReads, Partition, ReadAhead, Shared};
+use crate::partition::{DiskReads, Partition, Quick, ReadAhead, Shared};
 
 /// How a line of the trace begins that tells of what must not happen.
 pub(super) const VIOLATED: &str = "VIOLATED";
@@ -234,6 +234,7 @@ impl World {
             disk: DiskReads {
                 reads: Arc::new(Semaphore::new(1)),
                 ahead: Arc::new(ReadAhead::new(0)),
+                quick: Arc::new(Quick::new(1)),
             },
             metrics: Arc::default(),
             network,
