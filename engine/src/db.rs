@@ -100,13 +100,14 @@ impl Db {
             existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
         let others = ["default", META, KEYS, COMPACTED].map(str::to_owned);
         let names = buckets.iter().map(|id| id.family()).chain(others);
-        let starts = Starts::default();
-        let families = names.map(|name| descriptor(name, &bucket_options, options, &starts));
+        let kinds = Kinds::new(bucket_options, options);
+        let families = names.map(|name| kinds.descriptor(name));
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
         fail::fail_point!("engine-open-after-store", |_| Err(Error::Closed));
         let (watermark, lost_changes) = keep_watermark(dir, &inner, options.accept_loss)?;
         let watermark = Some(watermark);
+        let Kinds { bucket: bucket_options, starts, .. } = kinds;
         let db = Self { inner, bucket_options, memtables, watermark, lost_changes, starts };
         Ok((db, buckets))
     }
@@ -120,8 +121,8 @@ impl Db {
             database.set_paranoid_checks(paranoid);
             let bucket = bucket_options(&options)?;
             let names = DB::list_cf(&database, &store)?.into_iter();
-            let starts = Starts::default();
-            let families = names.map(|name| descriptor(name, &bucket, &options, &starts));
+            let kinds = Kinds::new(bucket, &options);
+            let families = names.map(|name| kinds.descriptor(name));
             DB::open_cf_descriptors(&database, &store, families)
         };
         let Err(error) = open(true) else { return Ok(Refused::No) };
@@ -149,6 +150,7 @@ impl Db {
         let bucket_options = bucket_options(&options).map_err(failed("reading options"))?;
         let bytes = options.memtables_bytes_max;
         let memtables = WriteBufferManager::new_write_buffer_manager(bytes, false);
+        let kinds = Kinds::new(bucket_options, &options);
         let list = || DB::list_cf(&rocksdb::Options::default(), &store);
         let existing = list().map_err(|error| refused(dir, error))?;
         let buckets = existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
@@ -160,14 +162,14 @@ impl Db {
             database.set_track_and_verify_wals_in_manifest(true);
             database.set_max_open_files(-1);
             let names = existing.iter().cloned();
-            let starts = Starts::default();
-            let families = names.map(|name| descriptor(name, &bucket_options, &options, &starts));
+            let families = names.map(|name| kinds.descriptor(name));
             DB::open_cf_descriptors_read_only(&database, &store, families, false)
         };
         // As a node would, which stops at the first bad record of the log; if not even that goes, whatever can be read.
         let opened = open(true).or_else(|_| open(false));
         let inner = opened.map_err(|error| refused(dir, error))?;
-        let (watermark, lost_changes, starts) = (None, 0, Starts::default());
+        let (watermark, lost_changes) = (None, 0);
+        let Kinds { bucket: bucket_options, starts, .. } = kinds;
         let db = Self { inner, bucket_options, memtables, watermark, lost_changes, starts };
         Ok((db, buckets))
     }
@@ -448,26 +450,40 @@ fn bucket_options(options: &Options) -> std::result::Result<rocksdb::Options, ro
     Ok(out)
 }
 
-/// How a column family is opened, by its name.
-fn descriptor(
-    name: String,
-    bucket: &rocksdb::Options,
-    options: &Options,
-    starts: &Starts,
-) -> ColumnFamilyDescriptor {
-    let of_family = match name.as_str() {
-        KEYS => keys_options(options, starts),
-        COMPACTED => compacted_options(options),
-        _ if BucketId::from_family(&name).is_some() => bucket.clone(),
-        _ => meta_options(options),
-    };
-    ColumnFamilyDescriptor::new(name, of_family)
+/// How each kind of column family is opened.
+struct Kinds {
+    bucket: rocksdb::Options,
+    keys: rocksdb::Options,
+    compacted: rocksdb::Options,
+    meta: rocksdb::Options,
+    starts: Starts,
 }
 
-/// Rows of the key index come in any order and are looked up one by one: small blocks, levels, and no more than one
-/// block read for a key.
-fn keys_options(options: &Options, starts: &Starts) -> rocksdb::Options {
-    let mut out = leveled(options, 4 << 10);
+impl Kinds {
+    fn new(bucket: rocksdb::Options, options: &Options) -> Self {
+        let (shared, starts) = (Cache::new_lru_cache(options.block_cache_bytes), Starts::default());
+        let own = Cache::new_lru_cache(options.key_cache_bytes);
+        let keys = keys_options(options, &own, &starts);
+        let compacted = leveled(options, &shared, 32 << 10);
+        Self { bucket, keys, compacted, meta: meta_options(options, &shared), starts }
+    }
+
+    /// How a column family is opened, by its name.
+    fn descriptor(&self, name: String) -> ColumnFamilyDescriptor {
+        let kind = match name.as_str() {
+            KEYS => &self.keys,
+            COMPACTED => &self.compacted,
+            _ if BucketId::from_family(&name).is_some() => &self.bucket,
+            _ => &self.meta,
+        };
+        ColumnFamilyDescriptor::new(name, kind.clone())
+    }
+}
+
+/// Rows of the key index come in any order and are looked up one by one: small blocks, so that a look-up reads little, and a cache
+/// of their own, which nothing else can empty.
+fn keys_options(options: &Options, cache: &Cache, starts: &Starts) -> rocksdb::Options {
+    let mut out = leveled(options, cache, 4 << 10);
     out.set_compression_type(rocksdb::DBCompressionType::Lz4);
     out.set_compaction_filter_factory(starts.clone());
     // So that rows below a log start go although nothing is written over them.
@@ -475,23 +491,17 @@ fn keys_options(options: &Options, starts: &Starts) -> rocksdb::Options {
     out
 }
 
-fn compacted_options(options: &Options) -> rocksdb::Options {
-    let mut out = leveled(options, 32 << 10);
-    out.set_compression_type(rocksdb::DBCompressionType::None);
-    out.set_periodic_compaction_seconds(0);
-    out
-}
-
 /// A family that is compacted in levels; nothing of it ever holds a write back.
-fn leveled(options: &Options, block_bytes: usize) -> rocksdb::Options {
+fn leveled(options: &Options, cache: &Cache, block_bytes: usize) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_size(block_bytes);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    table.set_block_cache(cache);
     let mut out = rocksdb::Options::default();
     out.set_block_based_table_factory(&table);
     out.set_level_compaction_dynamic_level_bytes(true);
+    out.set_compression_type(rocksdb::DBCompressionType::None);
     out.set_write_buffer_size(options.memtable_bytes);
     unstalled(&mut out);
     out
@@ -507,11 +517,11 @@ fn unstalled(out: &mut rocksdb::Options) {
     out.set_hard_pending_compaction_bytes_limit(0);
 }
 
-fn meta_options(options: &Options) -> rocksdb::Options {
+fn meta_options(options: &Options, cache: &Cache) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_size(8 << 10);
     table.set_bloom_filter(10.0, false);
-    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    table.set_block_cache(cache);
     let mut out = rocksdb::Options::default();
     out.set_block_based_table_factory(&table);
     out.set_num_levels(3);

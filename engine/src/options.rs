@@ -51,8 +51,11 @@ pub struct Options {
     /// Memory for all memtables, those that are being flushed included: the writer waits above it.
     /// Default 128 MiB, at least twice `memtable_bytes`.
     pub memtables_bytes_max: usize,
-    /// Bytes of block cache for index blocks and catch-up reads. Default 16 MiB, at least 1 MiB.
+    /// Bytes of block cache for index blocks and catch-up reads of buckets, and as many for `meta` and settled batches.
+    /// Default 16 MiB, at least 1 MiB.
     pub block_cache_bytes: usize,
+    /// Bytes of block cache for key indexes; only look-ups and cleaning fill it. Default 16 MiB, at least 1 MiB.
+    pub key_cache_bytes: usize,
     /// Writes and reads tables past the page cache, where the file system can. Default true.
     pub direct_io: bool,
     /// Open a store that lost what was acknowledged, instead of refusing it. Default false.
@@ -69,6 +72,7 @@ impl Default for Options {
             memtable_bytes: 32 << 20,
             memtables_bytes_max: 128 << 20,
             block_cache_bytes: 16 << 20,
+            key_cache_bytes: 16 << 20,
             direct_io: true,
             accept_loss: false,
         }
@@ -112,6 +116,7 @@ impl Options {
                 "twice memtable_bytes",
             ),
             ("block_cache_bytes", self.block_cache_bytes >= 1 << 20, "1 MiB"),
+            ("key_cache_bytes", self.key_cache_bytes >= 1 << 20, "1 MiB"),
         ];
         match bounds.iter().find(|(_, holds, _)| !holds) {
             Some((name, _, least)) => Err(format!("{name} must be at least {least}")),

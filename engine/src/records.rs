@@ -137,9 +137,12 @@ pub fn each(body: &[u8], count: i32) -> impl Iterator<Item = Option<Record<'_>>>
     })
 }
 
+/// The name and the value of a header.
+pub type RecordHeader<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// The headers of [`Record::headers`], names and values; `None` when they are torn.
 #[must_use]
-pub fn headers(encoded: &[u8]) -> Option<Vec<(&[u8], Option<&[u8]>)>> {
+pub fn headers(encoded: &[u8]) -> Option<Vec<RecordHeader<'_>>> {
     let (count, mut rest) = zigzag_varint(encoded, 5)?;
     let mut found = Vec::new();
     for _ in 0..count {

@@ -164,8 +164,8 @@ pub(crate) fn store(db: &Db, buckets: &[BucketId]) -> Result<StoreStats> {
     for family in buckets.iter().chain(&others) {
         stats.immutable_memtables += db.property(family, "rocksdb.num-immutable-mem-table");
     }
-    // All buckets share one block cache; the others have one each.
-    for family in buckets.first().into_iter().chain(&others) {
+    // All buckets share one block cache, key indexes have one, and everything else has one.
+    for family in buckets.first().into_iter().chain([&db.keys(), &db.meta()]) {
         stats.block_cache_bytes += db.property(family, "rocksdb.block-cache-usage");
     }
     stats.memtable_bytes = db.memtables_bytes() as u64;

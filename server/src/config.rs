@@ -68,6 +68,9 @@ pub struct Config {
     pub auto_create_topics: bool,
     /// Memory for recently written batches, in bytes. Default: an eighth of `memory`.
     pub cache_bytes: Option<usize>,
+    /// Memory for what look-ups by key have read of key indexes, beside `memory`, in bytes. Default: an eighth of `memory` if
+    /// that is configured, else an eighth of the machine's.
+    pub key_cache_bytes: Option<usize>,
     /// How often retention is applied and space given back, in ms. Default 30,000.
     pub retention_check_ms: u64,
     /// Bytes of the file system that stay free: below it new records are refused until room comes back.
@@ -110,6 +113,7 @@ impl Default for Config {
             default_replication_factor: 3,
             auto_create_topics: true,
             cache_bytes: None,
+            key_cache_bytes: None,
             retention_check_ms: 30_000,
             disk_reserve_bytes: None,
             heal_after_ms: 600_000,
@@ -141,6 +145,7 @@ const KEYS: &[&str] = &[
     "default_replication_factor",
     "auto_create_topics",
     "cache_bytes",
+    "key_cache_bytes",
     "retention_check_ms",
     "disk_reserve_bytes",
     "heal_after_ms",
@@ -220,6 +225,12 @@ impl Config {
             "produce_bytes_max",
             &self.produce_bytes_max.unwrap_or_default(),
             "between 1 MiB and 4 GiB",
+        )?;
+        check(
+            self.key_cache_bytes.is_none_or(|bytes| ((1 << 20)..=(1 << 40)).contains(&bytes)),
+            "key_cache_bytes",
+            &self.key_cache_bytes.unwrap_or_default(),
+            "between 1 MiB and 1 TiB",
         )?;
         check(
             (1..=3_600_000).contains(&self.request_arrival_ms),
@@ -329,6 +340,7 @@ mod tests {
             connections_max=1\nrequest_bytes_max=1048576\nproduce_bytes_max=1048576\n\
             request_arrival_ms=1\nmemory=33554432\nidle_ms=1\n\
             num_partitions=1\ndefault_replication_factor=1\nauto_create_topics=false\ncache_bytes=1\n\
+            key_cache_bytes=1048576\n\
             retention_check_ms=1\ndisk_reserve_bytes=1\nheal_after_ms=0\nreplica_lag_max_ms=1\ncatch_up_rate_bytes=1024";
         assert!(Config::from_toml(text).unwrap().validate().is_ok());
         let text = format!("{text}\njoin='h:1'");

@@ -33,6 +33,8 @@ pub(crate) struct Sizes {
     pub(crate) answers: usize,
     /// Blocks of buckets, mostly of their indexes, and of `meta`: each has a cache of this size.
     pub(crate) block_cache: usize,
+    /// Blocks of key indexes, beside `memory`: look-ups by key alone fill it.
+    pub(crate) key_cache: usize,
     /// A bucket on disk: its tables are as large as a memtable, and a read looks at all of them.
     pub(crate) bucket: u64,
 }
@@ -42,6 +44,8 @@ impl Sizes {
     pub(crate) fn of(config: &Config) -> Self {
         let memory = config.memory.unwrap_or_else(|| default_memory(machine_bytes()));
         let mut sizes = Self::share_out(memory);
+        let known = config.memory.or_else(machine_bytes).unwrap_or(memory);
+        sizes.key_cache = config.key_cache_bytes.unwrap_or((known / 8).max(MIB));
         sizes.cache = config.cache_bytes.unwrap_or(sizes.cache);
         sizes.requests = config.produce_bytes_max.unwrap_or(sizes.requests);
         sizes
@@ -66,6 +70,7 @@ impl Sizes {
             requests,
             answers,
             block_cache: (blocks / 2).max(MIB),
+            key_cache: (memory / 8).max(MIB),
             bucket: (64 * memtable as u64).min(4 << 30),
         }
     }
@@ -79,6 +84,7 @@ impl Sizes {
             memtable_bytes: self.memtable,
             memtables_bytes_max: self.memtables,
             block_cache_bytes: self.block_cache,
+            key_cache_bytes: self.key_cache,
             ..jangbu_engine::Options::default()
         }
     }
@@ -95,6 +101,7 @@ impl Sizes {
             requests = mib(self.requests),
             answers = mib(self.answers),
             blocks = mib(2 * self.block_cache),
+            keys = mib(self.key_cache),
             "memory"
         );
     }
@@ -160,6 +167,9 @@ mod tests {
         };
         let sizes = Sizes::of(&config);
         assert_eq!((sizes.cache, sizes.requests, sizes.queue), (0, 3 * MIB, 4 * MIB));
+        assert_eq!(sizes.key_cache, 8 * MIB, "an eighth of what is configured");
+        let config = Config { key_cache_bytes: Some(MIB), ..config };
+        assert_eq!(Sizes::of(&config).key_cache, MIB);
     }
 
     #[test]
