@@ -122,14 +122,38 @@ impl Header {
         Self::parse_fields(bytes, usize::MAX)
     }
 
+    /// Parses a stored batch, which cleaning may have left with fewer records than it takes offsets. `bytes` must be
+    /// exactly one batch. Does not check the CRC.
+    ///
+    /// # Errors
+    /// [`Invalid`], when lengths or counts contradict each other or the bytes.
+    pub fn parse_stored(bytes: &[u8]) -> Result<Self, Invalid> {
+        let header = Self::fields(bytes, bytes.len())?;
+        if header.batch_bytes != bytes.len() {
+            let stated = i64::try_from(header.batch_bytes).unwrap_or(i64::MAX);
+            return Err(Invalid::Length { stated, actual: bytes.len() });
+        }
+        let offsets = i64::from(header.last_offset_delta) + 1;
+        if offsets >= 1 && (0..=offsets).contains(&i64::from(header.record_count)) {
+            return Ok(header);
+        }
+        Err(header.miscounted())
+    }
+
     fn parse_fields(bytes: &[u8], available: usize) -> Result<Self, Invalid> {
+        let header = Self::fields(bytes, available)?;
+        header.check_count()?;
+        Ok(header)
+    }
+
+    fn fields(bytes: &[u8], available: usize) -> Result<Self, Invalid> {
         let fields = bytes.first_chunk::<HEADER_BYTES>().ok_or(Invalid::Short(bytes.len()))?;
         let [magic] = field::<1>(fields, MAGIC_AT);
         let magic = i8::from_be_bytes([magic]);
         if magic != MAGIC {
             return Err(Invalid::Magic(magic));
         }
-        let header = Self {
+        Ok(Self {
             base_offset: Offset(i64::from_be_bytes(field(fields, 0))),
             batch_bytes: batch_bytes(i32::from_be_bytes(field(fields, 8)), available)?,
             leader_epoch: i32::from_be_bytes(field(fields, 12)),
@@ -142,9 +166,7 @@ impl Header {
             producer_epoch: i16::from_be_bytes(field(fields, 51)),
             base_sequence: i32::from_be_bytes(field(fields, 53)),
             record_count: i32::from_be_bytes(field(fields, 57)),
-        };
-        header.check_count()?;
-        Ok(header)
+        })
     }
 
     /// Checks the CRC of `batch`, the bytes this header was parsed from.
@@ -193,10 +215,12 @@ impl Header {
         if agrees {
             return Ok(());
         }
-        Err(Invalid::RecordCount {
-            count: self.record_count,
-            last_offset_delta: self.last_offset_delta,
-        })
+        Err(self.miscounted())
+    }
+
+    fn miscounted(&self) -> Invalid {
+        let (count, last_offset_delta) = (self.record_count, self.last_offset_delta);
+        Invalid::RecordCount { count, last_offset_delta }
     }
 }
 
@@ -246,6 +270,21 @@ pub fn rewrite(batch: &mut [u8], attributes: i16, max_timestamp: i64) -> u32 {
     let crc = crc32c::crc32c(&batch[CRC_START..]);
     batch[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
     crc
+}
+
+/// The batch with `header` and only the records in `body`, of which there are `count`, packed already: same offsets, same
+/// producer, the largest timestamp that is left.
+///
+/// # Panics
+/// As [`rewrite`].
+pub(crate) fn with_records(batch: &[u8], count: i32, max_timestamp: i64, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
+    out.extend_from_slice(&batch[..HEADER_BYTES]);
+    out.extend_from_slice(body);
+    out[57..61].copy_from_slice(&count.to_be_bytes());
+    let attributes = i16::from_be_bytes([batch[CRC_START], batch[CRC_START + 1]]);
+    rewrite(&mut out, attributes, max_timestamp);
+    out
 }
 
 fn field<const N: usize>(fields: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {

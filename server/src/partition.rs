@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jangbu_engine::{
-    EntryKind, Epoch, Error as EngineError, Index, LogId, Offset, PartitionId, PartitionLog, Term,
+    CleanRules, CleanStep, EntryKind, Epoch, Error as EngineError, Index, LogId, Offset, PartitionId, PartitionLog, Term,
     batch::Header,
 };
 use parking_lot::Mutex;
@@ -435,6 +435,19 @@ impl<L: Log> Partition<L> {
     /// [`Error::Stopped`].
     pub(crate) async fn forget(&self, upto: Index) -> Result<(), Error> {
         Ok(self.group.purge(upto).await?)
+    }
+
+    /// Cleans a little; `None` while another replica is sent what is settled. May read the disk.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::clean`].
+    pub(crate) fn clean(&self, rules: &CleanRules) -> jangbu_engine::Result<Option<CleanStep>> {
+        self.group.with_settled(|| self.log.clean(rules)).transpose()
+    }
+
+    /// The last offset of each producer's last batch, ascending: those batches stay when they are cleaned.
+    pub(crate) fn kept(&self) -> Vec<Offset> {
+        self.progress.last_offsets()
     }
 
     /// Notifies `notify` whenever the high watermark moves, until the result is dropped.

@@ -34,7 +34,9 @@ use super::lease::is_sole_voter;
 use super::log::Log;
 use super::network::Network;
 use super::replica::{Replica, Seat};
+use super::staging::Staging;
 use super::state_machine::Applier;
+use super::transfer::Transfers;
 use super::turns::Turns;
 use super::types::{Payload, Types};
 use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
@@ -89,7 +91,8 @@ impl<M: StateMachine> Group<M> {
         let turns = Arc::<Turns>::default();
         let raft = switch::instance(replica, &applier, &turns, network, clock, false).await?;
         let seat = RwLock::new(Seat::Awake(raft.clone()));
-        let replica = Arc::new(Replica { id: replica, applier, seat });
+        let staging = Staging::default();
+        let replica = Arc::new(Replica { id: replica, applier, seat, staging });
         network.router().insert(group, replica.id, Arc::clone(&replica));
         let switch = Switch {
             replica: Arc::clone(&replica),
@@ -125,6 +128,16 @@ impl<M: StateMachine> Group<M> {
 
     pub(super) fn log(&self) -> &M::Log {
         self.replica.applier.log()
+    }
+
+    /// Does something to the settled part of the log; `None` while another replica is sent it.
+    pub(crate) fn with_settled<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        let _quiet = self.transfers().keep_off()?;
+        Some(act())
+    }
+
+    pub(super) fn transfers(&self) -> &Transfers {
+        self.replica.applier.transfers()
     }
 
     /// Whether the group sleeps.

@@ -16,7 +16,7 @@ use super::{Error, Group, StateMachine};
 const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
 impl<M: StateMachine> Group<M> {
     /// Forgets the entries up to and including `upto`, as far as they are applied, after a snapshot of what
-    /// they came to.
+    /// they came to. Nothing while another replica is sent what is settled.
     ///
     /// # Errors
     /// [`Error::Stopped`], also when it takes longer than [`PURGE_TIMEOUT`].
@@ -24,6 +24,11 @@ impl<M: StateMachine> Group<M> {
         let purging = async {
             let stopped = |_| Error::Stopped;
             let _purging = self.purging.lock().await;
+            // Behind what a replica is being sent it needs the entries.
+            let held = self.log().settled().map(|_| self.transfers().keep_off());
+            if matches!(held, Some(None)) {
+                return Ok(());
+            }
             let raft = self.awake().await?;
             let mut data = raft.data_metrics();
             let Some(applied) = self.replica.applier.applied_index() else { return Ok(()) };

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jangbu_engine::LogId;
+use jangbu_engine::{LogId, Offset};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -153,6 +153,14 @@ impl World {
             Ok(false) => {}
             Err(violation) => self.fail(violation),
         }
+    }
+
+    /// Looks at what a reader gets of a replica that knows everything below `end`.
+    pub(super) fn look_at_records(&self, replica: ReplicaId, end: Offset) {
+        let disks = self.disks();
+        let Some((_, disk)) = disks.iter().find(|(_, disk)| disk.replica == replica) else { return };
+        let (start, found) = disk.memory(|image| (image.log_start, image.records(end)));
+        self.judge(|oracle| oracle.holds_last_of_each_key(replica, start..end, &found));
     }
 
     /// Whether a majority of each side of a configuration has an entry on its disk; `durable` is the disk of `replica`.
