@@ -32,12 +32,15 @@ use crate::consensus::Network;
 use crate::controller::Controller;
 use crate::error::Error;
 use crate::health;
+use crate::lookup;
 use crate::peer::{Identity, Incoming, Peers, Request, Response, Service};
-use crate::proto::peer::{Leading, Led, Prefer, Preferred};
+use crate::proto::peer::{Get, Got, Leading, Led, Prefer, Preferred};
 use crate::status::Status;
 
 /// Requests of other nodes that are carried out at the same time, beside Raft's.
 const REQUESTS_MAX: usize = 1024;
+/// Requests for keys that are carried out for clients of other nodes at the same time. Each may hold a mebibyte.
+const LOOKUPS_MAX: usize = 64;
 
 /// Where this node can be reached.
 #[derive(Debug, Clone)]
@@ -71,6 +74,7 @@ pub(crate) struct Cluster {
     /// Once partitions run here.
     broker: OnceLock<Weak<Broker>>,
     requests: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Cluster {
@@ -106,6 +110,7 @@ impl Cluster {
             controller: OnceLock::new(),
             broker: OnceLock::new(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         };
         Ok((cluster, standing))
     }
@@ -161,6 +166,11 @@ impl Cluster {
         Ok(Preferred { result: result.into() })
     }
 
+    async fn answer_get(&self, get: Get) -> Result<Got, String> {
+        let broker = self.broker.get().and_then(Weak::upgrade).ok_or("the node is starting")?;
+        lookup::serve(&broker, get).await
+    }
+
     /// The metadata group, once it runs here.
     pub(crate) fn controller(&self) -> Option<&Arc<Controller>> {
         self.controller.get()
@@ -191,8 +201,20 @@ impl Cluster {
     where
         F: Future<Output = Result<Response, String>> + Send + 'static,
     {
-        let Ok(permit) = Arc::clone(&self.requests).try_acquire_owned() else {
-            incoming.reply.send(Err(format!("{REQUESTS_MAX} requests are under way already")));
+        self.spawn_within(&self.requests, incoming, answer);
+    }
+
+    /// The same, as many at a time as there are permits.
+    fn spawn_within<F>(
+        self: &Arc<Self>,
+        permits: &Arc<Semaphore>,
+        incoming: Incoming,
+        answer: impl FnOnce(Arc<Self>) -> F,
+    ) where
+        F: Future<Output = Result<Response, String>> + Send + 'static,
+    {
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
+            incoming.reply.send(Err("as many requests as it takes are under way".to_owned()));
             return;
         };
         let answer = answer(Arc::clone(self));
@@ -227,6 +249,11 @@ impl Service for Answers {
             Request::Prefer(prefer) => cluster.spawn(incoming, async move |cluster| {
                 cluster.answer_prefer(prefer).await.map(Response::Preferred)
             }),
+            Request::Get(get) => {
+                cluster.spawn_within(&cluster.lookups, incoming, async move |cluster| {
+                    cluster.answer_get(get).await.map(Response::Got)
+                });
+            }
             Request::Leading(leading) => cluster.spawn(incoming, async move |cluster| {
                 cluster.answer_leading(&leading).map(Response::Led)
             }),

@@ -3,6 +3,8 @@
 //! ApiVersions' answer and the table of `docs/protocol.md` are made from it. To add an API: a file in
 //! `handlers`, a line in [`APIS`], a test.
 
+mod key;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -16,11 +18,12 @@ use crate::broker::Broker;
 use crate::codes::ErrorCodes;
 use crate::handlers;
 use crate::schema;
+pub(crate) use key::Key;
 
 /// One API this node answers.
 #[derive(Debug)]
 pub(crate) struct Api {
-    pub(crate) key: ApiKey,
+    pub(crate) key: Key,
     /// The versions whose requests are answered.
     pub(crate) min: i16,
     pub(crate) max: i16,
@@ -34,9 +37,18 @@ type Handler = fn(Arc<Broker>, Call) -> BoxFuture<'static, Result<Answer, Refuse
 /// One line of the table. A handler takes and gives kafka-protocol's types; a `raw` one takes the
 /// call and makes its answer itself. A number after the versions is the smallest one advertised.
 macro_rules! api {
+    (own $key:ident, $min:literal ..= $max:literal, raw $handler:path) => {
+        Api {
+            key: Key::$key,
+            min: $min,
+            max: $max,
+            advertised_min: $min,
+            handler: |broker, call| Box::pin($handler(broker, call)),
+        }
+    };
     ($key:ident, $min:literal ..= $max:literal, advertised $advertised:literal, raw $handler:path) => {
         Api {
-            key: ApiKey::$key,
+            key: Key::Kafka(ApiKey::$key),
             min: $min,
             max: $max,
             advertised_min: $advertised,
@@ -48,7 +60,7 @@ macro_rules! api {
     };
     ($key:ident, $min:literal ..= $max:literal, $handler:path) => {
         Api {
-            key: ApiKey::$key,
+            key: Key::Kafka(ApiKey::$key),
             min: $min,
             max: $max,
             advertised_min: $min,
@@ -87,6 +99,7 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
     api!(UnregisterBroker, 0..=0, handlers::unregister_broker::handle),
     api!(DescribeTopicPartitions, 0..=0, handlers::describe_topic_partitions::handle),
+    api!(own GetKeys, 0..=0, raw handlers::get_keys::handle),
 ];
 
 /// Why a request ends its connection: it cannot be answered, not even with an error.
@@ -97,15 +110,15 @@ pub(crate) enum Refused {
     #[error("API key {key} version {version} is not supported")]
     Unsupported { key: i16, version: i16 },
     #[error("a {key:?} request of version {version} does not decode: {reason}")]
-    Body { key: ApiKey, version: i16, reason: String },
+    Body { key: Key, version: i16, reason: String },
     #[error("the answer to {key:?} version {version} could not be encoded: {reason}")]
-    Answer { key: ApiKey, version: i16, reason: String },
+    Answer { key: Key, version: i16, reason: String },
 }
 
 /// One request, its header decoded.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) key: ApiKey,
+    pub(crate) key: Key,
     pub(crate) version: i16,
     correlation_id: i32,
     pub(crate) body: Bytes,
@@ -168,12 +181,12 @@ impl Call {
         let too_short = || Refused::Header("it is too short".to_owned());
         let (raw_key, version) = (word(0).ok_or_else(too_short)?, word(2).ok_or_else(too_short)?);
         let unsupported = Refused::Unsupported { key: raw_key, version };
-        let Ok(key) = ApiKey::try_from(raw_key) else { return Err(unsupported) };
+        let Some(key) = Key::find(raw_key) else { return Err(unsupported) };
         let Some(api) = find(key) else { return Err(unsupported) };
         let supported = (api.min..=api.max).contains(&version);
         // A client may ask for any version of ApiVersions and learns from the answer which to use.
         let header_version = match (key, supported) {
-            (ApiKey::ApiVersions, false) => key.request_header_version(api.max),
+            (Key::Kafka(ApiKey::ApiVersions), false) => key.request_header_version(api.max),
             (_, true) => key.request_header_version(version),
             (_, false) => return Err(unsupported),
         };
@@ -186,7 +199,7 @@ impl Call {
 
     /// Whether requests before this one may still be unanswered when it begins.
     pub(crate) fn overlaps(&self) -> bool {
-        self.key == ApiKey::Produce
+        self.key == Key::Kafka(ApiKey::Produce)
     }
 
     /// Decodes the body with kafka-protocol's types, after a look at its counts and lengths.
@@ -263,7 +276,7 @@ impl Call {
     }
 }
 
-fn find(key: ApiKey) -> Option<&'static Api> {
+fn find(key: Key) -> Option<&'static Api> {
     APIS.iter().find(|api| api.key == key)
 }
 
@@ -273,7 +286,7 @@ fn find(key: ApiKey) -> Option<&'static Api> {
 /// [`Refused`] ends the connection.
 pub(crate) async fn begin(broker: &Arc<Broker>, call: Call) -> Result<Answer, Refused> {
     let Some(api) = find(call.key) else {
-        return Err(Refused::Unsupported { key: call.key as i16, version: call.version });
+        return Err(Refused::Unsupported { key: call.key.number(), version: call.version });
     };
     if call.version < api.min || call.version > api.max {
         return handlers::api_versions::unsupported(broker, &call);
@@ -290,9 +303,9 @@ mod tests {
         let mut table =
             String::from("| Key | API | Versions answered | Advertised |\n|--:|---|---|---|\n");
         let mut apis: Vec<&Api> = APIS.iter().collect();
-        apis.sort_by_key(|api| api.key as i16);
+        apis.sort_by_key(|api| api.key.number());
         for api in apis {
-            let (key, name) = (api.key as i16, api.key);
+            let (key, name) = (api.key.number(), api.key);
             let line = format!(
                 "| {key} | {name:?} | {}-{} | {}-{} |\n",
                 api.min, api.max, api.advertised_min, api.max
@@ -312,7 +325,7 @@ mod tests {
 
     #[test]
     fn every_api_stands_in_the_table_once() {
-        let mut keys: Vec<i16> = APIS.iter().map(|api| api.key as i16).collect();
+        let mut keys: Vec<i16> = APIS.iter().map(|api| api.key.number()).collect();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), APIS.len());

@@ -15,6 +15,7 @@ pub(crate) mod describe_topic_partitions;
 pub(crate) mod elect_leaders;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
+pub(crate) mod get_keys;
 pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 mod leaders;

@@ -1,4 +1,7 @@
-//! The HTTP port: `/healthz` (the process lives), `/readyz` (it can serve), `/metrics` (Prometheus).
+//! The HTTP port: `/healthz` (the process lives), `/readyz` (it can serve), `/metrics` (Prometheus),
+//! and keys (`http/keys.rs`).
+
+mod keys;
 
 use std::sync::Arc;
 
@@ -7,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +29,16 @@ pub(crate) async fn run(status: Arc<Status>, listener: TcpListener, draining: Ca
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
+        .route("/topics/{topic}/keys", get(keys::list))
+        .route("/topics/{topic}/keys/", get(keys::get))
+        .route("/topics/{topic}/keys/{*key}", get(keys::get))
         .with_state(Shared { status, draining: draining.clone() });
+    // Answers are written whole; waiting to fill a segment would only delay them.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
     let serving = axum::serve(listener, routes).with_graceful_shutdown(draining.cancelled_owned());
     if let Err(error) = serving.await {
         tracing::error!(%error, "the HTTP port has failed");

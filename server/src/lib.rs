@@ -23,6 +23,7 @@ mod http;
 mod idle;
 mod legacy;
 mod listener;
+mod lookup;
 mod memory;
 mod metrics;
 mod node;

@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 
 use jangbu_engine::batch::Header;
 use jangbu_engine::{EngineSpace, EngineStats, Histogram, StoreStats};
-use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
-use crate::dispatch::{APIS, Response};
+use crate::dispatch::{APIS, Key, Response};
 use page::Page;
 use process::Process;
 
@@ -43,6 +42,22 @@ const REQUEST_DURATIONS: &[u64] = &[
     2_500_000_000,
     10_000_000_000,
     30_000_000_000,
+];
+
+/// Upper bounds of the time to look a key up, in nanoseconds: 10 us to 1 s.
+const LOOKUP_DURATIONS: &[u64] = &[
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
 ];
 
 /// A number that only grows, or that goes up and down.
@@ -74,6 +89,23 @@ pub(crate) enum Failure {
     Slow,
 }
 
+/// What came of a request for keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LookupResult {
+    /// At least one value.
+    Found,
+    /// No record, or tombstones only.
+    Missing,
+    /// An error.
+    Failed,
+}
+
+impl LookupResult {
+    /// All, with their labels.
+    const ALL: [(Self, &str); 3] =
+        [(Self::Found, "found"), (Self::Missing, "missing"), (Self::Failed, "failed")];
+}
+
 /// What a node has counted since its start.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -97,6 +129,8 @@ pub(crate) struct Metrics {
     pub(crate) moves: Counter,
     /// Partitions whose lost replicas this node has begun to have rebuilt, as the controller.
     pub(crate) heals: Counter,
+    key_lookups: [Counter; 3],
+    key_lookup_durations: Histogram,
     connections_lost: Counter,
     connections_bad: Counter,
     connections_slow: Counter,
@@ -133,6 +167,8 @@ impl Default for Metrics {
             transfers: Counter::default(),
             moves: Counter::default(),
             heals: Counter::default(),
+            key_lookups: Default::default(),
+            key_lookup_durations: Histogram::new(LOOKUP_DURATIONS),
             connections_lost: Counter::default(),
             connections_bad: Counter::default(),
             connections_slow: Counter::default(),
@@ -144,8 +180,12 @@ impl Default for Metrics {
     }
 }
 
-fn index(key: ApiKey) -> usize {
-    usize::try_from(key as i16).unwrap_or(0)
+/// Where an API's durations are: those of jangbu's own behind Kafka's.
+fn index(key: Key) -> usize {
+    match key {
+        Key::Kafka(key) => usize::try_from(key as i16).unwrap_or(0),
+        Key::GetKeys => 255,
+    }
 }
 
 impl Metrics {
@@ -163,7 +203,7 @@ impl Metrics {
     }
 
     /// Counts an answer, its errors and how long it took from `begun`, when its request was complete.
-    pub(crate) fn answered(&self, key: ApiKey, begun: Instant, response: Option<&Response>) {
+    pub(crate) fn answered(&self, key: Key, begun: Instant, response: Option<&Response>) {
         if let Some(Some(histogram)) = self.durations.get(index(key)) {
             histogram.observe_duration(begun.elapsed());
         }
@@ -173,8 +213,14 @@ impl Metrics {
         }
         let mut errors = self.errors.lock();
         for code in codes {
-            *errors.entry((key as i16, *code)).or_default() += 1;
+            *errors.entry((key.number(), *code)).or_default() += 1;
         }
+    }
+
+    /// Counts a request for keys, and how long it took to look them up.
+    pub(crate) fn looked_up(&self, result: LookupResult, took: Duration) {
+        self.key_lookups[result as usize].add(1);
+        self.key_lookup_durations.observe_duration(took);
     }
 
     /// Counts a request that was not read from its socket for `waited`, because no room was left.

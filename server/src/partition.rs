@@ -9,6 +9,7 @@
 //! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`), the disk (`reading.rs`).
 
 mod ahead;
+mod keys;
 mod machine;
 mod members;
 mod reading;
@@ -29,6 +30,7 @@ use crate::consensus::{self, Clock, Group, Leadership, Log, Network, Proposal, R
 use crate::metrics::Metrics;
 use crate::producers::{Refused, Seen};
 pub(crate) use ahead::ReadAhead;
+pub(crate) use keys::Wanted;
 use machine::{Judgement, PartitionMachine, Progress};
 pub(crate) use waiters::Waiting;
 

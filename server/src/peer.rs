@@ -32,6 +32,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub(crate) use self::answers::Reply;
+pub(crate) use self::elements::bounded_keys;
 pub(crate) use self::listener::serve;
 
 pub(crate) use crate::proto::peer::{request::Body as Request, response::Body as Response};
@@ -43,7 +44,7 @@ pub(crate) enum Lane {
     Append,
     /// Pings and heartbeats.
     Heartbeat,
-    /// Votes, snapshots, commands.
+    /// Votes, snapshots, commands, and what clients of other nodes ask for.
     Control,
 }
 

@@ -1,4 +1,5 @@
-//! The generated types of `server/proto`: what this node persists, and what it says to other nodes.
+//! The generated types of `server/proto`: what this node persists, and what it says to other nodes
+//! and to clients that ask for keys.
 
 #![allow(
     missing_docs,
@@ -10,6 +11,10 @@
 
 pub(crate) mod consensus {
     include!(concat!(env!("OUT_DIR"), "/jangbu.consensus.rs"));
+}
+
+pub(crate) mod get {
+    include!(concat!(env!("OUT_DIR"), "/jangbu.get.rs"));
 }
 
 pub(crate) mod metadata {

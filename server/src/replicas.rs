@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jangbu_engine::{Engine, PartitionId, RetentionClass};
+use jangbu_engine::{Engine, KeyIndex, PartitionId, PartitionLog, RetentionClass};
 use parking_lot::RwLock;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -38,6 +38,7 @@ struct Wanted {
     replica: ReplicaId,
     class: RetentionClass,
     durability: Durability,
+    keyed: bool,
 }
 
 /// What is to be done with what is on disk.
@@ -184,13 +185,9 @@ impl Replicas {
         wanted: HashMap<PartitionId, Wanted>,
         unknown: &HashSet<PartitionId>,
     ) -> Result<(), String> {
+        self.follow_settings(&wanted).await;
         let mut missing: Vec<Wanted> = {
             let (running, fenced) = (self.running.read(), self.fenced.read());
-            for (id, wanted) in &wanted {
-                if let Some(partition) = running.get(id) {
-                    partition.set_durability(wanted.durability);
-                }
-            }
             let runs = |id: PartitionId| {
                 running.contains_key(&id) || fenced.contains_key(&id) || unknown.contains(&id)
             };
@@ -212,17 +209,34 @@ impl Replicas {
         Ok(())
     }
 
+    /// Tells the partitions that run what their topics' settings are now.
+    async fn follow_settings(&self, wanted: &HashMap<PartitionId, Wanted>) {
+        let running: Vec<_> = {
+            let running = self.running.read();
+            let both = wanted.iter().filter_map(|(id, wanted)| Some((running.get(id)?, wanted)));
+            both.map(|(partition, wanted)| (Arc::clone(partition), wanted)).collect()
+        };
+        for (partition, wanted) in running {
+            partition.set_durability(wanted.durability);
+            if let Err(error) = partition.set_keyed(wanted.keyed).await {
+                tracing::debug!(%error, partition = %partition.id(), "the key index is as it was");
+            }
+        }
+    }
+
     fn wanted(&self) -> HashMap<PartitionId, Wanted> {
         let image = self.controller.image();
         let mut wanted = HashMap::new();
         for topic in image.topics() {
             let class = retention::class(&topic.settings);
             let durability = topic.settings.durability;
+            let keyed = topic.settings.keyed();
             for partition in &topic.partitions {
                 if let Some(replica) = partition.replica_of(self.broker) {
                     let partition = partition.clone();
                     let group = partition.group;
-                    wanted.insert(group, Wanted { partition, replica, class, durability });
+                    let one = Wanted { partition, replica, class, durability, keyed };
+                    wanted.insert(group, one);
                 }
             }
         }
@@ -252,6 +266,8 @@ impl Replicas {
         let failed = |why: String| format!("partition {id} could not be started: {why}");
         let log = self.engine.log_of(id, wanted.class, wanted.replica.epoch());
         let log = log.map_err(|e| failed(e.to_string()))?;
+        // Before anything can be appended: each record is entered with its batch.
+        let log = keyed(log, wanted.keyed).await.map_err(|e| failed(e.to_string()))?;
         let partition = Partition::start(wanted.replica, log, &self.shared).await;
         let partition = partition.map_err(failed)?;
         partition.set_durability(wanted.durability);
@@ -312,6 +328,15 @@ impl Replicas {
         }
         tasks.join_all().await;
     }
+}
+
+/// The log with a key index, or without one.
+async fn keyed(log: PartitionLog, keyed: bool) -> jangbu_engine::Result<PartitionLog> {
+    if (log.key_index() != KeyIndex::Off) == keyed {
+        return Ok(log);
+    }
+    let setting = tokio::task::spawn_blocking(move || log.set_keyed(keyed).map(|()| log));
+    setting.await.unwrap_or(Err(jangbu_engine::Error::Closed))
 }
 
 /// What to do with the logs on disk, each with the epoch of its replica; `placed` is the epoch that the image places

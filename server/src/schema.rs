@@ -14,7 +14,7 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-use kafka_protocol::messages::ApiKey;
+use crate::dispatch::Key;
 
 use layout::{Kind, Layout, Tagged};
 
@@ -65,12 +65,12 @@ enum Fault {
 ///
 /// # Errors
 /// [`Malformed`] when kafka-protocol must not see `body`.
-pub(crate) fn check(key: ApiKey, version: i16, body: &[u8]) -> Result<(), Malformed> {
-    let request = requests::find(key, version).ok_or(Malformed {
-        field: "body",
-        at: 0,
-        fault: Fault::UnknownVersion,
-    })?;
+pub(crate) fn check(key: impl Into<Key>, version: i16, body: &[u8]) -> Result<(), Malformed> {
+    let found = match key.into() {
+        Key::Kafka(key) => requests::find(key, version),
+        Key::GetKeys => None,
+    };
+    let request = found.ok_or(Malformed { field: "body", at: 0, fault: Fault::UnknownVersion })?;
     Walker::new(body, version, request.is_flexible(version)).layout(&request.body)
 }
 

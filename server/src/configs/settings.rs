@@ -10,7 +10,7 @@ use jangbu_engine::records::codec::Compression;
 use super::broker::{BrokerConfigs, broker_config};
 use super::describe::Source;
 use super::topic::topic_config;
-use super::value::{ConfigDef, Invalid, elements};
+use super::value::{ConfigDef, Invalid, boolean, elements};
 
 /// Whose clock a record's timestamp comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +31,22 @@ pub enum Durability {
 }
 
 /// The typed settings of one topic. Small and `Copy`: every partition keeps one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopicSettings {
     /// Whether old records are deleted at all (`cleanup.policy` holds `delete`).
     pub deletes_old_records: bool,
+    /// Whether superseded records are taken away (`cleanup.policy` holds `compact`).
+    pub compact: bool,
+    /// Age below which a record is not compacted, in ms.
+    pub min_compaction_lag_ms: i64,
+    /// Age at which a record is compacted however little there is to compact, in ms; `i64::MAX` is never.
+    pub max_compaction_lag_ms: i64,
+    /// Share of data that is not compacted at which compaction starts, 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// How long tombstones stay in a compacted topic, in ms.
+    pub delete_retention_ms: i64,
+    /// Whether the topic has a key index although it may not be compacted.
+    pub key_index: bool,
     /// Age at which records may be deleted, in ms; -1 is never.
     pub retention_ms: i64,
     /// Size above which a partition's oldest records may be deleted, in bytes; -1 is no limit.
@@ -71,24 +83,30 @@ impl TopicSettings {
     pub fn new(topic: &BTreeMap<String, String>, broker: &BrokerConfigs) -> Result<Self, Invalid> {
         let text = |name| text(name, topic, broker);
         let level = |name| number(name, text(name)?);
+        let of = |name| number::<i64>(name, text(name)?);
+        let policy = text("cleanup.policy")?;
+        let has = |word| elements(policy).any(|element| element == word);
         Ok(Self {
-            deletes_old_records: elements(text("cleanup.policy")?).any(|word| word == "delete"),
-            retention_ms: number("retention.ms", text("retention.ms")?)?,
-            retention_bytes: number("retention.bytes", text("retention.bytes")?)?,
+            deletes_old_records: has("delete"),
+            compact: has("compact"),
+            min_compaction_lag_ms: of("min.compaction.lag.ms")?,
+            max_compaction_lag_ms: of("max.compaction.lag.ms")?,
+            min_cleanable_dirty_ratio: {
+                let name = "min.cleanable.dirty.ratio";
+                number(name, text(name)?)?
+            },
+            delete_retention_ms: of("delete.retention.ms")?,
+            key_index: boolean(text("jangbu.key.index")?).unwrap_or(false),
+            retention_ms: of("retention.ms")?,
+            retention_bytes: of("retention.bytes")?,
             max_message_bytes: number("max.message.bytes", text("max.message.bytes")?)?,
             min_insync_replicas: number("min.insync.replicas", text("min.insync.replicas")?)?,
             timestamp_type: match text("message.timestamp.type")? {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
             },
-            timestamp_before_max_ms: {
-                let name = "message.timestamp.before.max.ms";
-                number(name, text(name)?)?
-            },
-            timestamp_after_max_ms: {
-                let name = "message.timestamp.after.max.ms";
-                number(name, text(name)?)?
-            },
+            timestamp_before_max_ms: of("message.timestamp.before.max.ms")?,
+            timestamp_after_max_ms: of("message.timestamp.after.max.ms")?,
             durability: match text("jangbu.durability")? {
                 "relaxed" => Durability::Relaxed,
                 _ => Durability::Strict,
@@ -102,6 +120,12 @@ impl TopicSettings {
                 _ => Compression::Producer,
             },
         })
+    }
+
+    /// Whether the topic can be asked for keys, and its partitions keep an index of them.
+    #[must_use]
+    pub fn keyed(&self) -> bool {
+        self.compact || self.key_index
     }
 }
 

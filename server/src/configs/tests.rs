@@ -19,10 +19,9 @@ const KAFKA_TOPIC: &str = include_str!("kafka-4.3-topic-defaults.tsv");
 const KAFKA_BROKER: &str = include_str!("kafka-4.3-broker-defaults.tsv");
 const DOCS: &str = include_str!("../../../docs/configs.md");
 
-/// Kafka's default would be untrue here: no JMX, no Java classes, no compaction, no such groups.
-const BROKER_DIFFERS: [&str; 8] = [
+/// Kafka's default would be untrue here: no JMX, no Java classes, no such groups.
+const BROKER_DIFFERS: [&str; 7] = [
     "group.coordinator.rebalance.protocols",
-    "log.cleaner.enable",
     "log.dir",
     "metric.reporters",
     "principal.builder.class",
@@ -189,6 +188,7 @@ fn a_refused_value_gets_kafkas_words_and_the_allowed_values() {
         ("compression.type", "foo", "uncompressed, zstd, lz4, snappy, gzip, producer"),
         ("message.timestamp.type", "x", "must be one of: CreateTime, LogAppendTime"),
         ("preallocate", "maybe", "either true or false"),
+        ("jangbu.key.index", "yes", "either true or false"),
         ("leader.replication.throttled.replicas", "0", "[partitionId]:[brokerId]"),
         ("leader.replication.throttled.replicas", "0:1,*", "[partitionId]:[brokerId]"),
     ];
@@ -220,8 +220,6 @@ fn values_outside_a_bound_are_refused_and_the_bound_is_taken() {
 #[test]
 fn what_jangbu_cannot_honour_is_refused_naming_what_it_can() {
     let cases = [
-        ("cleanup.policy", "compact", "delete"),
-        ("cleanup.policy", "delete, compact", "delete"),
         ("remote.log.copy.disable", "true", "false"),
         ("remote.log.delete.on.disable", "true", "false"),
         ("remote.storage.enable", "true", "false"),
@@ -241,6 +239,10 @@ fn values_kafka_takes_are_taken() {
     let cases = [
         ("cleanup.policy", ""),
         ("cleanup.policy", " delete , delete "),
+        ("cleanup.policy", "compact"),
+        ("cleanup.policy", "compact,delete"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("jangbu.key.index", "TRUE"),
         ("segment.bytes", " 2097152 "),
         ("preallocate", " TRUE "),
         ("remote.storage.enable", "False"),
@@ -356,7 +358,7 @@ fn keys_synonyms_and_documentation_come_only_when_asked_for() {
     let rows = describe_topic(&map(&[]), &BrokerConfigs::default(), &ask);
     assert_eq!(rows[0].documentation, topic_config("retention.ms").map(|def| def.doc));
     let all = Ask { keys: Some(&[]), ..Ask::default() };
-    assert_eq!(describe_topic(&map(&[]), &BrokerConfigs::default(), &all).len(), 34);
+    assert_eq!(describe_topic(&map(&[]), &BrokerConfigs::default(), &all).len(), 35);
 }
 
 #[test]
@@ -402,6 +404,12 @@ fn settings_are_kafkas_defaults_until_the_broker_or_the_topic_says_otherwise() {
     let defaults = TopicSettings::new(&map(&[]), &BrokerConfigs::default()).unwrap();
     let kafkas = TopicSettings {
         deletes_old_records: true,
+        compact: false,
+        min_compaction_lag_ms: 0,
+        max_compaction_lag_ms: i64::MAX,
+        min_cleanable_dirty_ratio: 0.5,
+        delete_retention_ms: 86_400_000,
+        key_index: false,
         retention_ms: 604_800_000,
         retention_bytes: -1,
         max_message_bytes: 1_048_588,
@@ -423,6 +431,52 @@ fn settings_are_kafkas_defaults_until_the_broker_or_the_topic_says_otherwise() {
         ..kafkas
     };
     assert_eq!(set, expected);
+}
+
+#[test]
+fn a_topic_is_keyed_when_it_is_compacted_or_says_so() {
+    let of = |values: &[(&str, &str)]| TopicSettings::new(&map(values), &broker(&[])).unwrap();
+    let policies = |settings: TopicSettings| (settings.deletes_old_records, settings.compact);
+    let cases = [
+        ("delete", (true, false)),
+        ("compact", (false, true)),
+        (" compact , delete ", (true, true)),
+        ("delete,compact", (true, true)),
+        ("", (false, false)),
+    ];
+    for (policy, expected) in cases {
+        let settings = of(&[("cleanup.policy", policy)]);
+        assert_eq!((policies(settings), settings.keyed()), (expected, expected.1), "{policy}");
+        assert!(of(&[("cleanup.policy", policy), ("jangbu.key.index", "True")]).keyed());
+    }
+    assert_eq!(topic_config("jangbu.key.index").unwrap().broker_synonym, None);
+}
+
+#[test]
+fn compaction_follows_the_topic_else_the_broker() {
+    let broker = broker(&[
+        ("log.cleanup.policy", "compact"),
+        ("log.cleaner.min.compaction.lag.ms", "1"),
+        ("log.cleaner.max.compaction.lag.ms", "2"),
+        ("log.cleaner.min.cleanable.ratio", "0.25"),
+        ("log.cleaner.delete.retention.ms", "3"),
+    ]);
+    let of = |settings: TopicSettings| {
+        let lags = (settings.min_compaction_lag_ms, settings.max_compaction_lag_ms);
+        let ratio = settings.min_cleanable_dirty_ratio.to_string();
+        (settings.compact, lags, ratio, settings.delete_retention_ms)
+    };
+    let inherited = TopicSettings::new(&map(&[]), &broker).unwrap();
+    assert_eq!(of(inherited), (true, (1, 2), "0.25".to_owned(), 3));
+    let own = map(&[
+        ("cleanup.policy", "delete"),
+        ("min.compaction.lag.ms", "4"),
+        ("max.compaction.lag.ms", "5"),
+        ("min.cleanable.dirty.ratio", " 1.0 "),
+        ("delete.retention.ms", "0"),
+    ]);
+    let set = TopicSettings::new(&own, &broker).unwrap();
+    assert_eq!(of(set), (false, (4, 5), "1".to_owned(), 0));
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 use super::broker::broker_config;
 use super::table::rows;
-use super::value::{ConfigDef, Invalid, Kind, Valid, elements};
+use super::value::{ConfigDef, Invalid, Kind, Valid};
 
 static CONFIGS: &[ConfigDef] = rows! {
     "cleanup.policy" List "delete" (list "compact" "delete") rw "What happens to old records: delete removes them after the retention limits, compact keeps the last record of every key; empty keeps everything." => "log.cleanup.policy";
@@ -24,6 +24,7 @@ static CONFIGS: &[ConfigDef] = rows! {
     "follower.replication.throttled.replicas" List "" (replicas) rw "Follower replicas whose replication is throttled: partition:broker pairs or *.";
     "index.interval.bytes" Int "4096" (min 0) rw "Bytes between two entries of the offset index." => "log.index.interval.bytes";
     "jangbu.durability" String "strict" (one "strict" "relaxed") rw "When a record is acknowledged: once it is synced on a majority (strict), or once a majority has written it, to be synced within 50 ms (relaxed).";
+    "jangbu.key.index" Boolean "false" () rw "Whether the topic can be asked for keys; a compacted topic always can.";
     "leader.replication.throttled.replicas" List "" (replicas) rw "Leader replicas whose replication is throttled: partition:broker pairs or *.";
     "local.retention.bytes" Long "-2" (min -2) rw "Bytes kept locally when there is remote storage; -2 means as retention.bytes." => "log.local.retention.bytes";
     "local.retention.ms" Long "-2" (min -2) rw "Time kept locally when there is remote storage, in ms; -2 means as retention.ms." => "log.local.retention.ms";
@@ -66,8 +67,6 @@ pub enum Accept {
     Any,
     /// Only these.
     Only(&'static [&'static str]),
-    /// Lists without the first word; the second is what may be used.
-    Without(&'static str, &'static str),
 }
 
 /// What one topic config does here and what may be set.
@@ -91,28 +90,29 @@ macro_rules! policies {
 }
 
 static POLICIES: &[Policy] = policies! {
-    "cleanup.policy" Acts Accept::Without("compact", "delete"), "compaction does not exist yet, the topic would grow for ever and keep old values";
+    "cleanup.policy" Acts Accept::Any, "old records are deleted, or superseded ones are taken away, or both";
     "compression.gzip.level" Acts Accept::Any, "used where the broker itself compresses";
     "compression.lz4.level" Acts Accept::Any, "used where the broker itself compresses";
     "compression.type" Acts Accept::Any, "batches in another codec are compressed anew";
     "compression.zstd.level" Acts Accept::Any, "used where the broker itself compresses";
-    "delete.retention.ms" Stored Accept::Any, "compaction does not exist yet";
+    "delete.retention.ms" Acts Accept::Any, "tombstones stay so long in a compacted topic";
     "file.delete.delay.ms" NoMeaning Accept::Any, "there are no segment files";
     "flush.messages" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
     "flush.ms" NoMeaning Accept::Any, "a record is synced before it is acknowledged";
     "follower.replication.throttled.replicas" Acts Accept::Any, "which replicas that are being added the rate holds back; without a list, all of them";
     "index.interval.bytes" NoMeaning Accept::Any, "the index is the storage engine's";
     "jangbu.durability" Acts Accept::Any, "records are acknowledged before they are synced";
+    "jangbu.key.index" Acts Accept::Any, "every record is entered in an index by its key";
     "leader.replication.throttled.replicas" Acts Accept::Any, "which replicas that are being added the rate holds back; without a list, all of them";
     "local.retention.bytes" Stored Accept::Any, "used only with remote storage, which does not exist yet";
     "local.retention.ms" Stored Accept::Any, "used only with remote storage, which does not exist yet";
-    "max.compaction.lag.ms" Stored Accept::Any, "compaction does not exist yet";
+    "max.compaction.lag.ms" Acts Accept::Any, "records are compacted at that age, however few they are";
     "max.message.bytes" Acts Accept::Any, "larger batches are refused";
     "message.timestamp.after.max.ms" Acts Accept::Any, "later timestamps are refused";
     "message.timestamp.before.max.ms" Acts Accept::Any, "earlier timestamps are refused";
     "message.timestamp.type" Acts Accept::Any, "the producer's time is kept, or the broker's is stamped";
-    "min.cleanable.dirty.ratio" Stored Accept::Any, "compaction does not exist yet";
-    "min.compaction.lag.ms" Stored Accept::Any, "compaction does not exist yet";
+    "min.cleanable.dirty.ratio" Acts Accept::Any, "compaction starts at that share of data that is not compacted";
+    "min.compaction.lag.ms" Acts Accept::Any, "younger records are not compacted";
     "min.insync.replicas" Acts Accept::Any, "a majority is always needed; a larger number must be in sync when the request comes";
     "preallocate" NoMeaning Accept::Any, "there are no segment files";
     "remote.log.copy.disable" Stored Accept::Only(&["false"]), "remote storage does not exist yet";
@@ -215,9 +215,6 @@ impl Policy {
                 (words.iter().any(|word| word.eq_ignore_ascii_case(text)), words.join(", "))
             }
             Accept::Only(words) => (words.contains(&text), words.join(", ")),
-            Accept::Without(word, instead) => {
-                (elements(text).all(|element| element != word), instead.to_owned())
-            }
         };
         if taken {
             return Ok(());

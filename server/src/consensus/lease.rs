@@ -52,8 +52,12 @@ impl<M: StateMachine> Group<M> {
         tokio::time::timeout(BARRIER_TIMEOUT, applied).await.map_err(|_| Error::Timeout)?
     }
 
-    /// Confirms with a majority that this replica still leads and has applied everything committed
-    /// before the call (ReadIndex, Raft paper section 6.4 of the dissertation).
+    /// Confirms with a majority that this replica still leads and has applied everything acknowledged
+    /// before the call (ReadIndex, section 6.4 of the Raft dissertation). Calls at the same time share rounds of
+    /// heartbeats: openraft sends the next when the last is answered, for all who came meanwhile.
+    ///
+    /// A sole voter answers by itself, asleep or awake: what it has acknowledged it has applied, and nobody is elected
+    /// without its vote before its own members are others (openraft changes them through a joint configuration).
     ///
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Stopped`].
@@ -62,6 +66,9 @@ impl<M: StateMachine> Group<M> {
         let Some(raft) = self.running() else {
             return if self.is_asleep() { Ok(()) } else { Err(Error::Stopped) };
         };
+        if is_sole_voter(&raft) && self.leadership().local {
+            return Ok(());
+        }
         let read =
             raft.call(|core| async move { core.ensure_linearizable(ReadPolicy::ReadIndex).await });
         match read.await {

@@ -102,6 +102,24 @@ async fn a_leader_without_a_majority_takes_no_writes_and_confirms_no_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reads_at_the_same_time_are_confirmed_and_see_what_was_acknowledged_before() {
+    let cluster = Cluster::of_three().await;
+    for _ in 0..3 {
+        cluster.write(1, 1).await;
+        let end = cluster.node(1).state().end_offset;
+        let group = cluster.node(1).group();
+        let reads = futures_util::future::join_all((0..200).map(|_| async {
+            group.linearize().await.unwrap();
+            group.applied_index()
+        }));
+        let applied = reads.await;
+        let last = cluster.node(1).state().last.map(|last| last.index);
+        assert!(applied.iter().all(|index| *index == last), "{applied:?}, the end is {end}");
+    }
+    assert_eq!(cluster.node(2).group().linearize().await, Err(Error::NotLeader));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_write_after_a_pause_is_taken() {
     let cluster = Cluster::of_three().await;
     cluster.write(1, 1).await;

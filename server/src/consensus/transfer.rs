@@ -24,7 +24,7 @@ use super::log::Log;
 /// Bytes of batches in a piece, about; a batch is never cut.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// How long a replica may take to make a piece durable.
-pub(super) const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a piece is sent again that was not answered, and the pause before.
 pub(super) const ATTEMPTS: u32 = 10;
 pub(super) const PAUSE: Duration = Duration::from_millis(500);

@@ -15,7 +15,7 @@ use crate::dispatch::{APIS, Answer, Call, Refused};
 fn keys() -> Vec<ApiVersion> {
     let entry = |api: &crate::dispatch::Api| {
         ApiVersion::default()
-            .with_api_key(api.key as i16)
+            .with_api_key(api.key.number())
             .with_min_version(api.advertised_min)
             .with_max_version(api.max)
     };

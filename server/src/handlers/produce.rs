@@ -10,6 +10,7 @@
 mod admit;
 mod check;
 mod compression;
+mod keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use super::leaders::Leaders;
 use super::metadata::rack;
 use super::topics::Refusal;
 use admit::Admitted;
-use check::Rejection;
+use check::{Rejection, Rules};
 
 use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller::{self, Topic};
@@ -142,8 +143,9 @@ async fn begin_partition(
     if acks == -1 && partition.leads() {
         check_in_sync(broker, topic, index)?;
     }
-    let admitted =
-        admit::admit(records, version, &topic.settings, now_ms(), &broker.recoding).await?;
+    let settings = &topic.settings;
+    let rules = Rules { version, settings, now_ms: now_ms(), topic: &topic.name, index };
+    let admitted = admit::admit(records, rules, &broker.recoding).await?;
     let Admitted { batch, header, append_time } = admitted;
     broker.metrics.produced(&header, batch.len());
     let full = |text| Rejection::new(ResponseError::KafkaStorageError, text);

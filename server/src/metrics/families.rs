@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::page::{Kind, Page, plain, seconds};
-use super::{Sources, index};
+use super::{LookupResult, Sources, index};
 use crate::broker::Broker;
 use crate::codes;
 use crate::controller::TopicPartition;
@@ -173,6 +173,23 @@ pub(super) static FAMILIES: &[Family] = &[
         "jangbu_metadata_voters",
         "Brokers that vote on the cluster's metadata, as this node has heard.",
         |from, page| page.value(from.broker.controller.voters().len() as u64),
+    ),
+    counter(
+        "jangbu_key_lookups_total",
+        "Requests for keys, by what came of them: found, missing (deleted keys, too) or failed.",
+        |from, page| {
+            for (result, name) in LookupResult::ALL {
+                let count = from.metrics.key_lookups[result as usize].get();
+                page.labelled(&[("result", name)], count);
+            }
+        },
+    ),
+    histogram(
+        "jangbu_key_lookup_duration_seconds",
+        "From a request for keys to what was found, where the partition is led.",
+        |from, page| {
+            page.histogram(&[], &from.metrics.key_lookup_durations.snapshot(), seconds);
+        },
     ),
     counter(
         "jangbu_elections_total",
@@ -403,7 +420,7 @@ fn under_replicated(broker: &Broker) -> usize {
 fn request_errors(from: &Sources<'_>, page: &mut Page) {
     let errors: BTreeMap<_, _> = from.metrics.errors.lock().clone();
     for ((key, code), count) in errors {
-        let Some(api) = APIS.iter().find(|api| api.key as i16 == key) else { continue };
+        let Some(api) = APIS.iter().find(|api| api.key.number() == key) else { continue };
         let (api, error) = (format!("{:?}", api.key), codes::name(code));
         page.labelled(&[("api", &api), ("error", &error)], count);
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use jangbu_engine::{Entry, LogSize, Offset, PartitionLog, RetentionClass};
+use jangbu_engine::{Entry, KeyIndex, LogSize, Offset, PartitionLog, RetentionClass};
 use tokio::sync::Semaphore;
 
 use super::{Bounds, Error, Partition};
@@ -18,6 +18,17 @@ impl Partition {
     /// Says when batches that are appended from now on are acknowledged.
     pub(crate) fn set_durability(&self, durability: Durability) {
         self.log.set_relaxed(durability == Durability::Relaxed);
+    }
+
+    /// Says whether the log keeps a key index from now on.
+    ///
+    /// # Errors
+    /// [`Error::Log`], [`Error::Stopped`].
+    pub(crate) async fn set_keyed(&self, keyed: bool) -> Result<(), Error> {
+        if (self.log.key_index() != KeyIndex::Off) == keyed {
+            return Ok(());
+        }
+        self.on_disk(move |log| log.set_keyed(keyed)).await
     }
 
     /// Where the log would begin by these limits, if that is behind where it begins. May read the disk.
@@ -109,7 +120,7 @@ impl Partition {
         self.on_disk(move |log| log.find_max_timestamp(until)).await
     }
 
-    async fn on_disk<T: Send + 'static>(
+    pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         read: impl FnOnce(PartitionLog) -> jangbu_engine::Result<T> + Send + 'static,
     ) -> Result<T, Error> {

@@ -15,6 +15,14 @@ pub(super) const OF_REQUEST: &[&[u32]] = &[&[3, 6], &[4, 1], &[4, 1, 6]];
 /// Those of a `Response`: results of heartbeats and addresses of peers.
 pub(super) const OF_RESPONSE: &[&[u32]] = &[&[5, 1], &[10, 4]];
 
+/// Those of a `jangbu.get.GetResponse`: records and their headers.
+const OF_KEYS: &[&[u32]] = &[&[4], &[4, 5]];
+
+/// Whether an answer about keys can be decoded.
+pub(crate) fn bounded_keys(message: &[u8]) -> bool {
+    bounded(message, OF_KEYS)
+}
+
 /// Whether a message can be decoded without more memory than its elements may take; `false` as well when it is no
 /// message at all.
 pub(super) fn bounded(message: &[u8], paths: &[&[u32]]) -> bool {

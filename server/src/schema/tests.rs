@@ -75,8 +75,10 @@ fn forge(bytes: &[u8], range: &std::ops::Range<usize>, width: Width) -> Vec<Byte
 #[test]
 fn every_request_that_is_answered_has_a_layout() {
     for api in dispatch::APIS {
+        // Its body is a message of another kind.
+        let dispatch::Key::Kafka(key) = api.key else { continue };
         for version in api.min..=api.max {
-            assert!(requests::find(api.key, version).is_some(), "{:?} {version}", api.key);
+            assert!(requests::find(key, version).is_some(), "{:?} {version}", api.key);
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) static ROWS: &[ConfigDef] = rows! {
     "log.cleaner.backoff.ms" Long "15000" (min 0) rw "Pause of a compaction thread that found nothing to do, in ms.";
     "log.cleaner.dedupe.buffer.size" Long "134217728" () rw "Memory of all compaction threads for finding duplicates, in bytes.";
     "log.cleaner.delete.retention.ms" Long "86400000" (min 0) rw "Time tombstones are kept in compacted topics, in ms.";
-    "log.cleaner.enable" Boolean "false" () ro "Whether compaction runs.";
+    "log.cleaner.enable" Boolean "true" () ro "Whether compaction runs.";
     "log.cleaner.io.buffer.load.factor" Double "0.9" () rw "How full the duplicate buffer may get.";
     "log.cleaner.io.buffer.size" Int "524288" (min 0) rw "Memory of all compaction threads for reading and writing, in bytes.";
     "log.cleaner.io.max.bytes.per.second" Double "1.7976931348623157E308" () rw "Most bytes compaction reads and writes per second.";

@@ -86,6 +86,20 @@ async fn what_was_applied_before_a_sleep_is_not_applied_again_after_a_crash() {
 }
 
 #[tokio::test]
+async fn a_sole_voter_confirms_reads_by_itself_and_sleeps_on() {
+    let alone = Alone::new().await;
+    alone.write().await;
+    assert_eq!(alone.group.linearize().now_or_never(), Some(Ok(())), "nobody is asked");
+    while !alone.group.sleep().await {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(alone.group.linearize().now_or_never(), Some(Ok(())));
+    assert!(alone.group.is_asleep());
+    alone.group.shutdown().await;
+    assert_eq!(alone.group.linearize().await, Err(Error::Stopped));
+}
+
+#[tokio::test]
 async fn whoever_asks_an_instance_whose_end_somebody_gave_up_waiting_for_is_refused() {
     let alone = Alone::new().await;
     let raft = alone.group.running().unwrap();

@@ -43,8 +43,8 @@ const WEIGHTS: [(Incident, u64); 17] = [
     (Incident::Transfer, 6),
     (Incident::Checkpoint, 5),
     (Incident::DeleteRecords, 5),
-    (Incident::Clean, 20),
-    (Incident::Purge, 20),
+    (Incident::Clean, 26),
+    (Incident::Purge, 26),
     (Incident::SlowDisk, 3),
     (Incident::FastDisk, 4),
     (Incident::ChangeMembers, 8),
@@ -190,7 +190,12 @@ impl Incidents {
 
     /// Forgets entries below the log start, or that are settled, on some replica.
     fn purge(&self) {
-        let running = self.world.running();
+        let mut running = self.world.running();
+        // What a leader forgets it cannot send any more.
+        let leading = running.iter().any(|(_, replica, _)| replica.leads());
+        if leading && self.world.draw(|random| random.chance(500)) {
+            running.retain(|(_, replica, _)| replica.leads());
+        }
         let Some((node, replica, _)) = self.world.draw(|random| random.pick(&running)) else {
             return;
         };
@@ -290,7 +295,10 @@ fn clean(world: &World, replica: &Replica) {
     let bounds = replica.bounds();
     let range = bounds.log_start.0.unsigned_abs()..bounds.high_watermark.0.unsigned_abs() + 1;
     let (until, retention) =
-        world.draw(|random| (random.within(range), if random.chance(500) { 0 } else { i64::MAX }));
+        world.draw(|random| {
+            let until = if random.chance(500) { range.end - 1 } else { random.within(range) };
+            (until, if random.chance(500) { 0 } else { i64::MAX })
+        });
     let rules = CleanRules {
         until: Offset(i64::try_from(until).expect("offsets are small")),
         now_ms: 0,

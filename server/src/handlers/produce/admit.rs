@@ -11,7 +11,7 @@ use jangbu_engine::batch::{self, HEADER_BYTES, Header};
 use kafka_protocol::ResponseError;
 use tokio::sync::Semaphore;
 
-use super::check::{self, Checked, Rejection};
+use super::check::{self, Checked, Rejection, Rules};
 use crate::configs::{TimestampType, TopicSettings};
 use jangbu_engine::records::codec;
 
@@ -31,20 +31,21 @@ pub(super) struct Admitted {
 /// [`Rejection`] with the code Kafka gives.
 pub(super) async fn admit(
     records: Bytes,
-    version: i16,
-    settings: &TopicSettings,
-    now_ms: i64,
+    rules: Rules<'_>,
     recoding: &Semaphore,
 ) -> Result<Admitted, Rejection> {
-    let checked = check::check(&records, version, settings, now_ms)?;
+    let checked = check::check(&records, &rules)?;
+    let (settings, now_ms) = (rules.settings, rules.now_ms);
     if !checked.look_inside {
         return Ok(stamp(records, checked, settings, now_ms));
     }
     let stopping = |_| Rejection::new(ResponseError::NotLeaderOrFollower, "the node is stopping");
     let _permit = recoding.acquire().await.map_err(stopping)?;
-    let settings = *settings;
+    let Rules { version, index, .. } = rules;
+    let (settings, topic) = (*settings, rules.topic.to_owned());
     let work = tokio::task::spawn_blocking(move || {
-        let (records, checked) = recode(records, checked.header, &settings, now_ms)?;
+        let rules = Rules { version, settings: &settings, now_ms, topic: &topic, index };
+        let (records, checked) = recode(records, checked.header, &rules)?;
         Ok(stamp(records, checked, &settings, now_ms))
     });
     let failed = |_| Rejection::new(ResponseError::UnknownServerError, "recompression failed");
@@ -55,12 +56,12 @@ pub(super) async fn admit(
 fn recode(
     records: Bytes,
     header: Header,
-    settings: &TopicSettings,
-    now_ms: i64,
+    rules: &Rules<'_>,
 ) -> Result<(Bytes, Checked), Rejection> {
+    let settings = rules.settings;
     let invalid = |text: String| Rejection::new(ResponseError::InvalidRecord, text);
     let body = codec::decompress(header.codec(), &records[HEADER_BYTES..]).map_err(invalid)?;
-    let max_timestamp = check::survey(&body, &header, settings, now_ms)?;
+    let max_timestamp = check::survey(&body, &header, rules)?;
     let checked = Checked { header, max_timestamp: Some(max_timestamp), look_inside: false };
     let Some(wanted) = codec::number(settings.compression).filter(|to| *to != header.codec())
     else {

@@ -9,7 +9,7 @@
 use jangbu_engine::batch::Header;
 use kafka_protocol::ResponseError;
 
-use super::compression;
+use super::{compression, keys};
 use crate::configs::{TimestampType, TopicSettings};
 use crate::handlers::topics::Refusal;
 use jangbu_engine::records::{self, codec};
@@ -21,6 +21,19 @@ const CODEC_ZSTD: u8 = 4;
 const REJECTED_RECORDS_MAX: usize = 1000;
 const NO_TIMESTAMP: i64 = -1;
 
+/// What a batch is checked against.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// Of the request.
+    pub(super) version: i16,
+    /// Of the topic.
+    pub(super) settings: &'a TopicSettings,
+    pub(super) now_ms: i64,
+    /// Where it is to go.
+    pub(super) topic: &'a str,
+    pub(super) index: i32,
+}
+
 /// A batch that is sound as far as its bytes show without decompressing.
 #[derive(Debug)]
 pub(super) struct Checked {
@@ -28,7 +41,7 @@ pub(super) struct Checked {
     /// The largest timestamp of the records, when they were looked at.
     pub(super) max_timestamp: Option<i64>,
     /// The records must be decompressed: the topic wants another codec, or their timestamps may be out of
-    /// its bounds.
+    /// its bounds, or they are to be entered in a key index.
     pub(super) look_inside: bool,
 }
 
@@ -56,12 +69,8 @@ impl From<Refusal> for Rejection {
 ///
 /// # Errors
 /// A [`Rejection`] with the code Kafka gives.
-pub(super) fn check(
-    records: &[u8],
-    version: i16,
-    settings: &TopicSettings,
-    now_ms: i64,
-) -> Result<Checked, Rejection> {
+pub(super) fn check(records: &[u8], rules: &Rules<'_>) -> Result<Checked, Rejection> {
+    let Rules { version, settings, now_ms, .. } = *rules;
     let invalid = |text: String| Rejection::new(ResponseError::InvalidRecord, text);
     check_size(records.len(), settings)?;
     let header = Header::parse_first(records).map_err(|e| invalid(e.to_string()))?;
@@ -78,10 +87,13 @@ pub(super) fn check(
         compression::check(header.codec(), body).map_err(invalid)?;
     }
     let recode = codec::number(settings.compression).is_some_and(|to| to != header.codec());
-    let look_inside = recode || (packed && Bounds::new(settings, now_ms).may_exclude(&header));
+    // What is entered in a key index must be what it says.
+    let indexed = packed && settings.keyed();
+    let look_inside =
+        recode || indexed || (packed && Bounds::new(settings, now_ms).may_exclude(&header));
     let max_timestamp = match packed || look_inside {
         true => None,
-        false => Some(survey(body, &header, settings, now_ms)?),
+        false => Some(survey(body, &header, rules)?),
     };
     Ok(Checked { header, max_timestamp, look_inside })
 }
@@ -169,13 +181,8 @@ impl Bounds {
 ///
 /// # Errors
 /// INVALID_RECORD, INVALID_TIMESTAMP.
-pub(super) fn survey(
-    body: &[u8],
-    header: &Header,
-    settings: &TopicSettings,
-    now_ms: i64,
-) -> Result<i64, Rejection> {
-    let bounds = Bounds::new(settings, now_ms);
+pub(super) fn survey(body: &[u8], header: &Header, rules: &Rules<'_>) -> Result<i64, Rejection> {
+    let bounds = Bounds::new(rules.settings, rules.now_ms);
     let packed = header.codec() != 0;
     let (mut max, mut late, mut misplaced) = (NO_TIMESTAMP, Vec::new(), None);
     let walked = records::walk(body, header.record_count, |index, head| {
@@ -193,8 +200,12 @@ pub(super) fn survey(
         let text = format!("record {index} of a compressed batch does not have the next offset");
         return Err(Rejection::new(ResponseError::InvalidRecord, text));
     }
+    let unkeyed = match rules.settings.compact {
+        true => keyless(body, header.record_count, rules)?,
+        false => None,
+    };
     if late.is_empty() {
-        return Ok(max);
+        return unkeyed.map_or(Ok(max), Err);
     }
     let Bounds { oldest, newest } = bounds;
     let tell = |(index, timestamp): (i32, i64)| {
@@ -204,7 +215,43 @@ pub(super) fn survey(
         );
         (index, text)
     };
-    Err(bad_timestamps(late.into_iter().map(tell).collect()))
+    let mut named: Vec<_> = late.into_iter().map(tell).collect();
+    // As in Kafka, a record without a key is told to be that, and the timestamps say the code.
+    if let Some(Rejection { records, .. }) = unkeyed {
+        named.retain(|(index, _)| !records.iter().any(|(other, _)| other == index));
+        named.extend(records);
+        named.sort_unstable_by_key(|(index, _)| *index);
+        named.truncate(REJECTED_RECORDS_MAX);
+    }
+    Err(bad_timestamps(named))
+}
+
+/// The refusal of a batch some of whose records have no key, in Kafka's words.
+///
+/// # Errors
+/// INVALID_RECORD when the records cannot be walked.
+fn keyless(body: &[u8], count: i32, rules: &Rules<'_>) -> Result<Option<Rejection>, Rejection> {
+    let found = keys::keyless(body, count, REJECTED_RECORDS_MAX)
+        .map_err(|text| Rejection::new(ResponseError::InvalidRecord, text))?;
+    if found.count == 0 {
+        return Ok(None);
+    }
+    let Rules { topic, index: partition, .. } = rules;
+    let text = format!(
+        "Compacted topic cannot accept message without key in topic partition {topic}-{partition}."
+    );
+    let shown = found.first.iter().take(3);
+    let shown: Vec<String> =
+        shown.map(|i| format!("RecordError(batchIndex={i}, message='{text}')")).collect();
+    let summary = format!(
+        "One or more records have been rejected due to {} record errors in total, and only showing the first three \
+         errors at most: [{}]",
+        found.count,
+        shown.join(", ")
+    );
+    let records = found.first.into_iter().map(|index| (index, text.clone())).collect();
+    let refusal = Refusal::new(ResponseError::InvalidRecord, summary);
+    Ok(Some(Rejection { refusal, records }))
 }
 
 fn bad_timestamps(records: Vec<(i32, String)>) -> Rejection {
@@ -221,7 +268,98 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = check(&bytes, 9, &TopicSettings::defaults(), 0);
+            let settings = TopicSettings { compact: true, ..TopicSettings::defaults() };
+            let _ = check(&bytes, &rules(&settings));
         }
+
+        #[test]
+        fn arbitrary_records_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            record_count in any::<i32>(),
+        ) {
+            let settings = TopicSettings { compact: true, ..TopicSettings::defaults() };
+            let header = Header { record_count, ..header() };
+            let _ = survey(&bytes, &header, &rules(&settings));
+        }
+    }
+
+    fn rules(settings: &TopicSettings) -> Rules<'_> {
+        Rules { version: 9, settings, now_ms: 1_000, topic: "t", index: 4 }
+    }
+
+    /// Of a batch of two records, uncompressed, at the time 1000.
+    fn header() -> Header {
+        let mut bytes = vec![0_u8; 61];
+        bytes[8..12].copy_from_slice(&49_i32.to_be_bytes());
+        bytes[16] = 2;
+        bytes[27..35].copy_from_slice(&1_000_i64.to_be_bytes());
+        bytes[35..43].copy_from_slice(&1_000_i64.to_be_bytes());
+        bytes[43..57].fill(0xff);
+        Header { record_count: 2, ..Header::parse_first(&bytes).unwrap() }
+    }
+
+    /// A record without a key, and one with an empty key.
+    const RECORDS: [u8; 14] = [12, 0, 0, 0, 1, 0, 0, 12, 0, 0, 2, 0, 0, 0];
+
+    #[test]
+    fn a_compacted_topic_refuses_records_without_a_key_and_names_them() {
+        let settings = TopicSettings::defaults();
+        assert_eq!(survey(&RECORDS, &header(), &rules(&settings)).unwrap(), 1_000);
+        let settings = TopicSettings { compact: true, ..settings };
+        let refused = survey(&RECORDS, &header(), &rules(&settings)).unwrap_err();
+        let text = "Compacted topic cannot accept message without key in topic partition t-4.";
+        assert_eq!(refused.refusal.code, ResponseError::InvalidRecord);
+        assert_eq!(
+            refused.refusal.message,
+            format!(
+                "One or more records have been rejected due to 1 record errors in total, and only showing the first \
+                 three errors at most: [RecordError(batchIndex=0, message='{text}')]"
+            )
+        );
+        assert_eq!(refused.records, [(0, text.to_owned())]);
+    }
+
+    #[test]
+    fn timestamps_say_the_code_where_keys_are_missing_too() {
+        let defaults = TopicSettings::defaults();
+        let settings = TopicSettings { compact: true, timestamp_before_max_ms: 1, ..defaults };
+        let rules = Rules { now_ms: 2_000, ..rules(&settings) };
+        let refused = survey(&RECORDS, &header(), &rules).unwrap_err();
+        assert_eq!(refused.refusal.code, ResponseError::InvalidTimestamp);
+        let named: Vec<_> = refused.records.iter().map(|(i, text)| (*i, &text[..9])).collect();
+        assert_eq!(named, [(0, "Compacted"), (1, "Timestamp")]);
+    }
+
+    #[test]
+    fn compressed_batches_are_looked_into_where_keys_are_indexed() {
+        let mut batch = Vec::new();
+        let body = snap_block(&RECORDS);
+        batch.resize(61, 0);
+        batch.extend(body);
+        let length = i32::try_from(batch.len() - 12).unwrap();
+        batch[8..12].copy_from_slice(&length.to_be_bytes());
+        batch[16] = 2;
+        batch[22] = 2;
+        batch[26] = 1;
+        batch[27..35].copy_from_slice(&1_000_i64.to_be_bytes());
+        batch[35..43].copy_from_slice(&1_000_i64.to_be_bytes());
+        batch[43..57].fill(0xff);
+        batch[60] = 2;
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        let defaults = TopicSettings::defaults();
+        for (settings, inside) in [
+            (defaults, false),
+            (TopicSettings { compact: true, ..defaults }, true),
+            (TopicSettings { key_index: true, ..defaults }, true),
+        ] {
+            assert_eq!(check(&batch, &rules(&settings)).unwrap().look_inside, inside);
+        }
+    }
+
+    /// A raw snappy block of one literal.
+    fn snap_block(bytes: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(bytes.len()).unwrap();
+        [&[length, (length - 1) << 2][..], bytes].concat()
     }
 }

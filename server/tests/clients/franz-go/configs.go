@@ -217,16 +217,16 @@ func refusedConfigTests() {
 		unset(topicConfigs, topic, "no.such.config")
 		unset(brokerConfigs, broker, "node.id")
 	})
-	if onJangbu {
-		test("configs/compaction-is-refused-with-a-reason", func() {
-			topic, _ := newTopic("compact", 1)
-			for _, e := range []edit{{"cleanup.policy", opSet, "compact"}, {"cleanup.policy", opAppend, "compact"}} {
-				code, message := alter(topicConfigs, topic, e)
-				equal(code, 40, "error code")
-				equal(strings.Contains(message, "compaction does not exist yet") && strings.HasSuffix(message, "allowed: delete"), true, message)
-			}
-		})
-	}
+	test("configs/compaction-on-and-off-at-run-time", func() {
+		topic, _ := newTopic("compact", 1)
+		for _, e := range []edit{{"cleanup.policy", opSet, "compact"}, {"cleanup.policy", opAppend, "delete"},
+			{"cleanup.policy", opSubtract, "compact"}, {"cleanup.policy", opAppend, "compact"}} {
+			code, message := alter(topicConfigs, topic, e)
+			equal(code, 0, "error code of "+message)
+		}
+		want := "delete,compact/1 cleanup.policy=delete,compact/1 log.cleanup.policy=delete/5"
+		eventually("cleanup.policy is "+want, func() bool { return shown(topicConfigs, topic, "cleanup.policy") == want })
+	})
 }
 
 func brokerConfigTest() {
