@@ -9,6 +9,7 @@
 //! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`), the disk (`reading.rs`).
 
 mod ahead;
+mod cleaning;
 mod keys;
 mod machine;
 mod members;
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jangbu_engine::{
-    CleanRules, CleanStep, EntryKind, Epoch, Error as EngineError, Index, LogId, Offset, PartitionId, PartitionLog, Term,
-    batch::Header,
+    CleanRules, CleanStep, EntryKind, Epoch, Error as EngineError, Index, LogId, Offset,
+    PartitionId, PartitionLog, Term, batch::Header,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};

@@ -7,8 +7,8 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use jangbu_engine::{
-    CleanRules, CleanStep, Cleanliness, Entry, Epoch, Index, LogId, LogState, NewEntry, Offset,
-    PartitionId, PartitionLog, PayloadPart, Result, Settled,
+    CleanRules, CleanStep, Entry, Epoch, Index, LogId, LogState, NewEntry, Offset, PartitionId,
+    PartitionLog, PayloadPart, Result, Settled,
 };
 
 /// Called once a change is durable, or with the reason why it never will be.
@@ -59,8 +59,6 @@ pub(crate) trait Log: Clone + Debug + Send + Sync + 'static {
     fn set_log_start(&self, start: Offset) -> Result<()>;
     /// See [`PartitionLog::read`].
     fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>>;
-    /// See [`PartitionLog::cleanliness`].
-    fn cleanliness(&self, until: Offset) -> Result<Cleanliness>;
     /// See [`PartitionLog::clean`].
     fn clean(&self, rules: &CleanRules) -> Result<CleanStep>;
     /// See [`PartitionLog::settled`].
@@ -165,10 +163,6 @@ impl Log for PartitionLog {
 
     fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>> {
         self.read(from, until, bytes_max)
-    }
-
-    fn cleanliness(&self, until: Offset) -> Result<Cleanliness> {
-        self.cleanliness(until)
     }
 
     fn clean(&self, rules: &CleanRules) -> Result<CleanStep> {

@@ -148,7 +148,8 @@ impl<M: StateMachine> Remote for Replica<M> {
             let next_offset = check_snapshot(&meta, &data)?;
             let staging = Arc::clone(&self.staging).lock_owned().await;
             let log = self.applier.log();
-            let held = meta.last_log_id.is_some_and(|id| log::holds(log, codec::engine_log_id(&id)));
+            let held =
+                meta.last_log_id.is_some_and(|id| log::holds(log, codec::engine_log_id(&id)));
             if staged && !held && log.staged() != Some(next_offset) {
                 return Err(format!("not all is staged up to {next_offset}"));
             }

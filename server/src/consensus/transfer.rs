@@ -52,7 +52,11 @@ pub(super) trait Source: fmt::Debug + Send + Sync {
     /// Lets nobody change what is settled.
     fn hold(&self) -> BoxFuture<'static, OwnedRwLockReadGuard<()>>;
     /// The next batches from `from` on, below `until`: none when there are no more.
-    fn batches(&self, from: Offset, until: Offset) -> BoxFuture<'static, Result<Vec<Entry>, String>>;
+    fn batches(
+        &self,
+        from: Offset,
+        until: Offset,
+    ) -> BoxFuture<'static, Result<Vec<Entry>, String>>;
 }
 
 /// The settled part of a log.
@@ -78,7 +82,11 @@ impl<L: Log> Source for Settled<L> {
         Box::pin(async move { transfers.begin().await })
     }
 
-    fn batches(&self, from: Offset, until: Offset) -> BoxFuture<'static, Result<Vec<Entry>, String>> {
+    fn batches(
+        &self,
+        from: Offset,
+        until: Offset,
+    ) -> BoxFuture<'static, Result<Vec<Entry>, String>> {
         let log = self.log.clone();
         Box::pin(async move {
             let read = move || below(&log, from, until);

@@ -46,8 +46,7 @@ impl Way {
         } else {
             None
         };
-        let message =
-            wire::to_snapshot(self.to, &vote, &snapshot.meta, snapshot.snapshot, staged);
+        let message = wire::to_snapshot(self.to, &vote, &snapshot.meta, snapshot.snapshot, staged);
         let request = Request::Snapshot(message);
         match self.control(RPCTypes::InstallSnapshot, request, timeout).await? {
             Response::Installed(installed) => read(Some(installed), wire::installed),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use jangbu_engine::{
-    CleanRules, CleanStep, Cleanliness, Entry, EntryKind, Epoch, Error, Index, LogId, LogState,
-    NewEntry, Offset, PartitionId, PayloadPart, Result, Settled, Term, batch,
+    CleanRules, CleanStep, Entry, EntryKind, Epoch, Error, Index, LogId, LogState, NewEntry,
+    Offset, PartitionId, PayloadPart, Result, Settled, Term, batch,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -209,15 +209,15 @@ fn clean(image: &Image, rules: &CleanRules) -> Option<(image::Settled, u64)> {
     let settled = image.settled.end();
     let behind = image.entries.values().filter(|entry| entry.kind == EntryKind::Batch);
     let new = behind.filter(|e| e.base_offset >= settled && e.next_offset() <= rules.until);
-    let upto = new.last().map(|last| {
-        (LogId { term: last.term, index: last.index }, last.next_offset())
-    });
+    let upto =
+        new.last().map(|last| (LogId { term: last.term, index: last.index }, last.next_offset()));
     let end = upto.map_or(settled, |(_, end)| end);
     let mut newest = BTreeMap::new();
     for record in image.records(rules.until) {
         newest.insert(record.key, record.offset);
     }
-    let mut cleaned = image::Settled { upto: upto.or(image.settled.upto), ..image::Settled::default() };
+    let mut cleaned =
+        image::Settled { upto: upto.or(image.settled.upto), ..image::Settled::default() };
     let mut removed = 0;
     for batch in image.batches(image.log_start, end) {
         let payload = retain(&batch.payload, |record| {
@@ -369,10 +369,6 @@ impl Log for DiskLog {
         let inner = self.disk.inner.lock();
         let found = inner.memory.batches(from, until).take(READ_MAX);
         Ok(found.cloned().collect())
-    }
-
-    fn cleanliness(&self, _until: Offset) -> Result<Cleanliness> {
-        Ok(Cleanliness::default())
     }
 
     fn clean(&self, rules: &CleanRules) -> Result<CleanStep> {

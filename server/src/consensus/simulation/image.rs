@@ -177,9 +177,10 @@ impl Image {
     /// The batches that end behind `from` and not behind `until`, settled or not.
     pub(super) fn batches(&self, from: Offset, until: Offset) -> impl Iterator<Item = &Entry> {
         let settled = self.settled.end();
-        let behind = self.entries.values().filter(move |entry| {
-            entry.kind == EntryKind::Batch && entry.base_offset >= settled
-        });
+        let behind = self
+            .entries
+            .values()
+            .filter(move |entry| entry.kind == EntryKind::Batch && entry.base_offset >= settled);
         let all = self.settled.batches.values().chain(behind);
         all.filter(move |batch| batch.next_offset() > from && batch.next_offset() <= until)
     }

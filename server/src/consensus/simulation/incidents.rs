@@ -205,8 +205,7 @@ impl Incidents {
             let last = image.state().last.map_or(Index(0), |last| last.index);
             let entries = image.entries.values();
             let free = image.log_start.max(image.settled.end());
-            let below =
-                entries.take_while(|e| e.next_offset() <= free && e.index < last);
+            let below = entries.take_while(|e| e.next_offset() <= free && e.index < last);
             below.map(|entry| entry.index).collect()
         });
         let all = self.world.draw(|random| random.chance(500));
@@ -294,11 +293,10 @@ async fn rest(world: Arc<World>, leader: Arc<Replica>) {
 fn clean(world: &World, replica: &Replica) {
     let bounds = replica.bounds();
     let range = bounds.log_start.0.unsigned_abs()..bounds.high_watermark.0.unsigned_abs() + 1;
-    let (until, retention) =
-        world.draw(|random| {
-            let until = if random.chance(500) { range.end - 1 } else { random.within(range) };
-            (until, if random.chance(500) { 0 } else { i64::MAX })
-        });
+    let (until, retention) = world.draw(|random| {
+        let until = if random.chance(500) { range.end - 1 } else { random.within(range) };
+        (until, if random.chance(500) { 0 } else { i64::MAX })
+    });
     let rules = CleanRules {
         until: Offset(i64::try_from(until).expect("offsets are small")),
         now_ms: 0,

@@ -158,7 +158,9 @@ impl World {
     /// Looks at what a reader gets of a replica that knows everything below `end`.
     pub(super) fn look_at_records(&self, replica: ReplicaId, end: Offset) {
         let disks = self.disks();
-        let Some((_, disk)) = disks.iter().find(|(_, disk)| disk.replica == replica) else { return };
+        let Some((_, disk)) = disks.iter().find(|(_, disk)| disk.replica == replica) else {
+            return;
+        };
         let (start, found) = disk.memory(|image| (image.log_start, image.records(end)));
         self.judge(|oracle| oracle.holds_last_of_each_key(replica, start..end, &found));
     }

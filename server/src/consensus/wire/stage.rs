@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jangbu_engine::Offset;
 use jangbu_engine::batch::{Header, LENGTH_OVERHEAD};
 
-use super::{log_id, leaders_vote, to_log_id, to_vote, vote};
+use super::{leaders_vote, log_id, to_log_id, to_vote, vote};
 use crate::consensus::staging::{Piece, StageAnswer};
 use crate::consensus::wire::To;
 use crate::proto::peer as proto;
