@@ -188,7 +188,7 @@ async fn clean(broker: &Broker, dirt: &Dirt) -> Result<(), Error> {
     let mut pace = Pace::new();
     let id = dirt.partition.id();
     // Behind `until`, so that it names the last batch of every producer that has none behind `until`.
-    let kept: Vec<Offset> = dirt.partition.kept();
+    let kept: Vec<Offset> = dirt.partition.kept(dirt.until);
     loop {
         let settings = broker.controller.image().partition(id).map(|(topic, _)| topic.settings);
         let Some(settings) = settings.filter(|settings| settings.compact) else { return Ok(()) };

@@ -432,12 +432,13 @@ impl<L: Log> Partition<L> {
         Ok(self.bounds().log_start)
     }
 
-    /// Forgets entries up to `upto`, which lie below the log start, so that their bucket can go.
+    /// Forgets entries up to `upto`, which lie below the log start or are settled, so that their bucket can go; while
+    /// space is not short (`pressed`) some may be kept for other replicas.
     ///
     /// # Errors
     /// [`Error::Stopped`].
-    pub(crate) async fn forget(&self, upto: Index) -> Result<(), Error> {
-        Ok(self.group.purge(upto).await?)
+    pub(crate) async fn forget(&self, upto: Index, pressed: bool) -> Result<(), Error> {
+        Ok(self.group.purge(upto, pressed).await?)
     }
 
     /// Cleans a little; `None` while another replica is sent what is settled. May read the disk.
@@ -448,9 +449,15 @@ impl<L: Log> Partition<L> {
         self.group.with_settled(|| self.log.clean(rules)).transpose()
     }
 
-    /// The last offset of each producer's last batch, ascending: those batches stay when they are cleaned.
-    pub(crate) fn kept(&self) -> Vec<Offset> {
-        self.progress.last_offsets()
+    /// The last offsets of the batches that stay when the log is cleaned up to `until`, ascending: of each producer's last
+    /// one, so that its sequences can be told from the log, and of the last one of all, so that readers reach the end.
+    pub(crate) fn kept(&self, until: Offset) -> Vec<Offset> {
+        let mut kept = self.progress.last_offsets();
+        let last = Offset(until.0 - 1);
+        if let Err(at) = kept.binary_search(&last) {
+            kept.insert(at, last);
+        }
+        kept
     }
 
     /// Notifies `notify` whenever the high watermark moves, until the result is dropped.

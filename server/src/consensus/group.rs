@@ -25,7 +25,7 @@ use openraft::errors::Fatal;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use self::switch::Switch;
 use super::behind::Seen;
@@ -33,6 +33,7 @@ use super::instance::{Instance, to_the_end};
 use super::lease::is_sole_voter;
 use super::log::Log;
 use super::network::Network;
+use super::purge::Held;
 use super::replica::{Replica, Seat};
 use super::staging::Staging;
 use super::state_machine::Applier;
@@ -48,6 +49,7 @@ pub(crate) struct Group<M: StateMachine> {
     switch: Arc<Switch<M>>,
     /// Held while it purges.
     pub(super) purging: tokio::sync::Mutex<()>,
+    pub(super) held: Mutex<Option<Held>>,
     /// Held for writing while it hands over its leadership.
     pub(super) handing: tokio::sync::RwLock<()>,
     pub(super) seen: Seen,
@@ -105,6 +107,7 @@ impl<M: StateMachine> Group<M> {
             replica,
             switch: Arc::new(switch),
             purging: tokio::sync::Mutex::default(),
+            held: Mutex::default(),
             handing: tokio::sync::RwLock::default(),
             seen: Seen::default(),
         };

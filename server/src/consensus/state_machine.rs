@@ -61,6 +61,8 @@ struct State<M> {
     next_offset: Offset,
     entries_since_checkpoint: u32,
     bytes_since_checkpoint: i64,
+    /// Bytes of batches applied since the process started.
+    applied_bytes: u64,
     /// Where snapshots stand, for an idempotent machine whose log was purged.
     boundary: Option<Boundary>,
     /// Whether a snapshot is stored that this state does not hold yet.
@@ -78,6 +80,7 @@ impl<M: StateMachine> State<M> {
             next_offset: Offset(0),
             entries_since_checkpoint: 0,
             bytes_since_checkpoint: 0,
+            applied_bytes: 0,
             boundary: None,
             installing: false,
             snapshot: None,
@@ -147,7 +150,9 @@ impl<M: StateMachine> State<M> {
             }
             EntryPayload::Normal(payload) => {
                 self.next_offset = payload.next_offset;
-                self.bytes_since_checkpoint += batch_bytes(&payload.bytes);
+                let bytes = batch_bytes(&payload.bytes);
+                self.bytes_since_checkpoint += bytes;
+                self.applied_bytes += u64::try_from(bytes).unwrap_or(0);
                 let base_offset = payload.base_offset;
                 let committed = Committed {
                     kind: payload.kind,
@@ -272,6 +277,11 @@ impl<M: StateMachine> Applier<M> {
     /// The term of the entry applied last.
     pub(crate) fn applied_term(&self) -> Option<Term> {
         self.shared.lock().applied.map(|id| Term(id.committed_leader_id().term))
+    }
+
+    /// Bytes of batches applied since the process started.
+    pub(crate) fn applied_bytes(&self) -> u64 {
+        self.shared.lock().applied_bytes
     }
 
     /// Who belongs to the group, by what is applied here.

@@ -211,9 +211,10 @@ impl Incidents {
         let all = self.world.draw(|random| random.chance(500));
         let upto = if all { below.last().copied() } else { self.world.draw(|r| r.pick(&below)) };
         let Some(upto) = upto else { return };
+        let pressed = self.world.draw(|random| random.chance(700));
         let world = Arc::clone(&self.world);
         tokio::spawn(async move {
-            let purged = replica.forget(upto).await;
+            let purged = replica.forget(upto, pressed).await;
             world.note(format_args!("{:#x} purged up to {upto}: {purged:?}", replica.replica().0));
         });
     }
@@ -297,11 +298,12 @@ fn clean(world: &World, replica: &Replica) {
         let until = if random.chance(500) { range.end - 1 } else { random.within(range) };
         (until, if random.chance(500) { 0 } else { i64::MAX })
     });
+    let until = Offset(i64::try_from(until).expect("offsets are small"));
     let rules = CleanRules {
-        until: Offset(i64::try_from(until).expect("offsets are small")),
+        until,
         now_ms: 0,
         delete_retention_ms: retention,
-        kept: replica.kept(),
+        kept: replica.kept(until),
         bytes_max: u64::MAX,
     };
     let cleaned = replica.clean(&rules);
