@@ -283,6 +283,8 @@ pub(crate) fn with_records(batch: &[u8], count: i32, max_timestamp: i64, body: &
     out.extend_from_slice(body);
     out[57..61].copy_from_slice(&count.to_be_bytes());
     let attributes = i16::from_be_bytes([batch[CRC_START], batch[CRC_START + 1]]);
+    // As Kafka writes it: nothing is packed, and nobody must unpack it.
+    let attributes = if count == 0 { with_codec(attributes, 0) } else { attributes };
     rewrite(&mut out, attributes, max_timestamp);
     out
 }

@@ -11,6 +11,7 @@ use crate::record;
 use crate::relocate::Piece;
 use crate::rows::{BucketState, PurgedRow, SparseRow};
 use crate::state::SparseCut;
+use crate::table::row::KeyRows;
 use crate::{Epoch, Index, Offset, Result, Term};
 
 /// Called once the command is durable, or with the reason why it never will be.
@@ -24,6 +25,50 @@ pub(crate) struct StoredRecord {
     /// Bytes of all batches before it.
     pub(crate) position: u64,
     pub(crate) value: Bytes,
+    /// What its records add to the key index.
+    pub(crate) rows: KeyRows,
+}
+
+/// A family with rows that a [`Op::Rows`] changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    Meta,
+    Keys,
+    Compacted,
+}
+
+/// A change of one row, or of many that lie together.
+#[derive(Debug)]
+pub(crate) enum RowChange {
+    Put {
+        home: Home,
+        key: Vec<u8>,
+        value: Bytes,
+    },
+    Delete {
+        home: Home,
+        key: Vec<u8>,
+    },
+    /// The rows `start..end`.
+    DeleteRange {
+        home: Home,
+        start: Vec<u8>,
+        end: Vec<u8>,
+    },
+    /// Rows of the key index.
+    Enter(KeyRows),
+}
+
+impl RowChange {
+    /// The bytes it takes in a batch, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Delete { key, .. } => key.len(),
+            Self::DeleteRange { start, end, .. } => start.len() + end.len(),
+            Self::Enter(rows) => rows.bytes(),
+        }
+    }
 }
 
 /// A change of durable state.
@@ -44,11 +89,13 @@ pub(crate) enum Op {
         epochs: Vec<Term>,
         sparse: SparseCut,
         log_start: Option<Offset>,
+        /// What they had added to the key index.
+        keys: Vec<KeyRows>,
     },
-    /// Removal of the entries up to a position; of `all` there are.
-    Purge { row: PurgedRow, epochs: Vec<Term>, all: bool },
-    /// Removal of everything, and a new beginning.
-    Reset { row: PurgedRow, epochs: Vec<Term> },
+    /// Removal of the entries up to a position; of `all` there are. Rows of the sparse index stay below `settled`.
+    Purge { row: PurgedRow, epochs: Vec<Term>, all: bool, settled: Offset },
+    /// Removal of everything, and a new beginning, at `log_start`; the rows of the table that come with it.
+    Reset { row: PurgedRow, log_start: Offset, epochs: Vec<Term>, table: Vec<RowChange> },
     /// Removal of the partition.
     Delete,
     /// Entries that move to another bucket.
@@ -57,6 +104,8 @@ pub(crate) enum Op {
     Bucket { id: BucketId, to: Option<BucketState> },
     /// Nothing: waits for what came before.
     Barrier,
+    /// Rows of a table.
+    Rows(Vec<RowChange>),
     /// A row of `meta`.
     Row { key: Vec<u8>, value: Vec<u8> },
     /// A row of `default`.

@@ -20,6 +20,7 @@ use crate::queue::{Queue, Room};
 use crate::relaxed::Unsynced;
 use crate::state::{Change, State};
 use crate::stats::Counters;
+use crate::table::starts::Starts;
 use crate::{Error, Result};
 
 /// What a [`Share`] costs. It counts until it is taken out, so that their number is bounded too.
@@ -46,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) buckets: Mutex<Buckets>,
     pub(crate) counters: Counters,
     pub(crate) corrupt_reads: CorruptReads,
+    /// Where logs with a key index begin.
+    pub(crate) starts: Starts,
     failure: Mutex<Option<Error>>,
     closed: AtomicBool,
     cache_bytes: AtomicUsize,
@@ -68,7 +71,9 @@ impl std::ops::Deref for Reading<'_> {
 impl Core {
     /// A core over an open database.
     pub(crate) fn new(db: Arc<Db>, buckets: Buckets, options: &crate::Options) -> Self {
+        let starts = db.starts.clone();
         Self {
+            starts,
             db: RwLock::new(Some(db)),
             commands: Queue::default(),
             syncing: Mutex::new(()),

@@ -16,6 +16,7 @@ use rocksdb::{
 };
 
 use crate::keys::{self, BucketId};
+use crate::table::starts::Starts;
 use crate::watermark::{self, Stated, Watermark};
 use crate::{Error, Index, Options, PartitionId, Result, format, rows};
 
@@ -23,6 +24,8 @@ use crate::{Error, Index, Options, PartitionId, Result, format, rows};
 pub(crate) const BLOCK_BYTES: u64 = 32 << 10;
 
 const META: &str = "meta";
+const KEYS: &str = "keys";
+const COMPACTED: &str = "compacted";
 /// The node value that every opening writes: the number of the last change it found.
 const OPENED: &str = "opened";
 /// More level 0 files and memtables than there will ever be: no stall comes from their number.
@@ -39,6 +42,8 @@ pub(crate) struct Db {
     /// None when open read only.
     watermark: Option<Watermark>,
     lost_changes: u64,
+    /// Where logs with a key index begin, for compaction to drop rows below that.
+    pub(crate) starts: Starts,
 }
 
 /// A column family of an open RocksDB.
@@ -93,15 +98,16 @@ impl Db {
         };
         let buckets: Vec<_> =
             existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
-        let names =
-            buckets.iter().map(|id| id.family()).chain(["default", META].map(str::to_owned));
-        let families = names.map(|name| descriptor(name, &bucket_options, options));
+        let others = ["default", META, KEYS, COMPACTED].map(str::to_owned);
+        let names = buckets.iter().map(|id| id.family()).chain(others);
+        let starts = Starts::default();
+        let families = names.map(|name| descriptor(name, &bucket_options, options, &starts));
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
         fail::fail_point!("engine-open-after-store", |_| Err(Error::Closed));
         let (watermark, lost_changes) = keep_watermark(dir, &inner, options.accept_loss)?;
         let watermark = Some(watermark);
-        let db = Self { inner, bucket_options, memtables, watermark, lost_changes };
+        let db = Self { inner, bucket_options, memtables, watermark, lost_changes, starts };
         Ok((db, buckets))
     }
 
@@ -114,7 +120,8 @@ impl Db {
             database.set_paranoid_checks(paranoid);
             let bucket = bucket_options(&options)?;
             let names = DB::list_cf(&database, &store)?.into_iter();
-            let families = names.map(|name| descriptor(name, &bucket, &options));
+            let starts = Starts::default();
+            let families = names.map(|name| descriptor(name, &bucket, &options, &starts));
             DB::open_cf_descriptors(&database, &store, families)
         };
         let Err(error) = open(true) else { return Ok(Refused::No) };
@@ -153,14 +160,15 @@ impl Db {
             database.set_track_and_verify_wals_in_manifest(true);
             database.set_max_open_files(-1);
             let names = existing.iter().cloned();
-            let families = names.map(|name| descriptor(name, &bucket_options, &options));
+            let starts = Starts::default();
+            let families = names.map(|name| descriptor(name, &bucket_options, &options, &starts));
             DB::open_cf_descriptors_read_only(&database, &store, families, false)
         };
         // As a node would, which stops at the first bad record of the log; if not even that goes, whatever can be read.
         let opened = open(true).or_else(|_| open(false));
         let inner = opened.map_err(|error| refused(dir, error))?;
-        let (watermark, lost_changes) = (None, 0);
-        let db = Self { inner, bucket_options, memtables, watermark, lost_changes };
+        let (watermark, lost_changes, starts) = (None, 0, Starts::default());
+        let db = Self { inner, bucket_options, memtables, watermark, lost_changes, starts };
         Ok((db, buckets))
     }
 
@@ -182,6 +190,21 @@ impl Db {
     /// The family of everything that is no entry.
     pub(crate) fn meta(&self) -> Family<'_> {
         self.inner.cf_handle(META).expect("the database was opened with it")
+    }
+
+    /// The family of the key indexes.
+    pub(crate) fn keys(&self) -> Family<'_> {
+        self.inner.cf_handle(KEYS).expect("the database was opened with it")
+    }
+
+    /// The family of settled batches.
+    pub(crate) fn compacted(&self) -> Family<'_> {
+        self.inner.cf_handle(COMPACTED).expect("the database was opened with it")
+    }
+
+    /// The families that are no buckets.
+    pub(crate) fn others(&self) -> [Family<'_>; 4] {
+        [self.meta(), self.keys(), self.compacted(), self.node()]
     }
 
     /// The family of a bucket, if the bucket exists.
@@ -215,10 +238,10 @@ impl Db {
         self.memtables.get_usage()
     }
 
-    /// How many memtables of `buckets` and of `meta` are full and not yet flushed.
+    /// How many memtables of `buckets` and of the other families are full and not yet flushed.
     pub(crate) fn unflushed(&self, buckets: &[BucketId]) -> u64 {
         let buckets = buckets.iter().filter_map(|id| self.bucket(*id));
-        let families = buckets.chain([self.meta(), self.node()]);
+        let families = buckets.chain(self.others());
         families.map(|family| self.property(&family, "rocksdb.num-immutable-mem-table")).sum()
     }
 
@@ -232,7 +255,7 @@ impl Db {
         let mut options = FlushOptions::default();
         options.set_wait(false);
         let buckets = buckets.iter().filter_map(|id| self.bucket(*id));
-        for family in buckets.chain([self.meta(), self.node()]) {
+        for family in buckets.chain(self.others()) {
             if self.property(&family, "rocksdb.num-entries-active-mem-table") > 0 {
                 self.inner.flush_cf_opt(&family, &options).map_err(failed("flushing"))?;
             }
@@ -242,10 +265,14 @@ impl Db {
 
     /// Bytes of a bucket on disk and in memory.
     pub(crate) fn bucket_bytes(&self, id: BucketId) -> u64 {
-        let Some(family) = self.bucket(id) else { return 0 };
+        self.bucket(id).map_or(0, |family| self.family_bytes(&family))
+    }
+
+    /// Bytes of a family on disk and in memory.
+    pub(crate) fn family_bytes(&self, family: &Family<'_>) -> u64 {
         ["rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables"]
             .iter()
-            .map(|name| self.property(&family, name))
+            .map(|name| self.property(family, name))
             .sum()
     }
 
@@ -426,10 +453,58 @@ fn descriptor(
     name: String,
     bucket: &rocksdb::Options,
     options: &Options,
+    starts: &Starts,
 ) -> ColumnFamilyDescriptor {
-    let is_bucket = BucketId::from_family(&name).is_some();
-    let of_family = if is_bucket { bucket.clone() } else { meta_options(options) };
+    let of_family = match name.as_str() {
+        KEYS => keys_options(options, starts),
+        COMPACTED => compacted_options(options),
+        _ if BucketId::from_family(&name).is_some() => bucket.clone(),
+        _ => meta_options(options),
+    };
     ColumnFamilyDescriptor::new(name, of_family)
+}
+
+/// Rows of the key index come in any order and are looked up one by one: small blocks, levels, and no more than one
+/// block read for a key.
+fn keys_options(options: &Options, starts: &Starts) -> rocksdb::Options {
+    let mut out = leveled(options, 4 << 10);
+    out.set_compression_type(rocksdb::DBCompressionType::Lz4);
+    out.set_compaction_filter_factory(starts.clone());
+    // So that rows below a log start go although nothing is written over them.
+    out.set_periodic_compaction_seconds(7 * 86_400);
+    out
+}
+
+fn compacted_options(options: &Options) -> rocksdb::Options {
+    let mut out = leveled(options, 32 << 10);
+    out.set_compression_type(rocksdb::DBCompressionType::None);
+    out.set_periodic_compaction_seconds(0);
+    out
+}
+
+/// A family that is compacted in levels; nothing of it ever holds a write back.
+fn leveled(options: &Options, block_bytes: usize) -> rocksdb::Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_size(block_bytes);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    let mut out = rocksdb::Options::default();
+    out.set_block_based_table_factory(&table);
+    out.set_level_compaction_dynamic_level_bytes(true);
+    out.set_write_buffer_size(options.memtable_bytes);
+    unstalled(&mut out);
+    out
+}
+
+/// Takes every trigger of RocksDB's own write stalls out of reach.
+fn unstalled(out: &mut rocksdb::Options) {
+    out.set_max_write_buffer_number(NEVER);
+    out.set_level_zero_slowdown_writes_trigger(NEVER);
+    out.set_level_zero_stop_writes_trigger(NEVER);
+    // 0 is none.
+    out.set_soft_pending_compaction_bytes_limit(0);
+    out.set_hard_pending_compaction_bytes_limit(0);
 }
 
 fn meta_options(options: &Options) -> rocksdb::Options {
@@ -442,12 +517,7 @@ fn meta_options(options: &Options) -> rocksdb::Options {
     out.set_num_levels(3);
     out.set_compression_type(rocksdb::DBCompressionType::None);
     out.set_write_buffer_size(META_MEMTABLE_BYTES.min(options.memtable_bytes));
-    out.set_max_write_buffer_number(NEVER);
-    out.set_level_zero_slowdown_writes_trigger(NEVER);
-    out.set_level_zero_stop_writes_trigger(NEVER);
-    // 0 is none.
-    out.set_soft_pending_compaction_bytes_limit(0);
-    out.set_hard_pending_compaction_bytes_limit(0);
+    unstalled(&mut out);
     out.add_compact_on_deletion_collector_factory(1000, 500, 0.0);
     out
 }

@@ -165,6 +165,7 @@ impl Engine {
         log::wait(|done| {
             core.submit(&partition, 0, Some(done), |state| Ok(Some(state.delete())))?;
             core.corrupt_reads.forget(id);
+            core.starts.forget(id);
             self.handle.logs.lock().remove(&id);
             drop(opening);
             Ok(())
@@ -269,7 +270,11 @@ impl Handle {
         let mut found = recovery::find(&*self.core.read()?, id)
             .inspect_err(|error| self.core.corrupt_reads.note(error))?;
         let segments = std::mem::take(&mut found.segments);
-        let partition = Arc::new(Partition::new(id, kind, State::recovered(found), segments));
+        let state = State::recovered(found);
+        if state.table.keyed {
+            self.core.starts.set(id, state.log_start);
+        }
+        let partition = Arc::new(Partition::new(id, kind, state, segments));
         self.remember(&partition);
         Ok(Some(partition))
     }
@@ -284,7 +289,10 @@ impl Handle {
             return Ok(None);
         };
         let segments = recovery::segments(&*self.core.read()?, id).unwrap_or_default();
-        Ok(Some(Arc::new(Partition::new(id, kind, State::new(), segments))))
+        // It may have been a table, too: all rows of one go.
+        let mut state = State::new();
+        state.table.keyed = true;
+        Ok(Some(Arc::new(Partition::new(id, kind, state, segments))))
     }
 
     fn create(

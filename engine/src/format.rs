@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result};
 
 /// The format this version writes and reads.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
+/// The format before, which lacks only families that are empty at first: opening the store adds them.
+const EARLIER: u32 = 2;
 
 const FILE: &str = "jangbu-format";
 const FILE_NEW: &str = "jangbu-format.new";
@@ -27,6 +29,11 @@ pub(crate) fn prepare(dir: &Path) -> Result<()> {
         |error: io::Error| Error::Directory { dir: dir.to_owned(), reason: error.to_string() };
     fs::create_dir_all(dir).map_err(unusable)?;
     match fs::read_to_string(dir.join(FILE)) {
+        Ok(text) if stated(&text).parse() == Ok(EARLIER) => {
+            tracing::info!(dir = %dir.display(), from = EARLIER, to = FORMAT, "upgrading the storage format");
+            // First of all: a version that does not know the new families must touch nothing once they may be there.
+            write(dir).map_err(unusable)
+        }
         Ok(text) => check(dir, &text),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => check(dir, "not text"),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(error)),
@@ -47,8 +54,13 @@ pub(crate) fn check_existing(dir: &Path) -> Result<()> {
     }
 }
 
+/// The number that a format file states.
+fn stated(text: &str) -> &str {
+    text.trim_end().strip_prefix(PREFIX).unwrap_or("unreadable")
+}
+
 fn check(dir: &Path, text: &str) -> Result<()> {
-    let stated = text.trim_end().strip_prefix(PREFIX).unwrap_or("unreadable");
+    let stated = stated(text);
     if stated.parse() == Ok(FORMAT) {
         return Ok(());
     }

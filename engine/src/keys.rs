@@ -32,6 +32,8 @@ pub(crate) enum Tag {
     Partition = b'p',
     /// A partition's log start offset.
     LogStart = b's',
+    /// What a partition is as a table.
+    Table = b't',
     /// The end of what was purged.
     Purged = b'u',
     /// A partition's vote.
@@ -51,6 +53,7 @@ impl Tag {
             Self::Node,
             Self::Partition,
             Self::LogStart,
+            Self::Table,
             Self::Purged,
             Self::Vote,
         ];
@@ -162,6 +165,72 @@ pub(crate) fn bucket_id(key: &[u8]) -> Option<BucketId> {
     Some(BucketId { class: RetentionClass(*key.get(1)?), seq })
 }
 
+/// Bytes of an [`Area`] in keys of `keys` and `compacted`.
+pub(crate) const AREA_BYTES: usize = 8;
+
+/// The keys of one partition in `keys` and `compacted`. A partition gets another area when its table begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) id: PartitionId,
+    pub(crate) number: u32,
+}
+
+impl Area {
+    /// What its keys begin with.
+    pub(crate) fn prefix(self) -> [u8; AREA_BYTES] {
+        let mut prefix = [0; AREA_BYTES];
+        prefix[..4].copy_from_slice(&self.id.0.to_be_bytes());
+        prefix[4..].copy_from_slice(&self.number.to_be_bytes());
+        prefix
+    }
+
+    /// The area of a key.
+    pub(crate) fn of(key: &[u8]) -> Option<Self> {
+        let (prefix, _) = key.split_first_chunk::<AREA_BYTES>()?;
+        let prefix = u64::from_be_bytes(*prefix);
+        let (id, number) =
+            (u32::try_from(prefix >> 32).ok()?, u32::try_from(prefix & 0xffff_ffff).ok()?);
+        Some(Self { id: PartitionId(id), number })
+    }
+
+    /// The keys between which all of the area lie, in either family.
+    pub(crate) fn bounds(self) -> (Vec<u8>, Vec<u8>) {
+        (self.prefix().to_vec(), behind(self.prefix().to_vec()))
+    }
+
+    /// The key of a settled batch that ends with `last`.
+    pub(crate) fn settled(self, last: Offset) -> Vec<u8> {
+        let mut key = self.prefix().to_vec();
+        key.extend_from_slice(&last.0.cast_unsigned().to_be_bytes());
+        key
+    }
+}
+
+/// The offset in a key made by [`Area::settled`].
+pub(crate) fn settled_offset(key: &[u8]) -> Option<Offset> {
+    let offset = u64::from_be_bytes(key.get(AREA_BYTES..)?.try_into().ok()?);
+    Some(Offset(offset.cast_signed()))
+}
+
+/// The keys between which everything of `id` lies in `keys` and `compacted`.
+pub(crate) fn all_areas(id: PartitionId) -> (Vec<u8>, Vec<u8>) {
+    (id.0.to_be_bytes().to_vec(), behind(id.0.to_be_bytes().to_vec()))
+}
+
+/// The smallest key behind all that begin with `prefix`; longer than any when there is none.
+pub(crate) fn behind(mut prefix: Vec<u8>) -> Vec<u8> {
+    let carries = prefix.iter().rev().take_while(|byte| **byte == u8::MAX).count();
+    if carries == prefix.len() {
+        prefix.extend([u8::MAX; 32]);
+        return prefix;
+    }
+    prefix.truncate(prefix.len() - carries);
+    if let Some(last) = prefix.last_mut() {
+        *last += 1;
+    }
+    prefix
+}
+
 /// The key of a node value.
 pub(crate) fn node(name: &str) -> Vec<u8> {
     let mut key = vec![Tag::Node as u8];
@@ -186,6 +255,7 @@ mod tests {
             Tag::Node,
             Tag::Partition,
             Tag::LogStart,
+            Tag::Table,
             Tag::Purged,
             Tag::Vote,
         ];
@@ -193,6 +263,18 @@ mod tests {
         bytes.sort_unstable();
         bytes.dedup();
         assert_eq!(bytes.len(), tags.len());
+    }
+
+    #[test]
+    fn everything_with_a_prefix_lies_before_the_key_behind_it() {
+        for prefix in [vec![1, 2], vec![1, 255], vec![255, 255]] {
+            let end = super::behind(prefix.clone());
+            assert!(prefix < end && [prefix.as_slice(), &[255; 20]].concat() < end);
+        }
+        assert_eq!(super::behind(vec![1, 255]), [2]);
+        let area = super::Area { id: PartitionId(7), number: 9 };
+        assert_eq!(super::Area::of(&area.settled(crate::Offset(3))), Some(area));
+        assert_eq!(super::settled_offset(&area.settled(crate::Offset(3))), Some(crate::Offset(3)));
     }
 
     #[test]

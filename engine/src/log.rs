@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::command::Done;
+use crate::command::{Done, Op};
 use crate::engine::Handle;
 use crate::keys::{self, Tag};
 use crate::partition::Partition;
@@ -19,6 +19,7 @@ use crate::read::{Walk, Want};
 use crate::record::Head;
 use crate::sparse::SparseIndex;
 use crate::state::{Change, Prepared, SPARSE_BYTES, State};
+use crate::table::row::KeyRows;
 use crate::{
     Entry, EntryKind, Error, Index, NewEntry, Offset, PartitionId, Result, RetentionClass, Term,
     recovery, rows,
@@ -120,9 +121,10 @@ impl PartitionLog {
         done: Box<dyn FnOnce(Result<()>) + Send>,
     ) -> Result<()> {
         let invalid = |reason| Error::InvalidAppend { partition: self.id(), reason };
+        let keyed = self.partition.live()?.table.keyed;
         let prepared: Vec<Prepared> = entries
             .into_iter()
-            .map(Prepared::new)
+            .map(|entry| Prepared::new(entry, keyed))
             .collect::<std::result::Result<_, _>>()
             .map_err(invalid)?;
         self.totals()?;
@@ -145,21 +147,38 @@ impl PartitionLog {
     /// # Errors
     /// [`crate::Error::InvalidAppend`] below the purged index, [`crate::Error::Closed`].
     pub fn truncate_after(&self, last: Option<Index>) -> Result<()> {
-        let Some(last) = last else {
-            return self.change(None, |state, _| state.truncate_after(None));
-        };
         let state = self.partition.live()?;
+        let (first, next, table) = (state.first, state.next_index(), state.table);
         let purged = state.purged.map(|row| row.purged.index);
-        if purged.is_some_and(|purged| last < purged) {
-            let reason = format!("index {last} has been purged and cannot become the last");
-            return Err(Error::InvalidAppend { partition: self.id(), reason });
-        }
-        let all = last < state.first;
         drop(state);
-        if all {
-            return self.truncate_after(None);
+        let settled = (table.settled > Offset(0)).then_some(table.settled_upto.index);
+        let refused = |what| {
+            let last = last.unwrap_or_default();
+            let reason = format!("index {last} {what} and cannot become the last");
+            Err(Error::InvalidAppend { partition: self.id(), reason })
+        };
+        if last.is_some_and(|last| purged.is_some_and(|purged| last < purged)) {
+            return refused("has been purged");
         }
-        self.change(Some(last), |state, head| state.truncate_after(Some(head?)))
+        if settled.is_some_and(|settled| last.unwrap_or_default() < settled && settled >= first) {
+            return refused("is settled with entries behind it");
+        }
+        let last = last.filter(|last| *last >= first);
+        let from = last.map_or(first, |last| Index(last.0.saturating_add(1)));
+        let mut rows = if table.keyed { self.rows_of_entries(from, next)? } else { Vec::new() };
+        self.change(last, |state, head| {
+            let mut change = match last {
+                Some(_) => state.truncate_after(Some(head?)),
+                None => state.truncate_after(None),
+            }?;
+            if let Op::Truncate { keys, log_start, .. } = &mut change.op {
+                *keys = std::mem::take(&mut rows);
+                if let (Some(start), true) = (*log_start, table.keyed) {
+                    self.handle.core.starts.lower(self.id(), start);
+                }
+            }
+            Some(change)
+        })
     }
 
     /// Forgets the Raft entries up to and including `upto` (which may lie beyond the end, then the
@@ -200,7 +219,8 @@ impl PartitionLog {
             return Err(Error::InvalidAppend { partition: self.id(), reason });
         }
         self.handle.core.submit(&self.partition, 0, Some(done), |state| {
-            Ok(Some(state.reset(boundary, next_offset)))
+            self.handle.core.starts.lower(self.id(), Offset(0));
+            Ok(Some(state.reset(self.id(), boundary, next_offset)))
         })
     }
 
@@ -303,9 +323,23 @@ impl PartitionLog {
     /// [`crate::Error::Corrupt`], [`crate::Error::Storage`], [`crate::Error::Deleted`].
     pub fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>> {
         self.check_open()?;
+        let mut budget = Budget::new(bytes_max);
+        let (mut settled, from) = self.read_settled(from, until, &mut budget)?;
+        let Some(from) = from else { return Ok(settled) };
+        let behind = self.read_behind(from, until, budget)?;
+        if settled.is_empty() {
+            return Ok(behind);
+        }
+        settled.extend(behind);
+        Ok(settled)
+    }
+
+    /// Batches behind the settled part.
+    fn read_behind(&self, from: Offset, until: Offset, left: Budget) -> Result<Vec<Entry>> {
         loop {
+            let bytes_max = left.left;
             let Some(start) = self.start(from, until, bytes_max)? else { return Ok(Vec::new()) };
-            let mut budget = Budget::new(bytes_max);
+            let mut budget = left.clone();
             let walk = self.walk(start.generation, start.bytes);
             let taken = walk.run(start.index, start.end, |head| {
                 if head.kind != EntryKind::Batch || head.next_offset() <= from {
@@ -326,6 +360,9 @@ impl PartitionLog {
     #[must_use]
     pub fn is_cached(&self, from: Offset) -> bool {
         let state = self.partition.state.lock();
+        if from < state.table.settled && from >= state.log_start {
+            return false;
+        }
         from >= state.end || from < state.log_start || state.tail.find(from).is_some()
     }
 
@@ -343,10 +380,17 @@ impl PartitionLog {
     /// As [`PartitionLog::read`].
     pub fn find_timestamp(&self, timestamp: i64, until: Offset) -> Result<Option<Entry>> {
         self.check_open()?;
+        match self.find_settled_timestamp(timestamp, until)? {
+            Some(entry) => Ok(Some(entry)),
+            None => self.find_timestamp_behind(timestamp, until),
+        }
+    }
+
+    fn find_timestamp_behind(&self, timestamp: i64, until: Offset) -> Result<Option<Entry>> {
         loop {
             let state = self.partition.live()?;
             let (generation, first) = (state.generation, state.first);
-            let (from, until) = (state.log_start, until.min(state.end));
+            let (from, until) = (state.floor(), until.min(state.end));
             drop(state);
             self.settle()?;
             let index = {
@@ -377,21 +421,34 @@ impl PartitionLog {
     /// As [`PartitionLog::read`].
     pub fn find_max_timestamp(&self, until: Offset) -> Result<Option<Entry>> {
         self.check_open()?;
+        let settled = self.find_max_settled_timestamp(until)?;
+        let behind = self.find_max_timestamp_behind(until)?;
+        Ok(match (settled, behind) {
+            (Some(settled), Some(behind)) if settled.max_timestamp < behind.max_timestamp => {
+                Some(behind)
+            }
+            (settled, behind) => settled.or(behind),
+        })
+    }
+
+    fn find_max_timestamp_behind(&self, until: Offset) -> Result<Option<Entry>> {
         let row = {
             let db = self.handle.core.read()?;
             SparseIndex::new(&db, self.id()).floor(Offset(until.0.saturating_sub(1)))?
         };
+        let floor = self.partition.live()?.floor();
+        let row = row.filter(|row| row.offset >= floor);
         let before = row.map_or(i64::MIN, |row| row.max_timestamp_before);
         let tail = self.max_timestamp_from(row.map_or(Index(0), |row| row.index), until)?;
         if row.is_none() || tail.is_some_and(|tail| tail > before) {
-            return tail.map_or(Ok(None), |tail| self.find_timestamp(tail, until));
+            return tail.map_or(Ok(None), |tail| self.find_timestamp_behind(tail, until));
         }
-        if let Some(entry) = self.find_timestamp(before, until)? {
+        if let Some(entry) = self.find_timestamp_behind(before, until)? {
             return Ok(Some(entry));
         }
         // What the index says was truncated or purged meanwhile: look at every header.
         let max = self.max_timestamp_from(Index(0), until)?;
-        max.map_or(Ok(None), |max| self.find_timestamp(max, until))
+        max.map_or(Ok(None), |max| self.find_timestamp_behind(max, until))
     }
 
     /// Changes the retention class: batches appended from now on go to buckets of `class`. Lazy: durable
@@ -420,7 +477,17 @@ impl PartitionLog {
     /// [`crate::Error::OffsetOutOfRange`], [`crate::Error::Closed`].
     pub fn set_log_start(&self, start: Offset) -> Result<()> {
         let (key, value) = (keys::one(Tag::LogStart, self.id()), rows::offset(start));
-        self.handle.core.submit(&self.partition, 0, None, |state| {
+        // Compaction may drop rows of keys once it is durable.
+        let (starts, id) = (self.handle.core.starts.clone(), self.id());
+        let keyed = self.partition.live()?.table.keyed;
+        let done: Option<Done> = keyed.then(|| -> Done {
+            Box::new(move |result| {
+                if result.is_ok() {
+                    starts.raise(id, start);
+                }
+            })
+        });
+        self.handle.core.submit(&self.partition, 0, done, |state| {
             if start > state.end {
                 return Err(self.out_of_range(start, state.log_start, state.end));
             }
@@ -429,13 +496,30 @@ impl PartitionLog {
             }
             state.set_log_start(start);
             let seq = state.next_seq();
-            let op = crate::command::Op::Row { key, value };
+            let op = Op::Row { key, value };
             Ok(Some(Change { op, seq, cached: 0, freed: 0 }))
         })
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         if self.handle.core.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// The rows of the key index that the entries `from..next` added.
+    fn rows_of_entries(&self, from: Index, next: Index) -> Result<Vec<KeyRows>> {
+        let (mut rows, mut at) = (Vec::new(), from);
+        while at < next {
+            let entries = self.entries(at, next, SCAN_BYTES, PayloadPart::Full)?;
+            let area = self.partition.live()?.area(self.id());
+            let Some(last) = entries.last() else { break };
+            at = Index(last.index.0 + 1);
+            for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Batch) {
+                let mut of = KeyRows::of(&entry.payload, entry.index);
+                of.place(area, entry.base_offset);
+                rows.push(of);
+            }
+        }
+        Ok(rows)
     }
 
     /// A read that is likely to take `bytes`.
@@ -447,7 +531,7 @@ impl PartitionLog {
         (keys::one(tag, self.id()), rows::opaque(bytes))
     }
 
-    fn out_of_range(&self, requested: Offset, start: Offset, end: Offset) -> Error {
+    pub(crate) fn out_of_range(&self, requested: Offset, start: Offset, end: Offset) -> Error {
         Error::OffsetOutOfRange { partition: self.id(), requested, start, end }
     }
 
@@ -463,7 +547,7 @@ impl PartitionLog {
         }
         let generation = state.generation;
         let first = rows::SparseRow {
-            offset: state.log_start,
+            offset: state.floor(),
             index: state.first,
             max_timestamp_before: i64::MIN,
             position: state.purged.map_or(0, |row| row.position),
@@ -487,7 +571,7 @@ impl PartitionLog {
     fn change(
         &self,
         index: Option<Index>,
-        change: impl Fn(&mut State, Option<Head>) -> Option<Change>,
+        mut change: impl FnMut(&mut State, Option<Head>) -> Option<Change>,
     ) -> Result<()> {
         loop {
             let (generation, head) = self.head(index)?;
@@ -528,7 +612,7 @@ impl PartitionLog {
     fn max_timestamp_from(&self, index: Index, until: Offset) -> Result<Option<i64>> {
         loop {
             let state = self.partition.live()?;
-            let (generation, from) = (state.generation, state.log_start);
+            let (generation, from) = (state.generation, state.floor());
             drop(state);
             let mut max = None;
             let walked = self.walk(generation, SCAN_BYTES).run(index, Index(u64::MAX), |head| {
@@ -548,18 +632,19 @@ impl PartitionLog {
 }
 
 /// The bytes a read may still return.
-struct Budget {
-    left: usize,
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    pub(crate) left: usize,
     empty: bool,
 }
 
 impl Budget {
-    fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self { left: bytes_max, empty: true }
     }
 
     /// What to do with the entry: the first is always within the budget.
-    fn wants(&mut self, head: &Head, part: PayloadPart) -> Want {
+    pub(crate) fn wants(&mut self, head: &Head, part: PayloadPart) -> Want {
         if head.payload_bytes > self.left && !self.empty {
             return Want::Stop;
         }

@@ -1,7 +1,7 @@
 //! One partition as the engine's threads share it.
 //!
 //! Invariants:
-//! - No lock here is held across I/O or while waiting for room.
+//! - No lock here but `maintaining` is held across I/O or while waiting for room.
 //! - `segments` is changed by the log thread that writes, before RocksDB's state is published to readers.
 //! - Every entry in RocksDB that is not purged lies in the bucket its segment names; a bucket
 //!   without a segment holds no live entry of the partition and never gets a stale one back.
@@ -27,6 +27,8 @@ pub(crate) struct Partition {
     /// Which bucket holds which entries, oldest first.
     pub(crate) segments: Mutex<Vec<Segment>>,
     pub(crate) answers: Answers,
+    /// Held by what changes the table step by step: cleaning, entering old records, trimming. Never by a reader or an append.
+    pub(crate) maintaining: Mutex<()>,
 }
 
 /// When the partition's appends are answered.
@@ -68,7 +70,8 @@ impl Partition {
     ) -> Self {
         let (state, segments) = (Mutex::new(state), Mutex::new(segments));
         let answers = Answers::default();
-        Self { id, replica, class: AtomicU8::new(class.0), state, segments, answers }
+        let (class, maintaining) = (AtomicU8::new(class.0), Mutex::new(()));
+        Self { id, replica, class, state, segments, answers, maintaining }
     }
 
     /// The class whose buckets take its entries from now on.

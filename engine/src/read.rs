@@ -209,7 +209,7 @@ fn collect_cached<'e>(
     }
 }
 
-fn kept_bytes(head: &Head, part: PayloadPart) -> usize {
+pub(crate) fn kept_bytes(head: &Head, part: PayloadPart) -> usize {
     match part {
         PayloadPart::Header if head.kind == EntryKind::Batch => {
             HEADER_BYTES.min(head.payload_bytes)

@@ -1,4 +1,5 @@
-//! Looks into the records of a batch: at each when it is checked, for the first at or after a timestamp.
+//! Looks into the records of a batch: at each when it is checked or entered into an index, for the first at or after a
+//! timestamp.
 //!
 //! The bytes come from a client and stored ones only had their frame checked, so every length is doubted and
 //! what a batch may decompress to is bounded.
@@ -20,7 +21,7 @@ pub struct RecordAt {
 /// The first record of `batch` whose timestamp is at least `timestamp`; `None` when there is none or the
 /// records cannot be read.
 pub fn first_at(batch: &[u8], timestamp: i64) -> Option<RecordAt> {
-    let header = Header::parse(batch).ok()?;
+    let header = Header::parse_stored(batch).ok()?;
     if header.is_log_append_time() {
         // Every record of the batch has the time at which it was appended.
         let at = header.max_timestamp;
@@ -74,6 +75,80 @@ pub fn walk(mut body: &[u8], count: i32, mut show: impl FnMut(i32, Head)) -> Res
     } else {
         Err(format!("{} bytes follow the last record", body.len()))
     }
+}
+
+/// One record of a batch, as it stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What it begins with.
+    pub head: Head,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The number of its headers, and then they, encoded.
+    pub headers: &'a [u8],
+    /// The whole record with its length.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The first record of `body`, and what follows it; `None` when it is torn.
+    fn first(body: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (length, after) = zigzag_varint(body, 5)?;
+        let (record, rest) = after.split_at_checked(usize::try_from(length).ok()?)?;
+        let bytes = body.get(..body.len() - rest.len())?;
+        let (timestamp_delta, at) = varint(record.get(1..)?)?;
+        let (offset_delta, at) = varint(at)?;
+        let (key, at) = nullable(at)?;
+        let (value, headers) = nullable(at)?;
+        let head = Head { timestamp_delta, offset_delta };
+        Some((Self { head, key, value, headers, bytes }, rest))
+    }
+}
+
+/// Bytes behind their length, which is -1 for none.
+fn nullable(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, rest) = zigzag_varint(bytes, 5)?;
+    if length == -1 {
+        return Some((None, rest));
+    }
+    let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((Some(value), rest))
+}
+
+/// The plain records of a batch, one after the other: `count` of them and no byte over; `None` where they are torn,
+/// which ends them.
+pub fn each(body: &[u8], count: i32) -> impl Iterator<Item = Option<Record<'_>>> {
+    let (mut rest, mut left, mut torn) = (body, count, false);
+    std::iter::from_fn(move || {
+        if torn || (left <= 0 && rest.is_empty()) {
+            return None;
+        }
+        let found = if left > 0 { Record::first(rest) } else { None };
+        torn = found.is_none();
+        let (record, behind) = match found {
+            Some(found) => found,
+            None => return Some(None),
+        };
+        rest = behind;
+        left -= 1;
+        Some(Some(record))
+    })
+}
+
+/// The headers of [`Record::headers`], names and values; `None` when they are torn.
+#[must_use]
+pub fn headers(encoded: &[u8]) -> Option<Vec<(&[u8], Option<&[u8]>)>> {
+    let (count, mut rest) = zigzag_varint(encoded, 5)?;
+    let mut found = Vec::new();
+    for _ in 0..count {
+        let (name, at) = nullable(rest)?;
+        let (value, at) = nullable(at)?;
+        found.push((name?, value));
+        rest = at;
+    }
+    rest.is_empty().then_some(found)
 }
 
 fn head(record: &[u8]) -> Option<Head> {

@@ -12,7 +12,7 @@ use crate::batch;
 use crate::db::{Db, Family, failed, unreadable};
 use crate::keys::{self, Tag};
 use crate::record::{self, Head, RECORD_HEADER_BYTES};
-use crate::rows::{self, PurgedRow, Segment};
+use crate::rows::{self, PurgedRow, Segment, TableRow};
 use crate::sparse::SparseIndex;
 use crate::{EntryKind, Epoch, Error, Index, Offset, PartitionId, Result, RetentionClass, Term};
 
@@ -29,6 +29,7 @@ pub(crate) struct Found {
     /// The last entry that is not purged.
     pub(crate) last: Option<Head>,
     pub(crate) segments: Vec<Segment>,
+    pub(crate) table: Option<TableRow>,
 }
 
 /// The partitions that exist, with their classes and the numbers of their replicas.
@@ -71,7 +72,13 @@ pub(crate) fn find(db: &Db, id: PartitionId) -> Result<Found> {
     let first = segments.first().map(|segment| segment.first);
     let vote = opaque(db, id, Tag::Vote)?;
     let committed = opaque(db, id, Tag::Committed)?;
-    Ok(Found { purged, log_start, epochs, vote, committed, first, last, segments })
+    let table = match db.row(&keys::one(Tag::Table, id))? {
+        Some(value) => {
+            Some(rows::decode_table(&value).ok_or_else(|| corrupt(id, Index(0), "table row"))?)
+        }
+        None => None,
+    };
+    Ok(Found { purged, log_start, epochs, vote, committed, first, last, segments, table })
 }
 
 /// The directory rows of a log.

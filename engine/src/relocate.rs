@@ -126,7 +126,8 @@ impl PartitionLog {
             }
             bytes += value.len();
             let (base_offset, value) = (head.base_offset, Bytes::copy_from_slice(value));
-            records.push(StoredRecord { index, base_offset, position: at, value });
+            let rows = crate::table::row::KeyRows::default();
+            records.push(StoredRecord { index, base_offset, position: at, value, rows });
             iterator.next();
         }
         Ok(Piece { source: segment.bucket, records, rest })

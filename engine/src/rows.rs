@@ -58,6 +58,104 @@ pub(crate) struct PurgedRow {
     pub(crate) position: u64,
 }
 
+/// What a log is as a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TableRow {
+    /// Whether new records are entered into the key index.
+    pub(crate) keyed: bool,
+    /// Whether batches of another replica are being staged, in the area behind this one.
+    pub(crate) staging: bool,
+    /// Which area is its own.
+    pub(crate) area: u32,
+    /// Records from here on were entered with their batches.
+    pub(crate) index_from: Offset,
+    /// Records below this one have been entered since.
+    pub(crate) built_to: Offset,
+    /// The last Raft entry that is settled; it means something only if `settled` is not 0.
+    pub(crate) settled_upto: LogId,
+    /// What is below is settled.
+    pub(crate) settled: Offset,
+    /// Bytes of all batches before that, also those that are gone.
+    pub(crate) position: u64,
+    /// Bytes of the settled batches.
+    pub(crate) bytes: u64,
+    /// At least the largest timestamp of them.
+    pub(crate) max_timestamp: i64,
+    /// Marks on settled records.
+    pub(crate) marked: u64,
+    /// When the first tombstone of them may go, ms.
+    pub(crate) horizon: i64,
+    /// Everything below this offset is staged; negative when it is not.
+    pub(crate) staged: Offset,
+    /// Bytes of the staged batches.
+    pub(crate) staged_bytes: u64,
+}
+
+impl Default for TableRow {
+    fn default() -> Self {
+        Self {
+            keyed: false,
+            staging: false,
+            area: 0,
+            index_from: Offset(0),
+            built_to: Offset(0),
+            settled_upto: LogId { term: Term(0), index: Index(0) },
+            settled: Offset(0),
+            position: 0,
+            bytes: 0,
+            max_timestamp: -1,
+            marked: 0,
+            horizon: i64::MAX,
+            staged: Offset(-1),
+            staged_bytes: 0,
+        }
+    }
+}
+
+/// The row of a table.
+pub(crate) fn table(row: &TableRow) -> Vec<u8> {
+    join([
+        u64::from(row.keyed) | u64::from(row.staging) << 1,
+        u64::from(row.area),
+        row.index_from.0.cast_unsigned(),
+        row.built_to.0.cast_unsigned(),
+        row.settled_upto.term.0,
+        row.settled_upto.index.0,
+        row.settled.0.cast_unsigned(),
+        row.position,
+        row.bytes,
+        row.max_timestamp.cast_unsigned(),
+        row.marked,
+        row.horizon.cast_unsigned(),
+        row.staged.0.cast_unsigned(),
+        row.staged_bytes,
+    ])
+}
+
+/// Decodes [`table`].
+pub(crate) fn decode_table(value: &[u8]) -> Option<TableRow> {
+    let words: [u64; 14] = words(value)?;
+    let [flags, area, index_from, built_to, term, index, settled, position, rest @ ..] = words;
+    let [bytes, max_timestamp, marked, horizon, staged, staged_bytes] = rest;
+    let offset = |word: u64| Offset(word.cast_signed());
+    Some(TableRow {
+        keyed: flags & 1 != 0,
+        staging: flags & 2 != 0,
+        area: u32::try_from(area).ok()?,
+        index_from: offset(index_from),
+        built_to: offset(built_to),
+        settled_upto: LogId { term: Term(term), index: Index(index) },
+        settled: offset(settled),
+        position,
+        bytes,
+        max_timestamp: max_timestamp.cast_signed(),
+        marked,
+        horizon: horizon.cast_signed(),
+        staged: offset(staged),
+        staged_bytes,
+    })
+}
+
 /// A row that is bytes of the caller's.
 pub(crate) fn opaque(bytes: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + bytes.len());
@@ -219,6 +317,7 @@ mod tests {
             decode_segment(Index(position), value).is_some(),
             decode_sparse(position, value).is_some(),
             decode_bucket(value).is_some(),
+            decode_table(value).is_some(),
         ]
         .iter()
         .filter(|decoded| **decoded)
@@ -264,6 +363,9 @@ mod tests {
             let replica = (seq & 0xffff_ffff) as u32;
             let row = (RetentionClass(class), replica);
             prop_assert_eq!(decode_partition(&partition(row.0, row.1)), Some(row));
+            let (offset, bytes) = (first_offset, first);
+            let row = TableRow { keyed: true, area: 7, built_to: offset, bytes, ..TableRow::default() };
+            prop_assert_eq!(decode_table(&table(&row)), Some(row));
             let row = BucketRow { state: BucketState::Closed, created_ms: seq, bytes: first };
             prop_assert_eq!(decode_bucket(&bucket(&row)), Some(row));
         }

@@ -14,6 +14,7 @@ use crate::read::Want;
 use crate::record::RECORD_HEADER_BYTES;
 use crate::sparse::SparseIndex;
 use crate::state::{Change, Totals};
+use crate::table::settled::SettledStart;
 use crate::{EntryKind, Index, Offset, Result};
 
 /// How many bytes of batches a log holds.
@@ -28,7 +29,7 @@ pub struct LogSize {
 /// The positions between which a log lies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// Of the batch that holds the log start.
+    /// Of the batch that holds the log start, or of the first that is not settled.
     pub(crate) start: u64,
     /// Of the next batch.
     pub(crate) end: u64,
@@ -51,9 +52,13 @@ impl PartitionLog {
     /// [`crate::Error::Corrupt`], [`crate::Error::Storage`], [`crate::Error::Deleted`].
     pub fn size(&self) -> Result<LogSize> {
         let Extent { start, end, stored } = self.extent()?;
-        let live_bytes = end.saturating_sub(start);
-        let stored_bytes = stored.map_or(0, |stored| end.saturating_sub(stored)).max(live_bytes);
-        Ok(LogSize { live_bytes, stored_bytes })
+        let settled = {
+            let state = self.partition.live()?;
+            if state.log_start < state.table.settled { state.table.bytes } else { 0 }
+        };
+        let behind = end.saturating_sub(start);
+        let stored_bytes = stored.map_or(0, |stored| end.saturating_sub(stored)).max(behind);
+        Ok(LogSize { live_bytes: settled + behind, stored_bytes: settled + stored_bytes })
     }
 
     /// The positions between which the log lies.
@@ -66,11 +71,11 @@ impl PartitionLog {
             if let Some(start) = state.start_position {
                 return Ok(Extent { start, end: totals.position, stored });
             }
-            let start = state.log_start;
+            let start = state.floor();
             drop(state);
             let (generation, position) = self.position(start)?;
             let mut state = self.partition.live()?;
-            if state.generation == generation && state.log_start == start {
+            if state.generation == generation && state.floor() == start {
                 state.start_position = Some(position);
             }
         }
@@ -84,12 +89,17 @@ impl PartitionLog {
     /// As [`PartitionLog::size`].
     pub fn start_by_time(&self, expired_before_ms: i64, until: Offset) -> Result<Option<Offset>> {
         let expired = |timestamp: i64| (0..expired_before_ms).contains(&timestamp);
+        let settled = match self.settled_start(until, |head| expired(head.max_timestamp))? {
+            SettledStart::Within(start) => return Ok(start),
+            SettledStart::Behind(end) => end,
+        };
         if expired(self.totals()?.max_timestamp) {
             let log_start = self.partition.live()?.log_start;
             return Ok((until > log_start).then_some(until));
         }
         let row = self.last_row(until, |row| row.max_timestamp_before < expired_before_ms)?;
-        Ok(row.filter(|row| expired(row.max_timestamp_before)).map(|row| row.offset))
+        let row = row.filter(|row| expired(row.max_timestamp_before));
+        Ok(row.map(|row| row.offset).or(settled))
     }
 
     /// The largest offset up to `until` from which at least `kept_bytes` are left, if that is behind the log
@@ -98,12 +108,26 @@ impl PartitionLog {
     /// # Errors
     /// As [`PartitionLog::size`].
     pub fn start_by_size(&self, kept_bytes: u64, until: Offset) -> Result<Option<Offset>> {
-        let Some(limit) = self.totals()?.position.checked_sub(kept_bytes) else { return Ok(None) };
+        self.trim_settled()?;
+        let mut excess = self.size()?.live_bytes.saturating_sub(kept_bytes);
+        let within = self.settled_start(until, |head| {
+            let bytes = u64::try_from(head.payload_bytes).unwrap_or(u64::MAX);
+            let goes = bytes <= excess;
+            excess = excess.saturating_sub(bytes);
+            goes
+        })?;
+        let settled = match within {
+            SettledStart::Within(start) => return Ok(start),
+            SettledStart::Behind(end) => end,
+        };
+        let limit = self.totals()?.position.checked_sub(kept_bytes);
+        let Some(limit) = limit else { return Ok(settled) };
         if kept_bytes == 0 {
             let log_start = self.partition.live()?.log_start;
             return Ok((until > log_start).then_some(until));
         }
-        Ok(self.last_row(until, |row| row.position <= limit)?.map(|row| row.offset))
+        let row = self.last_row(until, |row| row.position <= limit)?;
+        Ok(row.map(|row| row.offset).or(settled))
     }
 
     /// The last row of the sparse index behind the log start, up to `until`, for which `holds`.
@@ -113,7 +137,7 @@ impl PartitionLog {
         holds: impl Fn(&crate::rows::SparseRow) -> bool,
     ) -> Result<Option<crate::rows::SparseRow>> {
         self.settle()?;
-        let log_start = self.partition.live()?.log_start;
+        let log_start = self.partition.live()?.floor();
         let db = self.handle.core.read()?;
         let (behind_start, behind_until) = (Offset(log_start.0 + 1), Offset(until.0 + 1));
         let mut index = SparseIndex::new(&db, self.id());
@@ -155,7 +179,7 @@ impl PartitionLog {
     }
 
     /// The generation, and the position of the batch that holds `offset`.
-    fn position(&self, offset: Offset) -> Result<(u64, u64)> {
+    pub(crate) fn position(&self, offset: Offset) -> Result<(u64, u64)> {
         loop {
             self.settle()?;
             let generation = self.partition.live()?.generation;
@@ -239,9 +263,11 @@ impl PartitionLog {
 
     /// Waits until no row of the sparse index is left that a truncation takes away.
     pub(crate) fn settle(&self) -> Result<()> {
-        if !self.partition.live()?.has_stale_rows() {
-            return Ok(());
-        }
+        if self.partition.live()?.has_stale_rows() { self.barrier() } else { Ok(()) }
+    }
+
+    /// Waits until everything that was asked for before is durable.
+    pub(crate) fn barrier(&self) -> Result<()> {
         log::wait(|done| {
             self.handle.core.submit(&self.partition, 0, Some(done), |state| {
                 let seq = state.next_seq();

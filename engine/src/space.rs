@@ -96,7 +96,9 @@ impl Engine {
         }
         let ids = self.handle.core.buckets.lock().ids();
         let db = self.handle.core.read()?;
-        let stored_bytes = ids.into_iter().map(|id| db.bucket_bytes(id)).sum();
+        let in_buckets: u64 = ids.into_iter().map(|id| db.bucket_bytes(id)).sum();
+        let stored_bytes =
+            in_buckets + db.family_bytes(&db.keys()) + db.family_bytes(&db.compacted());
         Ok(EngineSpace { live_bytes, stored_bytes })
     }
 
@@ -128,6 +130,9 @@ impl Engine {
     pub fn drop_dead_buckets(&self) -> Result<usize> {
         // Purges and deletions asked for before this are on disk behind it.
         self.through_writer(Op::Barrier, 0)?;
+        for log in self.open_logs()? {
+            live(log.trim_settled())?;
+        }
         let named = named_buckets(&*self.handle.core.read()?)?;
         let finished: Vec<_> = {
             let buckets = self.handle.core.buckets.lock();
@@ -207,7 +212,7 @@ impl PartitionLog {
         let extent = self.extent()?;
         let segments = self.partition.segments.lock().clone();
         let state = self.partition.live()?;
-        let (log_start, end, next) = (state.log_start, state.end, state.next_index());
+        let (log_start, end, next) = (state.floor(), state.end, state.next_index());
         drop(state);
         let behind = |at: usize| match segments.get(at + 1) {
             Some(next) => (next.first, next.first_offset, next.position),
@@ -227,7 +232,7 @@ impl PartitionLog {
 
     /// The last entry below the log start, if there is one.
     fn last_dead(&self) -> Result<Option<Index>> {
-        let start: Offset = self.partition.live()?.log_start;
+        let start: Offset = self.partition.live()?.floor();
         let (_, index) = self.index_of(start)?;
         let first = self.partition.live()?.first;
         Ok((index > first).then(|| Index(index.0 - 1)))

@@ -10,9 +10,12 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::batch::Header;
-use crate::command::{Op, StoredRecord};
+use crate::command::{Home, Op, RowChange, StoredRecord};
+use crate::keys::{self, Area, Tag};
 use crate::record::{self, Head, RECORD_HEADER_BYTES};
-use crate::rows::{PurgedRow, SparseRow};
+use crate::rows::{self, PurgedRow, SparseRow, TableRow};
+use crate::table::clean::Sweep;
+use crate::table::row::KeyRows;
 use crate::tail::Tail;
 use crate::{EntryKind, Epoch, Index, LogId, LogState, NewEntry, Offset, PartitionId, Term};
 
@@ -30,11 +33,14 @@ pub(crate) struct Prepared {
     max_timestamp: i64,
     leader_epoch: i32,
     value: BytesMut,
+    /// What its records add to the key index, in a log that has one.
+    rows: Option<KeyRows>,
 }
 
 impl Prepared {
-    /// Checks `new` and copies its payload behind room for the record's header.
-    pub(crate) fn new(new: NewEntry) -> Result<Self, String> {
+    /// Checks `new` and copies its payload behind room for the record's header; looks into a batch for the keys of its
+    /// records if the log is `keyed`.
+    pub(crate) fn new(new: NewEntry, keyed: bool) -> Result<Self, String> {
         let leader_epoch = i32::try_from(new.term.0).map_err(|_| "the term is no leader epoch")?;
         let (record_count, max_timestamp) = match new.kind {
             EntryKind::Batch => {
@@ -44,12 +50,14 @@ impl Prepared {
             EntryKind::Blank | EntryKind::Membership | EntryKind::Command => (0, -1),
         };
         let value = record::buffer(&new.payload);
-        Ok(Self { new, record_count, max_timestamp, leader_epoch, value })
+        let rows =
+            (keyed && new.kind == EntryKind::Batch).then(|| KeyRows::of(&new.payload, new.index));
+        Ok(Self { new, record_count, max_timestamp, leader_epoch, value, rows })
     }
 
     /// The bytes its record takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.value.len()
+        self.value.len() + self.rows.as_ref().map_or(0, KeyRows::bytes)
     }
 
     /// The bytes by which the log grows for its readers.
@@ -121,6 +129,15 @@ pub(crate) struct State {
     /// The checkpoint saved last, until RocksDB has it.
     pub(crate) checkpoint: Option<(u64, Bytes)>,
     sparse: Sparse,
+    /// What the log is as a table: as it will be once everything that is queued is written, but for `settled`, which moves
+    /// when its batches can be read.
+    pub(crate) table: TableRow,
+    /// Counts the changes that begin another table.
+    pub(crate) table_epoch: u64,
+    /// How far cleaning has come with the marks.
+    pub(crate) sweep: Sweep,
+    /// The offset from which on the log is dirty, and the largest timestamp of the batch there, once somebody asked.
+    pub(crate) oldest_dirty: Option<(Offset, i64)>,
 }
 
 /// What a change frees or takes in the tail cache.
@@ -146,6 +163,27 @@ impl State {
         Self { totals: Some(Totals::after(None)), start_position: Some(0), ..Self::default() }
     }
 
+    /// Where what is no longer settled begins: the first offset that is read from the Raft entries.
+    pub(crate) fn floor(&self) -> Offset {
+        self.log_start.max(self.table.settled)
+    }
+
+    /// Where the Raft entries begin that are read, if that is where the settled part ends.
+    fn settled_position(&self) -> Option<u64> {
+        let settled = self.table.settled;
+        (settled > Offset(0) && self.log_start <= settled).then_some(self.table.position)
+    }
+
+    /// Whether RocksDB may have rows of a table.
+    pub(crate) fn has_table(&self) -> bool {
+        self.table != TableRow::default()
+    }
+
+    /// Where the log's rows are in `keys` and `compacted`.
+    pub(crate) fn area(&self, id: PartitionId) -> Area {
+        Area { id, number: self.table.area }
+    }
+
     /// A log as found on disk.
     pub(crate) fn recovered(found: crate::recovery::Found) -> Self {
         let purged_index = found.purged.map(|row| row.purged.index.0.saturating_add(1));
@@ -165,13 +203,26 @@ impl State {
         let kept = found.last.is_some();
         let purged_offset = found.purged.map_or(Offset(0), |row| row.next_offset);
         let purged_position = found.purged.map_or(0, |row| row.position);
+        let table = found.table.unwrap_or_default();
+        // What was purged and is settled can be read all the same.
+        let log_start = if table.settled >= purged_offset {
+            found.log_start
+        } else {
+            found.log_start.max(purged_offset)
+        };
+        let start_position = if found.log_start <= table.settled && table.settled.0 > 0 {
+            Some(table.position)
+        } else {
+            (found.log_start <= purged_offset).then_some(purged_position)
+        };
         Self {
             first,
             next,
             last,
             purged: found.purged,
-            log_start: found.log_start.max(purged_offset),
-            start_position: (found.log_start <= purged_offset).then_some(purged_position),
+            log_start,
+            start_position,
+            table,
             end,
             totals: if kept { None } else { Some(Totals::after(found.purged)) },
             epochs: found.epochs,
@@ -223,7 +274,7 @@ impl State {
     /// Moves the log start forward to `start`.
     pub(crate) fn set_log_start(&mut self, start: Offset) {
         self.log_start = start;
-        self.start_position = None;
+        self.start_position = self.settled_position();
         if start == self.end
             && let Some(totals) = &mut self.totals
         {
@@ -321,7 +372,7 @@ impl State {
         seq: u64,
         position: u64,
     ) -> (StoredRecord, usize) {
-        let Prepared { new, record_count, max_timestamp, leader_epoch, mut value } = prepared;
+        let Prepared { new, record_count, max_timestamp, leader_epoch, mut value, rows } = prepared;
         let head = Head {
             index: new.index,
             term: new.term,
@@ -341,7 +392,19 @@ impl State {
         self.last = Some(LogId { term: new.term, index: new.index });
         self.end = head.next_offset();
         let base_offset = head.base_offset;
-        (StoredRecord { index: new.index, base_offset, position, value }, cached)
+        let rows = self.placed(id, rows, &head, &value);
+        (StoredRecord { index: new.index, base_offset, position, value, rows }, cached)
+    }
+
+    /// The rows of a batch, at their place. The log may have got or lost its key index since they were made.
+    fn placed(&self, id: PartitionId, rows: Option<KeyRows>, head: &Head, value: &[u8]) -> KeyRows {
+        if !self.table.keyed || head.kind != EntryKind::Batch {
+            return KeyRows::default();
+        }
+        let mut rows =
+            rows.unwrap_or_else(|| KeyRows::of(&value[RECORD_HEADER_BYTES..], head.index));
+        rows.place(self.area(id), head.base_offset);
+        rows
     }
 
     /// What an entry at `index` is, if memory knows it.
@@ -369,14 +432,15 @@ impl State {
         let log_start = (self.log_start > self.end).then_some(self.end);
         if log_start.is_some() {
             self.log_start = self.end;
-            self.start_position = None;
+            self.start_position = self.settled_position();
         }
         self.totals = if last.is_some() { None } else { Some(Totals::after(self.purged)) };
         self.generation += 1;
         let sparse = self.cut_sparse();
         let seq = self.next_seq();
         self.truncated_seq = seq;
-        let op = Op::Truncate { from, to_last, epochs, sparse, log_start };
+        let keys = Vec::new();
+        let op = Op::Truncate { from, to_last, epochs, sparse, log_start, keys };
         Some(Change { op, seq, cached: 0, freed })
     }
 
@@ -412,7 +476,8 @@ impl State {
         }
         self.first = next;
         self.purged = Some(row);
-        if next_offset > self.log_start {
+        let settled = self.table.settled;
+        if next_offset > self.floor() {
             self.log_start = next_offset;
             self.start_position = Some(position);
         }
@@ -420,26 +485,78 @@ impl State {
         let begun = self.epochs.partition_point(|epoch| epoch.first_index <= next);
         let epochs = self.epochs.drain(..begun.saturating_sub(1)).map(|epoch| epoch.term).collect();
         let seq = self.next_seq();
-        Some(Change { op: Op::Purge { row, epochs, all }, seq, cached: 0, freed })
+        let op = Op::Purge { row, epochs, all, settled: settled.min(next_offset) };
+        Some(Change { op, seq, cached: 0, freed })
     }
 
-    /// Begins anew behind `boundary`.
-    pub(crate) fn reset(&mut self, boundary: LogId, next_offset: Offset) -> Change {
-        let row = PurgedRow { purged: boundary, next_offset, position: 0 };
+    /// Begins anew behind `boundary`, with what is staged if that is everything below `next_offset`.
+    pub(crate) fn reset(
+        &mut self,
+        id: PartitionId,
+        boundary: LogId,
+        next_offset: Offset,
+    ) -> Change {
+        let table = self.reset_table(id, boundary, next_offset);
+        // With settled batches the log begins wherever they do, until its start is set.
+        let has_settled = self.table.settled == next_offset && self.table.bytes > 0;
+        let log_start = if has_settled { Offset(0) } else { next_offset };
+        let position = self.table.position;
+        let row = PurgedRow { purged: boundary, next_offset, position };
         let freed = self.tail.truncate_after(None);
         let epochs = self.epochs.drain(..).map(|epoch| epoch.term).collect();
         self.last = Some(boundary);
         self.first = Index(boundary.index.0.saturating_add(1));
         self.next = Some(self.first);
         self.purged = Some(row);
-        self.log_start = next_offset;
+        self.log_start = log_start;
         self.end = next_offset;
-        self.start_position = Some(0);
-        self.totals = Some(Totals::after(None));
+        self.start_position = Some(position);
+        self.totals = Some(Totals::after(Some(row)));
         self.sparse = Sparse::default();
         self.generation += 1;
         let seq = self.next_seq();
-        Change { op: Op::Reset { row, epochs }, seq, cached: 0, freed }
+        Change { op: Op::Reset { row, log_start, epochs, table }, seq, cached: 0, freed }
+    }
+
+    /// Begins another table; the rows that change for it.
+    fn reset_table(
+        &mut self,
+        id: PartitionId,
+        boundary: LogId,
+        next_offset: Offset,
+    ) -> Vec<RowChange> {
+        self.table_epoch += 1;
+        self.sweep = Sweep::default();
+        self.oldest_dirty = None;
+        if !self.has_table() {
+            return Vec::new();
+        }
+        let old = self.table;
+        let is_staged = old.staged == next_offset;
+        self.table = TableRow {
+            keyed: old.keyed,
+            area: old.area.wrapping_add(1),
+            index_from: next_offset,
+            built_to: next_offset,
+            ..TableRow::default()
+        };
+        let mut dropped = vec![old.area];
+        if is_staged {
+            self.table.settled_upto = boundary;
+            self.table.settled = next_offset;
+            self.table.bytes = old.staged_bytes;
+            self.table.position = old.staged_bytes;
+            self.table.max_timestamp = i64::MAX;
+            // What is staged is entered as any other old data is, marks included.
+            self.table.built_to = Offset(0);
+        } else if old.staging {
+            dropped.push(old.area.wrapping_add(1));
+            self.table.area = self.table.area.wrapping_add(1);
+        }
+        let mut changes: Vec<_> =
+            dropped.into_iter().flat_map(|number| clear_area(Area { id, number })).collect();
+        changes.push(put_table(id, &self.table));
+        changes
     }
 
     /// Ends the log.
@@ -458,4 +575,20 @@ impl State {
             self.checkpoint = None;
         }
     }
+}
+
+/// Removes everything of an area.
+pub(crate) fn clear_area(area: Area) -> [RowChange; 2] {
+    let (start, end) = area.bounds();
+    let (also_start, also_end) = (start.clone(), end.clone());
+    [
+        RowChange::DeleteRange { home: Home::Keys, start, end },
+        RowChange::DeleteRange { home: Home::Compacted, start: also_start, end: also_end },
+    ]
+}
+
+/// Writes a table's row.
+pub(crate) fn put_table(id: PartitionId, row: &TableRow) -> RowChange {
+    let value = Bytes::from(rows::table(row));
+    RowChange::Put { home: Home::Meta, key: keys::one(Tag::Table, id), value }
 }

@@ -125,7 +125,7 @@ impl Counters {
 /// Tables of one kind of family at one level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LevelStats {
-    /// `buckets`, or `meta` for everything that is no entry.
+    /// `buckets`, `keys` for key indexes, `compacted` for settled batches, or `meta` for everything else.
     pub family: &'static str,
     /// RocksDB's level.
     pub level: u32,
@@ -160,11 +160,12 @@ pub struct StoreStats {
 pub(crate) fn store(db: &Db, buckets: &[BucketId]) -> Result<StoreStats> {
     let mut stats = StoreStats { levels: levels(db)?, ..StoreStats::default() };
     let buckets: Vec<_> = buckets.iter().filter_map(|id| db.bucket(*id)).collect();
-    for family in buckets.iter().chain([&db.meta(), &db.node()]) {
+    let others = db.others();
+    for family in buckets.iter().chain(&others) {
         stats.immutable_memtables += db.property(family, "rocksdb.num-immutable-mem-table");
     }
-    // All buckets share one block cache; `meta` has its own.
-    for family in buckets.first().into_iter().chain([&db.meta()]) {
+    // All buckets share one block cache; the others have one each.
+    for family in buckets.first().into_iter().chain(&others) {
         stats.block_cache_bytes += db.property(family, "rocksdb.block-cache-usage");
     }
     stats.memtable_bytes = db.memtables_bytes() as u64;
@@ -177,10 +178,15 @@ pub(crate) fn store(db: &Db, buckets: &[BucketId]) -> Result<StoreStats> {
 
 fn levels(db: &Db) -> Result<Vec<LevelStats>> {
     let empty = |family| LevelStats { family, ..LevelStats::default() };
-    let mut levels = vec![empty("buckets"), empty("meta")];
+    let mut levels = ["buckets", "meta", "keys", "compacted"].map(empty).to_vec();
     for file in db.raw().live_files().map_err(failed("listing the tables"))? {
         let bucket = BucketId::from_family(&file.column_family_name).is_some();
-        let family = if bucket { "buckets" } else { "meta" };
+        let family = match file.column_family_name.as_str() {
+            "keys" => "keys",
+            "compacted" => "compacted",
+            _ if bucket => "buckets",
+            _ => "meta",
+        };
         let level = u32::try_from(file.level).unwrap_or(0);
         let at = levels.iter().position(|l| l.family == family && l.level == level);
         let at = at.unwrap_or_else(|| {

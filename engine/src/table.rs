@@ -12,9 +12,18 @@
 //!
 //! Not here: when to clean and how far (`server/src/compaction.rs`).
 
+mod build;
+pub(crate) mod clean;
+mod lookup;
+mod maintain;
+pub(crate) mod row;
+pub(crate) mod settled;
+mod stage;
+pub(crate) mod starts;
+
 use bytes::Bytes;
 
-use crate::{Entry, LogId, Offset, PartitionLog, Result};
+use crate::{LogId, Offset};
 
 /// Whether a log can be asked for keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,140 +105,4 @@ pub struct Settled {
     pub next_offset: Offset,
     /// Bytes of its batches.
     pub bytes: u64,
-}
-
-impl PartitionLog {
-    /// Turns the key index on or off. On: what is appended from now on is entered with its batch, and what is there
-    /// already by [`PartitionLog::build_key_index`]. Off: all rows go.
-    ///
-    /// # Errors
-    /// [`crate::Error::Closed`], [`crate::Error::Deleted`].
-    pub fn set_keyed(&self, keyed: bool) -> Result<()> {
-        let _ = keyed;
-        Ok(())
-    }
-
-    /// Whether the log can be asked for keys.
-    #[must_use]
-    pub fn key_index(&self) -> KeyIndex {
-        KeyIndex::Off
-    }
-
-    /// Enters the next `bytes_max` bytes or so of what was there before the index was turned on, up to `until` (the
-    /// high watermark); true once everything is. Durable with a later sync. Reads the disk.
-    ///
-    /// # Errors
-    /// As [`PartitionLog::read`].
-    pub fn build_key_index(&self, until: Offset, bytes_max: u64) -> Result<bool> {
-        let _ = (until, bytes_max);
-        Ok(true)
-    }
-
-    /// The newest record of `key` below `below` (exclusive; at most the high watermark), tombstones included. May read
-    /// the disk.
-    ///
-    /// # Errors
-    /// [`crate::Error::NotKeyed`] unless [`KeyIndex::Ready`]; as [`PartitionLog::read`].
-    pub fn get(&self, key: &[u8], below: Offset) -> Result<Option<KeyRecord>> {
-        self.history(key, below, 1, usize::MAX).map(|found| found.into_iter().next())
-    }
-
-    /// The records of `key` below `below`, newest first: at most `count_max`, and about `bytes_max` bytes but at least one.
-    /// What cleaning took away is not among them.
-    ///
-    /// # Errors
-    /// As [`PartitionLog::get`].
-    pub fn history(
-        &self,
-        key: &[u8],
-        below: Offset,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<KeyRecord>> {
-        let _ = (key, below, count_max, bytes_max);
-        Err(crate::Error::NotKeyed(self.id()))
-    }
-
-    /// The newest record below `below` of each key that begins with `prefix` and comes after `after` in byte order, tombstones included: at
-    /// most `count_max`, and about `bytes_max` bytes but at least one. (Keys beyond 1 KiB are ordered by their first 1 KiB
-    /// only.)
-    ///
-    /// # Errors
-    /// As [`PartitionLog::get`].
-    pub fn keys_with_prefix(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        below: Offset,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<KeyRecord>> {
-        let _ = (prefix, after, below, count_max, bytes_max);
-        Err(crate::Error::NotKeyed(self.id()))
-    }
-
-    /// How clean the log is up to `until`.
-    ///
-    /// # Errors
-    /// As [`PartitionLog::size`].
-    pub fn cleanliness(&self, until: Offset) -> Result<Cleanliness> {
-        let _ = until;
-        Ok(Cleanliness::default())
-    }
-
-    /// Cleans a little more, durable on return: the next part of what is not settled, and once all is, the settled records
-    /// that are superseded. To be called again until [`CleanStep::is_finished`]. Reads the disk.
-    ///
-    /// # Errors
-    /// [`crate::Error::NotKeyed`] unless [`KeyIndex::Ready`]; as [`PartitionLog::read`].
-    pub fn clean(&self, rules: &CleanRules) -> Result<CleanStep> {
-        let _ = rules;
-        Err(crate::Error::NotKeyed(self.id()))
-    }
-
-    /// The settled part, if there is one.
-    #[must_use]
-    pub fn settled(&self) -> Option<Settled> {
-        None
-    }
-
-    /// Batches of the settled part from the one that ends at or behind `from`, below `until`: about `bytes_max` bytes, but
-    /// at least one if there is one. Their `index` means nothing. Reads the disk.
-    ///
-    /// # Errors
-    /// As [`PartitionLog::read`].
-    pub fn settled_batches(
-        &self,
-        from: Offset,
-        until: Offset,
-        bytes_max: usize,
-    ) -> Result<Vec<Entry>> {
-        let _ = (from, until, bytes_max);
-        Ok(Vec::new())
-    }
-
-    /// Takes batches of another replica's settled part, beside what the log has: `begin` forgets what was staged before,
-    /// `complete` says that what is staged now is everything below that offset. A [`PartitionLog::reset`] to exactly that
-    /// offset then begins with them as its settled part. Ascending, each as [`PartitionLog::settled_batches`] gave it.
-    /// `done` once durable.
-    ///
-    /// # Errors
-    /// [`crate::Error::InvalidAppend`] for bytes that are no such batch, [`crate::Error::Closed`].
-    pub fn stage(
-        &self,
-        begin: bool,
-        batches: Vec<Bytes>,
-        complete: Option<Offset>,
-        done: Box<dyn FnOnce(Result<()>) + Send>,
-    ) -> Result<()> {
-        let _ = (begin, batches, complete);
-        done(Ok(()));
-        Ok(())
-    }
-
-    /// Up to which offset everything is staged, if it is.
-    #[must_use]
-    pub fn staged(&self) -> Option<Offset> {
-        None
-    }
 }

@@ -46,6 +46,12 @@ impl Tail {
         self.entries.front().map(|cached| cached.entry.base_offset)
     }
 
+    /// The first offset of what commands behind `seq` brought, if they brought any.
+    pub(crate) fn first_offset_behind(&self, seq: u64) -> Option<Offset> {
+        let at = self.entries.partition_point(|cached| cached.seq <= seq);
+        self.entries.get(at).map(|cached| cached.entry.base_offset)
+    }
+
     /// The entry at `index`, if it is held.
     pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
         self.iter_from(index)?.next()

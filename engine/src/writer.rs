@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use rocksdb::WriteBatch;
 
-use crate::command::{Command, Op, StoredRecord};
+use crate::command::{Command, Home, Op, RowChange, StoredRecord};
 use crate::core::Core;
 use crate::db::{Db, Family};
 use crate::histogram::nanos;
@@ -51,8 +51,9 @@ fn delete_range(batch: &mut WriteBatch, family: &Family<'_>, start: &[u8], end: 
 /// Runs until the engine is closed and everything is durable, or something fails.
 pub(crate) fn run(core: &Core, db: &Db, on_failure: &(dyn Fn(&Error) + Send + Sync)) {
     let end = End { core, db, on_failure };
-    let mut writer =
-        Writer { core, db, meta: db.meta(), bucket: None, errors: db.background_errors() };
+    let (meta, keys, compacted) = (db.meta(), db.keys(), db.compacted());
+    let errors = db.background_errors();
+    let mut writer = Writer { core, db, meta, keys, compacted, bucket: None, errors };
     while let Some((mut commands, turn)) = next_group(core) {
         if !core.is_failed() {
             if let Err(error) = writer.write(&commands) {
@@ -163,6 +164,8 @@ struct Writer<'db> {
     core: &'db Core,
     db: &'db Db,
     meta: Family<'db>,
+    keys: Family<'db>,
+    compacted: Family<'db>,
     /// The bucket written last: looking up a family takes a lock and a string.
     bucket: Option<(BucketId, Family<'db>)>,
     /// Errors of flushes that have been seen.
@@ -227,6 +230,7 @@ impl<'db> Writer<'db> {
                 closed.extend(self.core.buckets.lock().change(*id, *to, self.db, batch));
             }
             (Op::Row { key, value }, _) => batch.put_cf(&self.meta, key, value),
+            (Op::Rows(changes), _) => self.change_rows(changes, batch),
             (Op::Append { records, epochs, sparse, committed }, Some(partition)) => {
                 closed.extend(self.append(partition, records, batch)?);
                 if let Some(committed) = committed {
@@ -241,30 +245,56 @@ impl<'db> Writer<'db> {
                     batch.put_cf(&self.meta, key, rows::sparse(row));
                 }
             }
-            (Op::Truncate { from, to_last, epochs, sparse, log_start }, Some(partition)) => {
+            (Op::Truncate { from, to_last, epochs, sparse, log_start, keys }, Some(partition)) => {
+                for (key, _) in keys.iter().flat_map(|rows| rows.iter()) {
+                    batch.delete_cf(&self.keys, key);
+                }
                 if let Some(start) = log_start {
-                    let key = keys::one(Tag::LogStart, partition.id);
+                    let key = crate::keys::one(Tag::LogStart, partition.id);
                     batch.put_cf(&self.meta, key, rows::offset(*start));
                 }
                 self.truncate(partition, *from, *to_last, batch)?;
                 self.delete_epochs(partition.id, epochs, batch);
                 self.cut_sparse(partition.id, sparse, batch);
             }
-            (Op::Purge { row, epochs, all }, Some(partition)) => {
-                self.purge(partition, row, *all, batch);
+            (Op::Purge { row, epochs, all, settled }, Some(partition)) => {
+                self.purge(partition, row, *all, *settled, batch);
                 self.delete_epochs(partition.id, epochs, batch);
             }
-            (Op::Reset { row, epochs }, Some(partition)) => {
+            (Op::Reset { row, log_start, epochs, table }, Some(partition)) => {
                 self.clear(partition, batch)?;
                 self.delete_epochs(partition.id, epochs, batch);
                 self.put_purged(partition.id, row, batch);
-                let start = rows::offset(row.next_offset);
+                let start = rows::offset(*log_start);
                 batch.put_cf(&self.meta, keys::one(Tag::LogStart, partition.id), start);
+                self.change_rows(table, batch);
             }
             (Op::Delete, Some(partition)) => self.delete(partition, batch)?,
             (_, None) => return Err(Error::Closed),
         }
         Ok(())
+    }
+
+    fn change_rows(&self, changes: &[RowChange], batch: &mut WriteBatch) {
+        let family = |home: &Home| match home {
+            Home::Meta => &self.meta,
+            Home::Keys => &self.keys,
+            Home::Compacted => &self.compacted,
+        };
+        for change in changes {
+            match change {
+                RowChange::Put { home, key, value } => batch.put_cf(family(home), key, value),
+                RowChange::Delete { home, key } => batch.delete_cf(family(home), key),
+                RowChange::DeleteRange { home, start, end } => {
+                    delete_range(batch, family(home), start, end);
+                }
+                RowChange::Enter(rows) => {
+                    for (key, value) in rows.iter() {
+                        batch.put_cf(&self.keys, key, value);
+                    }
+                }
+            }
+        }
     }
 
     /// Puts the records into the active bucket; returns the bucket closed for it, if one was.
@@ -283,6 +313,9 @@ impl<'db> Writer<'db> {
         let family = self.family(partition, bucket, first.index)?;
         for record in records {
             batch.put_cf(&family, keys::data(partition.id, record.index), &record.value);
+            for (key, value) in record.rows.iter() {
+                batch.put_cf(&self.keys, key, value);
+            }
         }
         self.core.counters.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(closed)
@@ -348,12 +381,19 @@ impl<'db> Writer<'db> {
         Ok(())
     }
 
-    /// Drops the segments and sparse rows behind a purge. The last segment stays unless `all` entries
+    /// Drops the segments and sparse rows behind a purge, but not those below `settled`. The last segment stays unless `all` entries
     /// go: its bucket may get more of them.
-    fn purge(&self, partition: &Partition, row: &PurgedRow, all: bool, batch: &mut WriteBatch) {
+    fn purge(
+        &self,
+        partition: &Partition,
+        row: &PurgedRow,
+        all: bool,
+        settled: Offset,
+        batch: &mut WriteBatch,
+    ) {
         self.put_purged(partition.id, row, batch);
         let (start, end) =
-            (keys::sparse(partition.id, Offset(0)), keys::sparse(partition.id, row.next_offset));
+            (keys::sparse(partition.id, settled), keys::sparse(partition.id, row.next_offset));
         delete_range(batch, &self.meta, &start, &end);
         let mut segments = partition.segments.lock();
         let begun = segments
@@ -415,9 +455,20 @@ impl<'db> Writer<'db> {
             let (start, end) = keys::all(tag, partition.id);
             delete_range(batch, &self.meta, &start, &end);
         }
-        for tag in
-            [Tag::Partition, Tag::Vote, Tag::Committed, Tag::Checkpoint, Tag::Purged, Tag::LogStart]
-        {
+        if partition.state.lock().has_table() {
+            let (start, end) = keys::all_areas(partition.id);
+            delete_range(batch, &self.keys, &start, &end);
+            delete_range(batch, &self.compacted, &start, &end);
+        }
+        for tag in [
+            Tag::Partition,
+            Tag::Vote,
+            Tag::Committed,
+            Tag::Checkpoint,
+            Tag::Purged,
+            Tag::LogStart,
+            Tag::Table,
+        ] {
             batch.delete_cf(&self.meta, keys::one(tag, partition.id));
         }
         Ok(())

@@ -94,11 +94,11 @@ fn a_directory_that_cannot_be_made_is_named() {
 
 #[test]
 fn an_unknown_format_is_refused_and_left_alone() {
-    for text in ["jangbu storage format 3\n", "something else", ""] {
+    for text in ["jangbu storage format 4\n", "jangbu storage format 1\n", "something else", ""] {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path(), small()).close().unwrap();
         let file = dir.path().join("jangbu-format");
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "jangbu storage format 2\n");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "jangbu storage format 3\n");
         std::fs::write(&file, text).unwrap();
         let error = refused(dir.path());
         assert!(matches!(error, Error::UnknownFormat { known: 2, .. }), "{error}");
