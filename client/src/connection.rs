@@ -161,25 +161,67 @@ impl Connection {
         self.shared.lock().death.is_none()
     }
 
+    /// Sends a request of jangbu's own, in version 0 with flexible headers, and waits for the body of its answer.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the broker does not know it, and as [`Connection::call`].
+    pub(crate) async fn call_own(
+        &self,
+        key: i16,
+        name: &'static str,
+        body: &[u8],
+    ) -> Result<Bytes> {
+        if self.versions.get(&key).is_none_or(|(low, _)| *low != 0) {
+            return Err(Error::Unsupported { broker: self.shared.broker.clone(), api: name });
+        }
+        let client_id = &self.shared.client_id;
+        let answer = self.enqueue(|id| encode_own(key, id, client_id, body))?;
+        let shared = Arc::clone(&self.shared);
+        let pending: Pending<()> = Pending {
+            answer,
+            shared,
+            version: 0,
+            what: name,
+            timeout: self.request_timeout,
+            request: std::marker::PhantomData,
+        };
+        let bytes = pending.bytes().await?;
+        // Behind the correlation id stand the tagged fields, of which there are none.
+        match bytes.get(4) {
+            Some(0) => Ok(bytes.slice(5..)),
+            _ => Err(Error::malformed("a response header", "it has tagged fields")),
+        }
+    }
+
     fn submit_version<R: Request>(
         &self,
         request: &R,
         version: i16,
         timeout: Duration,
     ) -> Result<Pending<R>> {
+        let client_id = &self.shared.client_id;
+        let answer = self.enqueue(|id| encode(request, version, id, client_id))?;
+        let shared = Arc::clone(&self.shared);
+        let what = std::any::type_name::<R>().rsplit("::").next().unwrap_or("a request");
+        Ok(Pending { answer, shared, version, what, timeout, request: std::marker::PhantomData })
+    }
+
+    /// Queues the frame that is made for a correlation id, and returns where its answer comes.
+    fn enqueue(
+        &self,
+        encode: impl FnOnce(i32) -> Result<Bytes>,
+    ) -> Result<oneshot::Receiver<Result<Bytes>>> {
         let (sender, answer) = oneshot::channel();
         let mut state = self.shared.lock();
         let id = state.next_id;
-        let frame = encode(request, version, id, &self.shared.client_id)?;
+        let frame = encode(id)?;
         let sent = state.outgoing.as_ref().is_some_and(|outgoing| outgoing.send(frame).is_ok());
         if !sent {
             return Err(self.shared.disconnected(&state));
         }
         state.next_id = id.wrapping_add(1);
         state.waiting.insert(id, sender);
-        let shared = Arc::clone(&self.shared);
-        let what = std::any::type_name::<R>().rsplit("::").next().unwrap_or("a request");
-        Ok(Pending { answer, shared, version, what, timeout, request: std::marker::PhantomData })
+        Ok(answer)
     }
 }
 
@@ -244,7 +286,7 @@ impl<R: Api> Pending<R> {
     }
 }
 
-impl<R: Request> Pending<R> {
+impl<R> Pending<R> {
     async fn bytes(self) -> Result<Bytes> {
         match tokio::time::timeout(self.timeout, self.answer).await {
             Ok(Ok(answer)) => answer,
@@ -299,22 +341,44 @@ async fn write_requests(
     }
 }
 
+/// The version of request headers with tagged fields.
+const FLEXIBLE_HEADER: i16 = 2;
 /// Kafka's code for a version the broker does not know.
 const UNSUPPORTED_VERSION: i16 = 35;
 
 /// Encodes a request with its frame length and header.
 fn encode<R: Request>(request: &R, version: i16, id: i32, client_id: &StrBytes) -> Result<Bytes> {
+    let header = header(R::KEY, version, id, client_id);
     let mut bytes = BytesMut::with_capacity(256);
     bytes.put_i32(0);
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(id)
-        .with_client_id(Some(client_id.clone()));
     header
         .encode(&mut bytes, R::header_version(version))
         .and_then(|()| request.encode(&mut bytes, version))
         .map_err(|error| Error::Invalid(format!("the request cannot be encoded: {error:#}")))?;
+    with_length(bytes)
+}
+
+/// The same for a request of jangbu's own.
+fn encode_own(key: i16, id: i32, client_id: &StrBytes, body: &[u8]) -> Result<Bytes> {
+    let mut bytes = BytesMut::with_capacity(64 + body.len());
+    bytes.put_i32(0);
+    header(key, 0, id, client_id)
+        .encode(&mut bytes, FLEXIBLE_HEADER)
+        .map_err(|error| Error::Invalid(format!("the request cannot be encoded: {error:#}")))?;
+    bytes.put_slice(body);
+    with_length(bytes)
+}
+
+fn header(key: i16, version: i16, id: i32, client_id: &StrBytes) -> RequestHeader {
+    RequestHeader::default()
+        .with_request_api_key(key)
+        .with_request_api_version(version)
+        .with_correlation_id(id)
+        .with_client_id(Some(client_id.clone()))
+}
+
+/// Fills in the length of the frame in its first four bytes.
+fn with_length(mut bytes: BytesMut) -> Result<Bytes> {
     let length = i32::try_from(bytes.len() - 4)
         .map_err(|_| Error::Invalid(format!("a request of {} bytes is too large", bytes.len())))?;
     bytes[..4].copy_from_slice(&length.to_be_bytes());

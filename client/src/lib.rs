@@ -1,6 +1,7 @@
 //! A small Kafka client for Rust: metadata, produce and fetch with typed errors.
 //!
-//! It speaks the Kafka protocol and nothing else, so it works with jangbu and with Apache Kafka.
+//! It speaks the Kafka protocol, so it works with jangbu and with Apache Kafka; only asking for keys
+//! ([`Client::get`]) is jangbu's own.
 //!
 //! ```no_run
 //! use jangbu_client::{Client, Config, Position, ProducerConfig, ConsumerConfig, Record};
@@ -34,6 +35,7 @@ mod connection;
 mod consumer;
 mod error;
 mod frame;
+mod keys;
 mod partitioner;
 mod producer;
 mod record;
@@ -46,6 +48,7 @@ pub use compression::Compression;
 pub use config::Config;
 pub use consumer::{Consumer, ConsumerConfig};
 pub use error::{Error, ErrorCode, Result};
+pub use keys::{KeyAnswer, KeyQuery};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Delivered, Delivery, Producer, ProducerConfig, Stats};
 pub use record::{Header, Received, Record};

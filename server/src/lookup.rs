@@ -37,6 +37,8 @@ const KEYS_DEFAULT: usize = 100;
 const BYTES_MAX: usize = 1 << 20;
 /// How long a request may take: one for a time may have to look at every record of its key.
 const TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a majority may take to confirm that this broker leads.
+const CONFIRM_MAX: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 struct Refusal {
@@ -147,7 +149,8 @@ async fn look_up(broker: &Broker, request: GetRequest) -> Result<Found, Refusal>
     check_index(&topic, &partition)?;
     let (asked, wanted) = check(&request)?;
     if !request.stale_ok {
-        partition.linearize().await?;
+        let confirmed = tokio::time::timeout(CONFIRM_MAX, partition.linearize()).await;
+        confirmed.unwrap_or(Err(Error::Timeout))?;
     }
     let high_watermark = partition.bounds().high_watermark.0;
     let found = Found { high_watermark, ..Found::default() };

@@ -25,6 +25,8 @@ mod healing;
 mod idle;
 #[path = "node/in_sync.rs"]
 mod in_sync;
+#[path = "node/keys.rs"]
+mod keys;
 #[path = "node/limits.rs"]
 mod limits;
 #[path = "node/metrics.rs"]

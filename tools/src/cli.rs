@@ -20,7 +20,8 @@ Examples:
   jangbu serve
   jangbu topic create flights --partitions 4
   jangbu produce flights flights.csv --key tailnum
-  jangbu consume flights --from-beginning --count 10";
+  jangbu consume flights --from-beginning --count 10
+  jangbu get state N14228";
 
 /// A durable, distributed commit log that speaks the Kafka protocol.
 #[derive(Debug, Parser)]
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Produce(ProduceArgs),
     /// Read records to standard output.
     Consume(ConsumeArgs),
+    /// Print the value of a key.
+    Get(GetArgs),
     /// Look into the data directory of a node that is stopped.
     #[command(subcommand)]
     Inspect(InspectCommand),
@@ -84,7 +87,7 @@ pub(crate) struct ServeArgs {
     /// The address clients are told to use [default: the one it listens on]
     #[arg(long, env = "JANGBU_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// Where health and metrics are served [default: 127.0.0.1:9600]
+    /// Where health, metrics and the values of keys are served [default: 127.0.0.1:9600]
     #[arg(long, env = "JANGBU_HTTP", value_name = "IP:PORT")]
     pub http: Option<SocketAddr>,
     /// This node's id, 1 or more; never changes for a data directory [default: the directory's, 1 for a new one]
@@ -438,6 +441,54 @@ pub(crate) enum OutputFormat {
     KeyValue,
     /// An object a line.
     Json,
+}
+
+const GET_EXAMPLES: &str = "\
+The topic must be compacted (cleanup.policy=compact), or have jangbu.key.index=true. The key is looked for in the partition in
+which `jangbu produce` and Kafka's Java producer put it; if another partitioner did, say --partition.
+
+The value is printed as it is; on a terminal a line end follows. When the key is not there, or was deleted, the exit code is 1.
+With --history a line for each record: offset, time (ms), value. With --prefix a line for each key: key, value.
+
+Examples:
+  jangbu get state N14228
+  jangbu get state N14228 --json
+  jangbu get state N14228 --at-time 2026-01-31T12:00:00Z
+  jangbu get state N14228 --history 5
+  jangbu get state N1 --prefix --count 20";
+
+/// Print the value of a key.
+#[derive(Debug, Args)]
+#[command(after_help = GET_EXAMPLES)]
+pub(crate) struct GetArgs {
+    /// The topic
+    pub topic: String,
+    /// The key
+    pub key: String,
+    /// As it was when the record at this offset was the partition's last
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    pub at_offset: Option<i64>,
+    /// The newest record of this time or before: milliseconds since 1970, or like 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "MS|RFC3339", conflicts_with = "prefix")]
+    pub at_time: Option<Timestamp>,
+    /// The records of the key that are still there, newest first, at most so many [default: 100]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100", conflicts_with = "prefix",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub history: Option<u32>,
+    /// All keys that begin with KEY, in the order of their bytes, partition by partition
+    #[arg(long)]
+    pub prefix: bool,
+    /// With --prefix, stop after so many keys
+    #[arg(long, value_name = "N", requires = "prefix", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Look in this partition [default: by key; with --prefix all]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+    /// Let any replica answer, which may lack the latest records
+    #[arg(long)]
+    pub stale_ok: bool,
+    #[command(flatten)]
+    pub brokers: Brokers,
 }
 
 #[cfg(test)]

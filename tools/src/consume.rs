@@ -1,6 +1,6 @@
 //! `jangbu consume`: reads records to standard output.
 
-mod print;
+pub(crate) mod print;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -61,6 +61,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         Error::Undelivered { .. } => {
             Some("see whether the broker runs; its log tells why it does not acknowledge")
         }
+        Error::Unsupported { api: "GetKeys", .. } => Some(
+            "only jangbu has an index of keys; elsewhere read the topic, for instance with `jangbu consume`",
+        ),
         Error::RecordTooLarge { .. } => Some("split it, or keep large values elsewhere"),
         Error::Broker { code: ErrorCode::MessageTooLarge, .. } => {
             Some("the topic's max.message.bytes is smaller than a batch; raise it for this topic")

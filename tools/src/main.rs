@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod consume;
 mod explain;
+mod get;
 mod inspect;
 mod output;
 mod produce;
@@ -43,6 +44,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Cluster(command) => cluster::run(command, cli.json).await,
         Command::Produce(args) => produce::run(args, cli.json).await,
         Command::Consume(args) => consume::run(args, cli.json).await,
+        Command::Get(args) => get::run(args, cli.json).await,
         Command::Inspect(command) => inspect::run(command, cli.json),
     }
 }

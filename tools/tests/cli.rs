@@ -25,7 +25,7 @@ fn dead_address() -> String {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &[],
         &["serve"],
         &["topic", "create"],
@@ -34,6 +34,7 @@ fn every_subcommand_has_help_with_an_example() {
         &["topic", "delete"],
         &["produce"],
         &["consume"],
+        &["get"],
     ];
     for command in commands {
         let output = jangbu(&[command, &["--help"]].concat());
@@ -53,7 +54,7 @@ fn the_help_states_the_exit_codes() {
 
 #[test]
 fn a_wrong_command_line_is_refused_with_2_and_names_what_is_wrong() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["prodce", "t"], "produce"),
         (&["topic", "create"], "<NAME>"),
         (&["topic", "create", "t", "--partitions", "0"], "--partitions"),
@@ -62,6 +63,9 @@ fn a_wrong_command_line_is_refused_with_2_and_names_what_is_wrong() {
         (&["consume", "t", "--offset", "1", "--from-beginning"], "--from-beginning"),
         (&["consume", "t", "--timestamp", "yesterday"], "2026-01-31T12:00:00Z"),
         (&["serve", "--listen", "nowhere"], "--listen"),
+        (&["get", "t"], "<KEY>"),
+        (&["get", "t", "k", "--prefix", "--history"], "--prefix"),
+        (&["get", "t", "k", "--count", "3"], "--prefix"),
     ];
     for (args, expected) in cases {
         let output = jangbu(args);
@@ -74,12 +78,13 @@ fn a_wrong_command_line_is_refused_with_2_and_names_what_is_wrong() {
 #[test]
 fn without_a_broker_every_client_command_ends_with_3_and_tells_how_to_start_one() {
     let address = dead_address();
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &["topic", "list"],
         &["topic", "create", "t"],
         &["topic", "describe", "t"],
         &["produce", "t"],
         &["consume", "t"],
+        &["get", "t", "k"],
     ];
     for command in commands {
         let output = jangbu(&[command, &["--brokers", &address]].concat());

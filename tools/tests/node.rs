@@ -151,6 +151,54 @@ fn lines_go_in_and_come_out_with_keys_by_every_codec() {
 }
 
 #[test]
+fn get_prints_a_value_as_it_is_its_past_and_all_keys_that_begin_so() {
+    let (_data, node) = node();
+    let config = ["--partitions", "3", "--config", "cleanup.policy=compact"];
+    node.ok(&[&["topic", "create", "t"][..], &config].concat(), "");
+    let input = "eu-1:old\neu-2:two\nus-1:three\neu-1:new\n";
+    node.ok(&["produce", "t", "--key-separator", ":"], input);
+    assert_eq!(node.ok(&["get", "t", "eu-1"], ""), "new");
+    let record: Value =
+        serde_json::from_str(&node.ok(&["get", "t", "eu-1", "--json"], "")).unwrap();
+    assert_eq!((&record["key"], &record["value"]), (&"eu-1".into(), &"new".into()));
+    let offset = record["offset"].as_i64().unwrap();
+    let before = (offset - 1).to_string();
+    assert_eq!(node.ok(&["get", "t", "eu-1", "--at-offset", &before], ""), "old");
+    let far = node.ok(&["get", "t", "eu-1", "--at-time", "2100-01-01T00:00:00Z"], "");
+    assert_eq!(far, "new");
+    let history = node.ok(&["get", "t", "eu-1", "--history"], "");
+    let values: Vec<&str> = history.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
+    assert_eq!(values, ["new", "old"]);
+    assert_eq!(node.ok(&["get", "t", "eu-1", "--history", "1"], "").lines().count(), 1);
+    let listed = node.ok(&["get", "t", "eu-", "--prefix", "--stale-ok"], "");
+    let mut keys: Vec<&str> = listed.lines().collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["eu-1\tnew", "eu-2\ttwo"]);
+    assert_eq!(node.ok(&["get", "t", "", "--prefix", "--count", "2"], "").lines().count(), 2);
+}
+
+#[test]
+fn get_ends_with_1_and_says_why_when_there_is_no_value() {
+    let (_data, node) = node();
+    node.ok(&["topic", "create", "t", "--config", "cleanup.policy=compact"], "");
+    node.ok(&["topic", "create", "plain"], "");
+    let partition = ["--partition", "0"];
+    let cases: [(&[&str], &str); 5] = [
+        (&["get", "t", "k"], "the key k is not in t-"),
+        (&["get", "t", "k", "--history"], "the key k is not in t-"),
+        (&["get", "t", "k", "--prefix"], "no key of t begins with k"),
+        (&["get", "plain", "k"], "set jangbu.key.index=true, or cleanup.policy=compact"),
+        (&["get", "nothing", "k"], "the topic nothing does not exist"),
+    ];
+    for (command, expected) in cases {
+        let output = node.run(&[command, &partition].concat(), "");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]), "{error}");
+        assert!(error.contains(expected), "{command:?}: {error}");
+    }
+}
+
+#[test]
 fn a_bad_row_names_its_line_and_what_came_before_is_written() {
     let (_data, node) = node();
     let input = "{\"a\":1}\n{\"a\":2}\noops\n";

@@ -66,6 +66,14 @@ fn metadata_answer(controller: i32) -> Bytes {
 }
 
 #[tokio::test]
+async fn a_broker_that_knows_no_keys_is_not_asked_for_any() {
+    let (connection, _peer) = pair(Config::default()).await;
+    let error = connection.call_own(10_000, "GetKeys", b"").await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported { api: "GetKeys", .. }), "{error}");
+    assert!(!error.is_retriable());
+}
+
+#[tokio::test]
 async fn pipelined_answers_reach_the_request_they_belong_to() {
     let (connection, mut peer) = pair(Config::default()).await;
     assert_eq!(connection.version::<MetadataRequest>().unwrap(), 4);

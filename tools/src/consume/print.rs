@@ -49,7 +49,8 @@ impl Printer {
     }
 }
 
-fn to_json(received: &Received) -> Value {
+/// A record as an object.
+pub(crate) fn to_json(received: &Received) -> Value {
     let record = &received.record;
     let headers: Vec<Value> = record
         .headers

@@ -238,7 +238,7 @@ fn keyless(body: &[u8], count: i32, rules: &Rules<'_>) -> Result<Option<Rejectio
     }
     let Rules { topic, index: partition, .. } = rules;
     let text = format!(
-        "Compacted topic cannot accept message without key in topic partition {topic}-{partition}."
+        "Compacted topic cannot accept message without key in topic partition {topic}-{partition}"
     );
     let shown = found.first.iter().take(3);
     let shown: Vec<String> =
@@ -287,15 +287,26 @@ mod tests {
         Rules { version: 9, settings, now_ms: 1_000, topic: "t", index: 4 }
     }
 
-    /// Of a batch of two records, uncompressed, at the time 1000.
+    /// A batch of two records at the time 1000.
+    fn sealed(codec: u8, body: &[u8]) -> Vec<u8> {
+        let mut batch = vec![0_u8; 61];
+        batch.extend(body);
+        let length = i32::try_from(batch.len() - 12).unwrap();
+        batch[8..12].copy_from_slice(&length.to_be_bytes());
+        batch[16] = 2;
+        batch[22] = codec;
+        batch[26] = 1;
+        batch[27..35].copy_from_slice(&1_000_i64.to_be_bytes());
+        batch[35..43].copy_from_slice(&1_000_i64.to_be_bytes());
+        batch[43..57].fill(0xff);
+        batch[60] = 2;
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        batch
+    }
+
     fn header() -> Header {
-        let mut bytes = vec![0_u8; 61];
-        bytes[8..12].copy_from_slice(&49_i32.to_be_bytes());
-        bytes[16] = 2;
-        bytes[27..35].copy_from_slice(&1_000_i64.to_be_bytes());
-        bytes[35..43].copy_from_slice(&1_000_i64.to_be_bytes());
-        bytes[43..57].fill(0xff);
-        Header { record_count: 2, ..Header::parse_first(&bytes).unwrap() }
+        Header::parse_first(&sealed(0, &RECORDS)).unwrap()
     }
 
     /// A record without a key, and one with an empty key.
@@ -307,7 +318,7 @@ mod tests {
         assert_eq!(survey(&RECORDS, &header(), &rules(&settings)).unwrap(), 1_000);
         let settings = TopicSettings { compact: true, ..settings };
         let refused = survey(&RECORDS, &header(), &rules(&settings)).unwrap_err();
-        let text = "Compacted topic cannot accept message without key in topic partition t-4.";
+        let text = "Compacted topic cannot accept message without key in topic partition t-4";
         assert_eq!(refused.refusal.code, ResponseError::InvalidRecord);
         assert_eq!(
             refused.refusal.message,
@@ -332,21 +343,7 @@ mod tests {
 
     #[test]
     fn compressed_batches_are_looked_into_where_keys_are_indexed() {
-        let mut batch = Vec::new();
-        let body = snap_block(&RECORDS);
-        batch.resize(61, 0);
-        batch.extend(body);
-        let length = i32::try_from(batch.len() - 12).unwrap();
-        batch[8..12].copy_from_slice(&length.to_be_bytes());
-        batch[16] = 2;
-        batch[22] = 2;
-        batch[26] = 1;
-        batch[27..35].copy_from_slice(&1_000_i64.to_be_bytes());
-        batch[35..43].copy_from_slice(&1_000_i64.to_be_bytes());
-        batch[43..57].fill(0xff);
-        batch[60] = 2;
-        let crc = crc32c::crc32c(&batch[21..]);
-        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        let batch = sealed(2, &snap_block(&RECORDS));
         let defaults = TopicSettings::defaults();
         for (settings, inside) in [
             (defaults, false),

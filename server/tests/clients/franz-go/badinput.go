@@ -89,10 +89,19 @@ func badInputTests() {
 	test("bad-input/unknown-topic-id", func() { unknownTopicID() })
 	test("bad-input/keyless-on-compacted-topic", func() {
 		topic, _ := newTopic("compacted", 1, "cleanup.policy", "compact")
-		b := plain("x")
-		b.records[0].key = nil
-		code, _ := produce(topic, b)
-		equal(code, 87, "error code")
+		b := plain("x", "y", "z")
+		b.records[0].key, b.records[2].key = nil, nil
+		want := fmt.Sprintf("Compacted topic cannot accept message without key in topic partition %s-0", topic)
+		for _, b := range []batch{b, gzipped(b)} {
+			p := produceFully(topic, b)
+			equal(p.ErrorCode, 87, "error code")
+			equal(*p.ErrorMessage, "One or more records have been rejected due to 2 record errors in total, and only showing the first three errors at most: "+
+				fmt.Sprintf("[RecordError(batchIndex=0, message='%s'), RecordError(batchIndex=2, message='%s')]", want, want), "message")
+			equal(fmt.Sprint(len(p.ErrorRecords), p.ErrorRecords[0].RelativeOffset, p.ErrorRecords[1].RelativeOffset), "2 0 2", "records named")
+			equal(*p.ErrorRecords[1].ErrorMessage, want, "message of a record")
+		}
+		b.records[0].key, b.records[2].key = []byte{}, []byte("k")
+		equal(produceFully(topic, b).ErrorCode, 0, "an empty key is one")
 	})
 	test("bad-input/acks-2", func() {
 		topic, _ := newTopic("acks2", 1)

@@ -176,6 +176,16 @@ def large():
     check_records(consume(topic, 2), [fits, after])
 
 
+@test("keyless-on-compacted-topic")
+def keyless():
+    topic = new_topic("compacted", **{"cleanup.policy": "compact"})
+    errors = produce(topic, [(None, b"x", [])])
+    equal([e.code() for e in errors], [KafkaError.INVALID_RECORD], "error without a key")
+    with_key = (b"k", b"y", [])
+    equal(produce(topic, [with_key]), [], "errors with one")
+    check_records(consume(topic, 1), [with_key])
+
+
 @test("thousand-partitions")
 def thousand_partitions():
     count = 1000

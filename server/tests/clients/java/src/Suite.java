@@ -434,7 +434,24 @@ public final class Suite {
             test("stored-in-" + stored, () -> storedIn(stored));
         }
         test("log-append-time", Suite::logAppendTime);
+        test("keyless-on-compacted-topic", Suite::keyless);
         test("admin-list-offsets", Suite::listOffsets);
+    }
+
+    /** The record is named, and the producer goes on with those that have a key. */
+    static void keyless() throws Exception {
+        String topic = newTopic("compacted", 1, Map.of("cleanup.policy", "compact"));
+        try (var producer = producer()) {
+            Future<RecordMetadata> sent = producer.send(new ProducerRecord<>(topic, 0, null, "x".getBytes()));
+            try {
+                throw new AssertionError("taken without a key: " + sent.get());
+            } catch (ExecutionException error) {
+                equal(error.getCause().getClass(), org.apache.kafka.common.InvalidRecordException.class, "error");
+                equal(error.getCause().getMessage(),
+                    "Compacted topic cannot accept message without key in topic partition " + topic + "-0", "message");
+            }
+            producer.send(new ProducerRecord<>(topic, 0, "k".getBytes(), "y".getBytes())).get();
+        }
     }
 
     /** Every topic key of Kafka 4.3 with its default, for a fresh topic with one override. */
