@@ -13,7 +13,7 @@ mod settled;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub(crate) struct Network {
     throttle: Arc<Throttle>,
     /// Counts the streams of settled batches that are sent from here.
     streams: Arc<AtomicU64>,
+    /// Bytes of settled batches sent to replicas that lacked them.
+    settled_bytes: Arc<AtomicU64>,
 }
 
 impl Network {
@@ -67,8 +69,8 @@ impl Network {
     /// Sends through `transport`.
     pub(super) fn over(transport: Transport) -> Self {
         let beats = Arc::new(Beats::new(transport.clone()));
-        let (router, throttle, streams) = Default::default();
-        Self { transport, router, beats, throttle, streams }
+        let (router, throttle, streams, settled_bytes) = Default::default();
+        Self { transport, router, beats, throttle, streams, settled_bytes }
     }
 
     /// What runs on this node; requests of other nodes go to [`Router::serve`].
@@ -79,6 +81,11 @@ impl Network {
     /// How fast replicas that are being added are sent the log.
     pub(crate) fn throttle(&self) -> &Arc<Throttle> {
         &self.throttle
+    }
+
+    /// Bytes of settled batches sent to replicas that lacked them.
+    pub(crate) fn settled_bytes(&self) -> u64 {
+        self.settled_bytes.load(Ordering::Relaxed)
     }
 
     /// The ways from one replica of a group.

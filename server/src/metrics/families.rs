@@ -199,6 +199,11 @@ pub(super) static FAMILIES: &[Family] = &[
             page.seconds(u64::try_from(last_ms).unwrap_or(0).saturating_mul(1_000_000));
         },
     ),
+    counter(
+        "jangbu_compaction_transferred_bytes_total",
+        "Bytes of cleaned batches sent to replicas that were added, or that lagged behind what the log still has entries of.",
+        |from, page| page.value(from.broker.replicas.network().settled_bytes()),
+    ),
     gauge(
         "jangbu_key_index_building_partitions",
         "Partitions whose older records are being entered in their key index.",

@@ -86,7 +86,9 @@ impl Way {
             piece.complete = from >= next_offset;
             piece.number += 1;
             piece.batches = transfer::payloads(batches);
-            sent_bytes += piece.batches.iter().map(Bytes::len).sum::<usize>();
+            let bytes = piece.batches.iter().map(Bytes::len).sum::<usize>();
+            sent_bytes += bytes;
+            self.network.settled_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
