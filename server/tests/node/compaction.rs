@@ -86,13 +86,24 @@ async fn offset(client: &mut Client, timestamp: i64) -> i64 {
     client.ask(&request, 7).await.topics[0].partitions[0].offset
 }
 
+/// Text that hardly gets smaller when it is packed.
+fn noise(seed: usize, bytes: usize) -> String {
+    let mut state = seed as u64 + 1;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + u8::try_from((state >> 40) % 64).unwrap())
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
 /// Writes `rounds` values of `bytes` bytes to each of ten keys; what the keys have then.
 async fn fill(node: &Node, rounds: usize, bytes: usize) -> BTreeMap<String, (i64, Option<String>)> {
     let mut client = Client::connect(node).await;
     let mut expected = BTreeMap::new();
     for round in 0..rounds {
         let values: Vec<_> =
-            (0..10).map(|key| (format!("k{key}"), format!("{round:0bytes$}"))).collect();
+            (0..10).map(|key| (format!("k{key}"), noise(round * 10 + key, bytes))).collect();
         let records: Vec<_> = values
             .iter()
             .map(|(key, value)| (Some(key.as_str()), Some(value.as_str()), 1_000))
@@ -144,10 +155,15 @@ async fn the_last_value_of_each_key_stays_at_its_offset_and_readers_reach_the_en
     node.shutdown().await;
 }
 
-/// Three nodes that look after their space all the time.
+/// A node that looks after its space all the time, in buckets that are soon worth closing.
+fn small(plan: &Plan, node: usize) -> Config {
+    Config { retention_check_ms: 200, memory: Some(32 << 20), ..plan.config(node) }
+}
+
+/// Three of them.
 async fn three() -> (Plan, Vec<Node>) {
     let plan = Plan::new();
-    let busy = |node| Config { retention_check_ms: 200, ..plan.config(node) };
+    let busy = |node| small(&plan, node);
     let starting: Vec<_> = (1..=3).map(|node| start_node(busy(node))).collect();
     let mut nodes = Vec::new();
     for one in starting {
@@ -159,7 +175,7 @@ async fn three() -> (Plan, Vec<Node>) {
 
 /// Writes until the entries that were cleaned are purged and their space is back.
 async fn purged(leader: &Node, others: &[&Node]) -> BTreeMap<String, (i64, Option<String>)> {
-    let expected = fill(leader, 60, 60_000).await;
+    let expected = fill(leader, 80, 60_000).await;
     look_often(leader).await;
     for node in others.iter().chain([&leader]) {
         is_clean(node).await;
@@ -201,7 +217,7 @@ async fn a_follower_that_was_away_is_sent_what_was_cleaned_and_answers_the_same_
     fill(&nodes[0], 1, 10).await;
     nodes.remove(2).shutdown().await;
     // The leader keeps its entries for the one that is away; a follower does not.
-    let expected = fill(&nodes[0], 60, 60_000).await;
+    let expected = fill(&nodes[0], 80, 60_000).await;
     look_often(&nodes[0]).await;
     is_clean(&nodes[1]).await;
     until("the follower has given its space back", async || {
@@ -209,14 +225,14 @@ async fn a_follower_that_was_away_is_sent_what_was_cleaned_and_answers_the_same_
     })
     .await;
     nodes.remove(0).shutdown().await;
-    let third = Config { retention_check_ms: 200, ..plan.config(3) };
+    let third = small(&plan, 3);
     nodes.push(started(start_node(third)).await);
     assert_eq!(leader(&nodes[0], "t", 0, &[2]).await, 2);
     until("the third has everything", async || {
         (samples(&nodes[0]).await[TRANSFERRED] > 0.0).then_some(())
     })
     .await;
-    let first = Config { retention_check_ms: 200, ..plan.config(1) };
+    let first = small(&plan, 1);
     nodes.push(started(start_node(first)).await);
     assert_eq!(reassign(&nodes[0], "t", Some(&[3])).await, 0);
     until("the move is done", async || (moving(&nodes[0]).await == 0).then_some(())).await;
