@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::answers::AnswerRoom;
+use crate::compaction;
 use crate::config::Config;
 use crate::connection::Admission;
 use crate::consensus::{ReplicaId, Throttle};
@@ -42,6 +43,8 @@ pub(crate) struct Broker {
     pub(crate) in_sync: BehindHere,
     /// Which of the moves that this node carries out make no headway.
     pub(crate) stalled: Stalled,
+    /// What the cleaner does.
+    pub(crate) compaction: compaction::Report,
     /// How fast replicas that are being added are sent the log.
     pub(crate) catch_up: Arc<Throttle>,
     pub(crate) disk: Disk,

@@ -28,12 +28,14 @@ mod replica;
 mod router;
 #[cfg(test)]
 mod simulation;
+mod staging;
 mod state_machine;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod transfer;
 mod transport;
 mod turns;
 mod types;

@@ -95,7 +95,7 @@ async fn reclaim(broker: &Broker) -> Result<(), jangbu_engine::Error> {
             tasks.join_next().await;
         }
         tasks.spawn(async move {
-            if let Err(error) = partition.forget(upto).await {
+            if let Err(error) = partition.forget(upto, pressed).await {
                 tracing::debug!(partition = %id, %error, "purging is tried again");
             }
         });

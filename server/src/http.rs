@@ -52,7 +52,11 @@ async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
     }
     match shared.status.waiting() {
         Some(what) => unavailable(format!("waiting for {what}\n")),
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => {
+            // It serves all the same.
+            let warnings = shared.status.broker().map(|broker| broker.compaction.warnings());
+            (StatusCode::OK, format!("ready\n{}", warnings.unwrap_or_default()))
+        }
     }
 }
 

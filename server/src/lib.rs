@@ -6,6 +6,7 @@ mod answers;
 mod broker;
 mod cluster;
 mod codes;
+mod compaction;
 pub mod config;
 pub mod configs;
 mod connection;

@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
 use crate::metrics::Metrics;
 use crate::replicas::Replicas;
-use crate::{health, housekeeping, idle, listener};
+use crate::{compaction, health, housekeeping, idle, listener};
 use opened::{Opened, Ports};
 
 /// How long it takes until the log says again which partitions have no leader.
@@ -106,6 +106,7 @@ impl Node {
             peers: opened.cluster.peers.clone(),
             in_sync: Default::default(),
             stalled: Default::default(),
+            compaction: Default::default(),
             catch_up: Arc::clone(opened.cluster.network.throttle()),
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),
@@ -135,6 +136,7 @@ impl Node {
         self.tasks.spawn(listener::run(Arc::clone(broker), kafka, self.tasks.clone()));
         self.tasks.spawn(idle::run(Arc::clone(broker)));
         self.tasks.spawn(housekeeping::run(Arc::clone(broker)));
+        self.tasks.spawn(compaction::run(Arc::clone(broker)));
         self.tasks.spawn(health::run(Arc::clone(broker)));
         let watching = Arc::clone(broker);
         self.tasks.spawn(async move { watching.disk.watch(&watching.draining).await });

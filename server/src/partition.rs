@@ -9,6 +9,7 @@
 //! Not here: Kafka requests and answers (the handlers), which partitions exist (`replicas.rs`), the disk (`reading.rs`).
 
 mod ahead;
+mod cleaning;
 mod keys;
 mod machine;
 mod members;
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jangbu_engine::{
-    EntryKind, Epoch, Error as EngineError, Index, LogId, Offset, PartitionId, PartitionLog, Term,
-    batch::Header,
+    CleanRules, CleanStep, EntryKind, Epoch, Error as EngineError, Index, LogId, Offset,
+    PartitionId, PartitionLog, Term, batch::Header,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -435,12 +436,32 @@ impl<L: Log> Partition<L> {
         Ok(self.bounds().log_start)
     }
 
-    /// Forgets entries up to `upto`, which lie below the log start, so that their bucket can go.
+    /// Forgets entries up to `upto`, which lie below the log start or are settled, so that their bucket can go; while
+    /// space is not short (`pressed`) some may be kept for other replicas.
     ///
     /// # Errors
     /// [`Error::Stopped`].
-    pub(crate) async fn forget(&self, upto: Index) -> Result<(), Error> {
-        Ok(self.group.purge(upto).await?)
+    pub(crate) async fn forget(&self, upto: Index, pressed: bool) -> Result<(), Error> {
+        Ok(self.group.purge(upto, pressed).await?)
+    }
+
+    /// Cleans a little; `None` while another replica is sent what is settled. May read the disk.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::clean`].
+    pub(crate) fn clean(&self, rules: &CleanRules) -> jangbu_engine::Result<Option<CleanStep>> {
+        self.group.with_settled(|| self.log.clean(rules)).transpose()
+    }
+
+    /// The last offsets of the batches that stay when the log is cleaned up to `until`, ascending: of each producer's last
+    /// one, so that its sequences can be told from the log, and of the last one of all, so that readers reach the end.
+    pub(crate) fn kept(&self, until: Offset) -> Vec<Offset> {
+        let mut kept = self.progress.last_offsets();
+        let last = Offset(until.0 - 1);
+        if let Err(at) = kept.binary_search(&last) {
+            kept.insert(at, last);
+        }
+        kept
     }
 
     /// Notifies `notify` whenever the high watermark moves, until the result is dropped.

@@ -53,6 +53,14 @@ struct Batch {
     timestamp: i64,
 }
 
+impl Batch {
+    /// Of its last record; sequences wrap behind `i32::MAX`.
+    fn last_offset(&self) -> Offset {
+        let steps = i64::from(self.last_sequence) - i64::from(self.first_sequence);
+        Offset(self.base_offset.0 + steps.rem_euclid(i64::from(i32::MAX) + 1))
+    }
+}
+
 /// One producer's recent batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Producer {
@@ -156,6 +164,14 @@ impl Producers {
     /// Whether the newest batch that is remembered of a producer lies at `offset` or behind it.
     pub(crate) fn has_written_since(&self, producer_id: i64, offset: Offset) -> bool {
         self.get(producer_id).and_then(Producer::last_offset).is_some_and(|last| last >= offset)
+    }
+
+    /// The last offset of each producer's newest batch, ascending.
+    pub(crate) fn last_offsets(&self) -> Vec<Offset> {
+        let newest = self.by_id.values().filter_map(|producer| producer.batches.back());
+        let mut offsets: Vec<_> = newest.map(Batch::last_offset).collect();
+        offsets.sort_unstable();
+        offsets
     }
 
     /// Remembers a committed batch. One that is not behind what is remembered of its producer was recorded before: this

@@ -31,8 +31,14 @@ pub(crate) fn limits(settings: &TopicSettings, now_ms: i64) -> Option<Limits> {
     (expired_before_ms.is_some() || kept_bytes.is_some()).then_some(limits)
 }
 
+/// How long what is written to a compacted topic stays in a bucket, about: until it is cleaned.
+const CLEANED_MS: i64 = 3_600_000;
+
 /// The class of a topic's partitions: those share buckets whose space comes back at about the same time.
 pub(crate) fn class(settings: &TopicSettings) -> RetentionClass {
+    if settings.compact {
+        return RetentionClass::from_retention_ms(CLEANED_MS);
+    }
     let keeps = if settings.deletes_old_records { settings.retention_ms } else { -1 };
     RetentionClass::from_retention_ms(keeps)
 }
@@ -62,6 +68,15 @@ mod tests {
         let limits = limits(&settings(true, 1_000, -1), 5_000).unwrap();
         assert_eq!(limits, Limits { expired_before_ms: Some(4_000), kept_bytes: None });
         assert_eq!(class(&settings(true, 1_000, -1)), RetentionClass::from_retention_ms(1_000));
+    }
+
+    #[test]
+    fn what_is_compacted_lies_with_what_goes_soon_and_its_log_start_stays() {
+        let compacted = TopicSettings { compact: true, ..settings(false, 1, 1) };
+        assert_eq!(limits(&compacted, 5_000), None);
+        assert_ne!(class(&compacted), class(&settings(false, 1, 1)));
+        let both = TopicSettings { compact: true, ..settings(true, 1_000, -1) };
+        assert!(limits(&both, 5_000).is_some(), "with delete as well it moves");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+#[path = "node/compaction.rs"]
+mod compaction;
 #[path = "node/compression.rs"]
 mod compression;
 #[path = "node/configs.rs"]

@@ -12,15 +12,17 @@ mod node;
 mod storage;
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::LazyLock;
 
 use super::describe::Source;
 use super::topic::topic_configs;
 use super::value::{ConfigDef, Invalid, boolean};
 pub(crate) use cluster::{DRAINING, FOLLOWER_RATE, LEADER_RATE};
+use storage::{CLEANER_BACKOFF, CLEANER_RATE};
 
 /// Broker configs that a running node takes, beside the defaults of topics.
-const DYNAMIC: [&str; 3] = [FOLLOWER_RATE, DRAINING, LEADER_RATE];
+const DYNAMIC: [&str; 5] = [CLEANER_BACKOFF, CLEANER_RATE, FOLLOWER_RATE, DRAINING, LEADER_RATE];
 
 static SORTED: LazyLock<Vec<&'static ConfigDef>> = LazyLock::new(|| {
     let parts = [cluster::ROWS, coordination::ROWS, network::ROWS, node::ROWS, storage::ROWS];
@@ -93,10 +95,23 @@ pub(crate) fn says_draining(set: &BTreeMap<String, String>) -> bool {
 impl BrokerConfigs {
     /// The bytes a second that replicas which are being added may be sent.
     pub(crate) fn leader_rate(&self) -> u64 {
-        let def = broker_config(LEADER_RATE);
-        let value = def.and_then(|def| self.places(def).next()).map(|(value, _)| value.trim());
-        // Values were checked when they were set.
-        value.and_then(|value| value.parse().ok()).unwrap_or(u64::MAX)
+        self.number(LEADER_RATE).unwrap_or(u64::MAX)
+    }
+
+    /// How long the cleaner rests between its rounds, in ms.
+    pub(crate) fn cleaner_backoff_ms(&self) -> u64 {
+        self.number(CLEANER_BACKOFF).unwrap_or(15_000)
+    }
+
+    /// The bytes a second that the cleaner may read and write.
+    pub(crate) fn cleaner_rate(&self) -> f64 {
+        self.number(CLEANER_RATE).unwrap_or(f64::MAX)
+    }
+
+    /// Values were checked when they were set.
+    fn number<T: FromStr>(&self, name: &str) -> Option<T> {
+        let (value, _) = broker_config(name).and_then(|def| self.places(def).next())?;
+        value.trim().parse().ok()
     }
 
     /// The places that have a value for `def`, the one that wins first. A null is no place.

@@ -325,7 +325,7 @@ fn values_set_at_run_time_hide_those_of_the_start() {
 fn what_a_running_broker_takes_kafka_takes_too() {
     let dynamic = broker_configs().iter().filter(|def| is_dynamic(def.name));
     assert!(dynamic.clone().all(|def| !def.read_only));
-    assert_eq!(dynamic.count(), 31);
+    assert_eq!(dynamic.count(), 33);
 }
 
 #[test]
@@ -338,6 +338,7 @@ fn a_broker_reports_what_it_was_started_with_and_hides_secrets() {
     let mut taken: BTreeSet<_> =
         topic_configs().iter().filter_map(|def| def.broker_synonym).collect();
     taken.extend(BROKER_MORE.iter().filter(|name| **name != "jangbu.heal.after.ms"));
+    taken.extend(["log.cleaner.backoff.ms", "log.cleaner.io.max.bytes.per.second"]);
     assert_eq!(changeable.collect::<BTreeSet<_>>(), taken);
     assert_eq!(row(&rows, "node.id").source, Source::StaticBroker);
     assert_eq!(row(&rows, "broker.id").synonyms.len(), 2);

@@ -25,7 +25,7 @@ use openraft::errors::Fatal;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use self::switch::Switch;
 use super::behind::Seen;
@@ -33,8 +33,11 @@ use super::instance::{Instance, to_the_end};
 use super::lease::is_sole_voter;
 use super::log::Log;
 use super::network::Network;
+use super::purge::Held;
 use super::replica::{Replica, Seat};
+use super::staging::Staging;
 use super::state_machine::Applier;
+use super::transfer::Transfers;
 use super::turns::Turns;
 use super::types::{Payload, Types};
 use super::{Applied, Clock, Error, Leadership, ReplicaId, StateMachine};
@@ -46,6 +49,7 @@ pub(crate) struct Group<M: StateMachine> {
     switch: Arc<Switch<M>>,
     /// Held while it purges.
     pub(super) purging: tokio::sync::Mutex<()>,
+    pub(super) held: Mutex<Option<Held>>,
     /// Held for writing while it hands over its leadership.
     pub(super) handing: tokio::sync::RwLock<()>,
     pub(super) seen: Seen,
@@ -89,7 +93,8 @@ impl<M: StateMachine> Group<M> {
         let turns = Arc::<Turns>::default();
         let raft = switch::instance(replica, &applier, &turns, network, clock, false).await?;
         let seat = RwLock::new(Seat::Awake(raft.clone()));
-        let replica = Arc::new(Replica { id: replica, applier, seat });
+        let staging = Staging::default();
+        let replica = Arc::new(Replica { id: replica, applier, seat, staging });
         network.router().insert(group, replica.id, Arc::clone(&replica));
         let switch = Switch {
             replica: Arc::clone(&replica),
@@ -102,6 +107,7 @@ impl<M: StateMachine> Group<M> {
             replica,
             switch: Arc::new(switch),
             purging: tokio::sync::Mutex::default(),
+            held: Mutex::default(),
             handing: tokio::sync::RwLock::default(),
             seen: Seen::default(),
         };
@@ -125,6 +131,16 @@ impl<M: StateMachine> Group<M> {
 
     pub(super) fn log(&self) -> &M::Log {
         self.replica.applier.log()
+    }
+
+    /// Does something to the settled part of the log; `None` while another replica is sent it.
+    pub(crate) fn with_settled<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        let _quiet = self.transfers().keep_off()?;
+        Some(act())
+    }
+
+    pub(super) fn transfers(&self) -> &Transfers {
+        self.replica.applier.transfers()
     }
 
     /// Whether the group sleeps.

@@ -7,8 +7,8 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use jangbu_engine::{
-    Entry, Epoch, Index, LogId, LogState, NewEntry, Offset, PartitionId, PartitionLog, PayloadPart,
-    Result,
+    CleanRules, CleanStep, Entry, Epoch, Index, LogId, LogState, NewEntry, Offset, PartitionId,
+    PartitionLog, PayloadPart, Result, Settled,
 };
 
 /// Called once a change is durable, or with the reason why it never will be.
@@ -16,6 +16,9 @@ pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// One partition's log. Clones share it.
 pub(crate) trait Log: Clone + Debug + Send + Sync + 'static {
+    /// Whether no read waits for a disk.
+    const IN_MEMORY: bool = false;
+
     /// See [`PartitionLog::id`].
     fn id(&self) -> PartitionId;
     /// See [`PartitionLog::state`].
@@ -54,6 +57,37 @@ pub(crate) trait Log: Clone + Debug + Send + Sync + 'static {
     fn checkpoint(&self) -> Result<Option<Bytes>>;
     /// See [`PartitionLog::set_log_start`].
     fn set_log_start(&self, start: Offset) -> Result<()>;
+    /// See [`PartitionLog::read`].
+    fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>>;
+    /// See [`PartitionLog::clean`].
+    fn clean(&self, rules: &CleanRules) -> Result<CleanStep>;
+    /// See [`PartitionLog::settled`].
+    fn settled(&self) -> Option<Settled>;
+    /// See [`PartitionLog::settled_batches`].
+    fn settled_batches(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>>;
+    /// See [`PartitionLog::stage`].
+    fn stage(
+        &self,
+        begin: bool,
+        batches: Vec<Bytes>,
+        complete: Option<Offset>,
+        done: Done,
+    ) -> Result<()>;
+    /// See [`PartitionLog::staged`].
+    fn staged(&self) -> Option<Offset>;
+}
+
+/// Whether a log holds this entry, or began behind it. Another entry in its place, and those behind that one, were never
+/// committed if this one was.
+pub(super) fn holds(log: &impl Log, id: LogId) -> bool {
+    let state = log.state();
+    if state.purged.is_some_and(|purged| purged.index >= id.index) {
+        return true;
+    }
+    let epochs = log.epochs();
+    let begun = epochs.partition_point(|epoch| epoch.first_index <= id.index);
+    let term = begun.checked_sub(1).and_then(|at| epochs.get(at)).map(|epoch| epoch.term);
+    state.last.is_some_and(|last| last.index >= id.index) && term == Some(id.term)
 }
 
 impl Log for PartitionLog {
@@ -125,5 +159,35 @@ impl Log for PartitionLog {
 
     fn set_log_start(&self, start: Offset) -> Result<()> {
         self.set_log_start(start)
+    }
+
+    fn read(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>> {
+        self.read(from, until, bytes_max)
+    }
+
+    fn clean(&self, rules: &CleanRules) -> Result<CleanStep> {
+        self.clean(rules)
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        self.settled()
+    }
+
+    fn settled_batches(&self, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Entry>> {
+        self.settled_batches(from, until, bytes_max)
+    }
+
+    fn stage(
+        &self,
+        begin: bool,
+        batches: Vec<Bytes>,
+        complete: Option<Offset>,
+        done: Done,
+    ) -> Result<()> {
+        self.stage(begin, batches, complete, done)
+    }
+
+    fn staged(&self) -> Option<Offset> {
+        self.staged()
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 use jangbu_engine::{
-    Entry as EngineEntry, EntryKind, Error as EngineError, Index, NewEntry, PayloadPart, Term,
+    Entry as EngineEntry, EntryKind, Error as EngineError, Index, LogId as EngineLogId, NewEntry,
+    PayloadPart, Term,
 };
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend};
@@ -69,6 +70,25 @@ impl<L: Log> LogStore<L> {
             tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
         };
         found.map_err(to_io)?.into_iter().map(from_engine).collect()
+    }
+
+    /// How much of what openraft lets go may go: no batch above the log start that is not settled. A replica that was sent
+    /// a snapshot of what it has in its log keeps that, and has not settled it yet.
+    async fn purgeable(&self, upto: EngineLogId) -> io::Result<Option<EngineLogId>> {
+        let settled = self.log.settled().map(|settled| settled.upto);
+        if settled.is_some_and(|settled| settled.index >= upto.index) {
+            return Ok(Some(upto));
+        }
+        let (log, index) = (self.log.clone(), upto.index);
+        let read = move || log.entries(index, Index(index.0 + 1), 1, PayloadPart::Header);
+        let found = if self.log.is_index_cached(index) {
+            read()
+        } else {
+            tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        };
+        let start = self.log.state().log_start_offset;
+        let is_above = |entry: &EngineEntry| entry.next_offset() > start;
+        Ok(if found.map_err(to_io)?.first().is_some_and(is_above) { settled } else { Some(upto) })
     }
 
     /// The half-open range of stored indexes that `range` covers.
@@ -252,6 +272,9 @@ impl<L: Log> RaftLogStorage<Types> for LogStore<L> {
     }
 
     async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
-        self.log.purge(codec::engine_log_id(&id)).map_err(to_io)
+        match self.purgeable(codec::engine_log_id(&id)).await? {
+            Some(upto) => self.log.purge(upto).map_err(to_io),
+            None => Ok(()),
+        }
     }
 }

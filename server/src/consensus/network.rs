@@ -7,10 +7,13 @@
 //! - A replica that cannot be asked grants nothing.
 //! - Replicas that are being added are sent entries no faster than allowed (`throttle.rs`), which keeps their order.
 //!
-//! Not here: what the messages are (`wire.rs`), the other end (`router.rs`), connections (`peer`).
+//! Not here: what comes before a snapshot (`network/settled.rs`), what the messages are (`wire.rs`), the other end (`router.rs`), connections (`peer`).
+
+mod settled;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +34,7 @@ use super::ReplicaId;
 use super::beats::Beats;
 use super::router::Router;
 use super::throttle::Throttle;
+use super::transfer::Source;
 use super::transport::Transport;
 use super::types::{Entry, LogId, Types, Vote};
 use super::wire::{self, To};
@@ -50,6 +54,10 @@ pub(crate) struct Network {
     router: Arc<Router>,
     beats: Arc<Beats>,
     throttle: Arc<Throttle>,
+    /// Counts the streams of settled batches that are sent from here.
+    streams: Arc<AtomicU64>,
+    /// Bytes of settled batches sent to replicas that lacked them.
+    settled_bytes: Arc<AtomicU64>,
 }
 
 impl Network {
@@ -61,7 +69,8 @@ impl Network {
     /// Sends through `transport`.
     pub(super) fn over(transport: Transport) -> Self {
         let beats = Arc::new(Beats::new(transport.clone()));
-        Self { transport, router: Arc::default(), beats, throttle: Arc::default() }
+        let (router, throttle, streams, settled_bytes) = Default::default();
+        Self { transport, router, beats, throttle, streams, settled_bytes }
     }
 
     /// What runs on this node; requests of other nodes go to [`Router::serve`].
@@ -74,9 +83,14 @@ impl Network {
         &self.throttle
     }
 
+    /// Bytes of settled batches sent to replicas that lacked them.
+    pub(crate) fn settled_bytes(&self) -> u64 {
+        self.settled_bytes.load(Ordering::Relaxed)
+    }
+
     /// The ways from one replica of a group.
-    pub(super) fn of(&self, group: u32, replica: ReplicaId) -> Ways {
-        Ways { network: self.clone(), group, replica }
+    pub(super) fn of(&self, group: u32, replica: ReplicaId, source: Arc<dyn Source>) -> Ways {
+        Ways { network: self.clone(), group, replica, source }
     }
 }
 
@@ -86,12 +100,14 @@ pub(super) struct Ways {
     network: Network,
     group: u32,
     replica: ReplicaId,
+    source: Arc<dyn Source>,
 }
 
 impl Ways {
     fn way(&self, target: u64, beats: bool) -> Way {
         let to = To { group: self.group, replica: ReplicaId(target) };
-        Way { network: self.network.clone(), to, from: self.replica, beats }
+        let (network, source) = (self.network.clone(), Arc::clone(&self.source));
+        Way { network, to, from: self.replica, beats, source }
     }
 }
 
@@ -115,6 +131,7 @@ pub(super) struct Way {
     from: ReplicaId,
     /// Whether appends without entries may wait for others.
     beats: bool,
+    source: Arc<dyn Source>,
 }
 
 impl Way {
@@ -285,17 +302,11 @@ impl RaftNetworkV2<Types> for Way {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let message = wire::to_snapshot(self.to, &vote, &snapshot.meta, snapshot.snapshot);
-        let request = Request::Snapshot(message);
-        let calling = self.control(RPCTypes::InstallSnapshot, request, option.soft_ttl());
-        let answer = tokio::select! {
+        let sending = self.send(vote, snapshot, option.soft_ttl());
+        tokio::select! {
             biased;
-            answer = calling => answer?,
-            closed = cancel => return Err(StreamingError::Closed(closed)),
-        };
-        match answer {
-            Response::Installed(installed) => Ok(read(Some(installed), wire::installed)?),
-            _ => Ok(read(None, wire::installed)?),
+            sent = sending => Ok(sent?),
+            closed = cancel => Err(StreamingError::Closed(closed)),
         }
     }
 

@@ -14,8 +14,11 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use parking_lot::RwLock;
 
-use super::instance::Instance;
+use super::codec;
+use super::instance::{Instance, to_the_end};
+use super::log::{self, Log};
 use super::router::{Answers, Remote};
+use super::staging::{self, Piece, StageAnswer, Staging};
 use super::state_machine::{Applier, check_snapshot};
 use super::types::{SnapshotMeta, Types, Vote};
 use super::{Leadership, ReplicaId, StateMachine};
@@ -35,6 +38,8 @@ pub(super) struct Replica<M: StateMachine> {
     pub(super) id: ReplicaId,
     pub(super) applier: Applier<M>,
     pub(super) seat: RwLock<Seat<M>>,
+    /// What it is sent before a snapshot.
+    pub(super) staging: Staging,
 }
 
 impl<M: StateMachine> Replica<M> {
@@ -118,18 +123,43 @@ impl<M: StateMachine> Remote for Replica<M> {
         })
     }
 
+    /// It goes on to its end once begun, so that nobody takes over in the middle of it.
+    fn stage(self: Arc<Self>, piece: Piece) -> BoxFuture<'static, Result<StageAnswer, String>> {
+        Box::pin(to_the_end(async move {
+            let staging = Arc::clone(&self.staging).lock_owned().await;
+            let known = self.asked()?.server_metrics().borrow_watched().vote;
+            let vote = if known > piece.vote { known } else { piece.vote };
+            let held = log::holds(self.applier.log(), codec::engine_log_id(&piece.last));
+            if vote == piece.vote && !held {
+                staging::take(staging, self.applier.log(), piece).await?;
+            }
+            Ok(StageAnswer { vote, held })
+        }))
+    }
+
     fn snapshot(
         self: Arc<Self>,
         vote: Vote,
         meta: SnapshotMeta,
         data: Bytes,
+        staged: bool,
     ) -> BoxFuture<'static, Result<SnapshotResponse<Types>, String>> {
         Box::pin(async move {
-            check_snapshot(&meta, &data)?;
+            let next_offset = check_snapshot(&meta, &data)?;
+            let staging = Arc::clone(&self.staging).lock_owned().await;
+            let log = self.applier.log();
+            let held =
+                meta.last_log_id.is_some_and(|id| log::holds(log, codec::engine_log_id(&id)));
+            if staged && !held && log.staged() != Some(next_offset) {
+                return Err(format!("not all is staged up to {next_offset}"));
+            }
             let snapshot = Snapshot { meta, snapshot: data };
             let raft = self.asked()?;
-            let installed =
-                raft.call(|core| async move { core.install_full_snapshot(vote, snapshot).await });
+            let installed = raft.call(|core| async move {
+                let installed = core.install_full_snapshot(vote, snapshot).await;
+                drop(staging);
+                installed
+            });
             installed.await.map_err(|e| e.to_string())
         })
     }

@@ -27,6 +27,7 @@ use parking_lot::RwLock;
 use super::ReplicaId;
 use super::appends::Appends;
 use super::behind::GROUPS_MAX;
+use super::staging::{Piece, StageAnswer};
 use super::types::{SnapshotMeta, Types, Vote};
 use super::wire;
 use crate::peer::{Incoming, Reply, Request, Response};
@@ -57,12 +58,16 @@ pub(super) trait Remote: fmt::Debug + Send + Sync {
         pre: bool,
     ) -> BoxFuture<'static, Outcome<VoteResponse<Types>>>;
 
-    /// Begins anew behind a snapshot.
+    /// Takes in a part of what was settled below a snapshot.
+    fn stage(self: Arc<Self>, piece: Piece) -> BoxFuture<'static, Outcome<StageAnswer>>;
+
+    /// Begins anew behind a snapshot; with `staged` only on top of what was staged for it.
     fn snapshot(
         self: Arc<Self>,
         vote: Vote,
         meta: SnapshotMeta,
         data: Bytes,
+        staged: bool,
     ) -> BoxFuture<'static, Outcome<SnapshotResponse<Types>>>;
 
     /// Makes way for another leader, or becomes it.
@@ -122,7 +127,7 @@ impl Router {
         }
     }
 
-    /// Answers Append, Heartbeats, Vote, PreVote, Snapshot, Transfer and Behind. Never waits.
+    /// Answers Append, Heartbeats, Vote, PreVote, Stage, Snapshot, Transfer and Behind. Never waits.
     pub(crate) fn serve(&self, incoming: Incoming) {
         let Incoming { request, payloads, reply, .. } = incoming;
         match request {
@@ -130,6 +135,7 @@ impl Router {
             Request::Heartbeats(beats) => self.heartbeats(beats, reply),
             Request::Vote(vote) => self.vote(vote, false, reply),
             Request::PreVote(vote) => self.vote(vote, true, reply),
+            Request::Stage(stage) => self.stage(stage, payloads, reply),
             Request::Snapshot(snapshot) => self.snapshot(snapshot, reply),
             Request::Transfer(transfer) => self.transfer(transfer, reply),
             Request::Behind(behind) => self.behind(&behind, reply),
@@ -189,10 +195,18 @@ impl Router {
         answer(asked, reply, |response| Response::Voted(wire::to_voted(&response)));
     }
 
+    fn stage(&self, stage: proto::Stage, payloads: Vec<Bytes>, reply: Reply) {
+        let asked = self
+            .find(stage.group, stage.replica)
+            .and_then(|running| Ok(running.remote.stage(wire::piece(&stage, payloads)?)));
+        answer(asked, reply, |answer| Response::Staged(wire::to_staged(&answer)));
+    }
+
     fn snapshot(&self, snapshot: proto::Snapshot, reply: Reply) {
         let asked = self.find(snapshot.group, snapshot.replica).and_then(|running| {
+            let staged = snapshot.staged;
             let (vote, meta, data) = wire::snapshot(snapshot)?;
-            Ok(running.remote.snapshot(vote, meta, data))
+            Ok(running.remote.snapshot(vote, meta, data, staged))
         });
         answer(asked, reply, |response| {
             let vote = Some(wire::to_vote(&response.vote));

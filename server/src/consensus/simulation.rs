@@ -19,6 +19,7 @@ mod link;
 mod oracle;
 mod plan;
 mod random;
+mod records;
 mod runtime;
 mod world;
 
@@ -197,6 +198,7 @@ fn uneven(world: &World) -> Option<String> {
             let (is, leaders) = (replica.bounds(), leader.bounds());
             return Some(format!("{:#x} has {is:?}, its leader {leaders:?}", member.0));
         }
+        world.look_at_records(*member, leader.bounds().high_watermark);
     }
     None
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - A checkpoint is queued behind the entries it stands for, so it is never durable without them.
-//! - A snapshot that was installed is stored before the log begins anew behind it.
+//! - A snapshot that was installed is stored before the log begins anew behind it, or on top of what was staged for it
+//!   (`staging.rs`). A log that holds the snapshot's entry is left as it is: others may count on what lies behind it.
 //! - What is applied again after a restart is bounded by [`CHECKPOINT_ENTRIES_MAX`] and
 //!   [`CHECKPOINT_BYTES_MAX`], never by the length of the log.
 
@@ -18,8 +19,9 @@ use parking_lot::Mutex;
 
 use super::boundary::{Boundary, Memberships};
 use super::codec::{self, Checkpoint};
-use super::log::Log;
+use super::log::{self, Log};
 use super::log_store::{durably, to_io};
+use super::transfer::Transfers;
 use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use super::{Applied, Committed, StateMachine};
 
@@ -36,6 +38,7 @@ pub(crate) struct Applier<M: StateMachine> {
     shared: Arc<Mutex<State<M>>>,
     /// Held while a checkpoint is made and stored, so that none is stored behind a newer one.
     saving: Arc<Mutex<()>>,
+    transfers: Transfers,
     log: M::Log,
 }
 
@@ -44,6 +47,7 @@ impl<M: StateMachine> Clone for Applier<M> {
         Self {
             shared: Arc::clone(&self.shared),
             saving: Arc::clone(&self.saving),
+            transfers: self.transfers.clone(),
             log: self.log.clone(),
         }
     }
@@ -57,6 +61,8 @@ struct State<M> {
     next_offset: Offset,
     entries_since_checkpoint: u32,
     bytes_since_checkpoint: i64,
+    /// Bytes of batches applied since the process started.
+    applied_bytes: u64,
     /// Where snapshots stand, for an idempotent machine whose log was purged.
     boundary: Option<Boundary>,
     /// Whether a snapshot is stored that this state does not hold yet.
@@ -74,6 +80,7 @@ impl<M: StateMachine> State<M> {
             next_offset: Offset(0),
             entries_since_checkpoint: 0,
             bytes_since_checkpoint: 0,
+            applied_bytes: 0,
             boundary: None,
             installing: false,
             snapshot: None,
@@ -143,7 +150,9 @@ impl<M: StateMachine> State<M> {
             }
             EntryPayload::Normal(payload) => {
                 self.next_offset = payload.next_offset;
-                self.bytes_since_checkpoint += batch_bytes(&payload.bytes);
+                let bytes = batch_bytes(&payload.bytes);
+                self.bytes_since_checkpoint += bytes;
+                self.applied_bytes += u64::try_from(bytes).unwrap_or(0);
                 let base_offset = payload.base_offset;
                 let committed = Committed {
                     kind: payload.kind,
@@ -174,11 +183,11 @@ impl<M: StateMachine> State<M> {
     }
 }
 
-/// Whether a snapshot holds what it is said to hold.
+/// Whether a snapshot holds what it is said to hold; the offset behind it.
 ///
 /// # Errors
 /// Why it cannot be installed.
-pub(super) fn check_snapshot(meta: &SnapshotMeta, data: &[u8]) -> Result<(), String> {
+pub(super) fn check_snapshot(meta: &SnapshotMeta, data: &[u8]) -> Result<Offset, String> {
     let held = Checkpoint::decode(data).map_err(|e| e.to_string())?;
     if held.applied != meta.last_log_id
         || held.membership != meta.last_membership
@@ -186,7 +195,13 @@ pub(super) fn check_snapshot(meta: &SnapshotMeta, data: &[u8]) -> Result<(), Str
     {
         return Err(format!("a snapshot up to {:?} holds something else", meta.last_log_id));
     }
-    Ok(())
+    Ok(Offset(held.next_offset))
+}
+
+/// The offset behind a snapshot that this node has made.
+pub(super) fn next_offset(snapshot: &[u8]) -> Result<Offset, String> {
+    let held = Checkpoint::decode(snapshot).map_err(|error| error.to_string())?;
+    Ok(Offset(held.next_offset))
 }
 
 /// Bytes of the batch that `header` begins, from its length field.
@@ -206,7 +221,7 @@ impl<M: StateMachine> Applier<M> {
         if let Some(bytes) = log.checkpoint().map_err(to_io)? {
             let checkpoint = Checkpoint::decode(&bytes)?;
             if let Some(applied) = checkpoint.applied.as_ref().map(codec::engine_log_id)
-                && log.state().last < Some(applied)
+                && !log::holds(&log, applied)
             {
                 // Only a snapshot is stored before its log: the process ended before the log began anew behind it. A
                 // checkpoint of this replica's own that is ahead of its log means that the log has lost entries.
@@ -222,7 +237,8 @@ impl<M: StateMachine> Applier<M> {
                 state.stand_at(&log, purged, bytes)?;
             }
         }
-        Ok(Self { shared: Arc::new(Mutex::new(state)), saving: Arc::default(), log })
+        let (saving, transfers) = Default::default();
+        Ok(Self { shared: Arc::new(Mutex::new(state)), saving, transfers, log })
     }
 
     /// Stores a checkpoint at the applied position if anything was applied since the last.
@@ -243,6 +259,11 @@ impl<M: StateMachine> Applier<M> {
         self.log.save_checkpoint(checkpoint.encode(), None).map_err(to_io)
     }
 
+    /// What other replicas are being sent of the settled part of the log.
+    pub(super) fn transfers(&self) -> &Transfers {
+        &self.transfers
+    }
+
     /// The log it applies.
     pub(crate) fn log(&self) -> &M::Log {
         &self.log
@@ -256,6 +277,11 @@ impl<M: StateMachine> Applier<M> {
     /// The term of the entry applied last.
     pub(crate) fn applied_term(&self) -> Option<Term> {
         self.shared.lock().applied.map(|id| Term(id.committed_leader_id().term))
+    }
+
+    /// Bytes of batches applied since the process started.
+    pub(crate) fn applied_bytes(&self) -> u64 {
+        self.shared.lock().applied_bytes
     }
 
     /// Who belongs to the group, by what is applied here.
@@ -326,7 +352,7 @@ impl<M: StateMachine> RaftStateMachine<Types> for Applier<M> {
         })
         .await?;
         if let Some(last) = meta.last_log_id.as_ref().map(codec::engine_log_id)
-            && self.log.state().last < Some(last)
+            && !log::holds(&self.log, last)
         {
             let next_offset = Offset(checkpoint.next_offset);
             durably(|done| self.log.reset(last, next_offset, done)).await?;

@@ -182,7 +182,7 @@ async fn a_new_replica_gets_what_the_purged_entries_came_to_and_every_entry_behi
     cluster.write(1, 10).await;
     cluster.level(1, &[2, 3]).await;
     for id in [1, 3] {
-        cluster.node(id).group().purge(boundary).await.unwrap();
+        cluster.node(id).forget(boundary).await;
         assert_eq!(cluster.node(id).state().purged.unwrap().index, boundary, "node {id}");
     }
     assert_eq!(cluster.node(2).state().purged, None);
@@ -217,7 +217,7 @@ async fn replicas_that_purged_start_again_where_they_were() {
     cluster.write(1, 3).await;
     cluster.level(1, &[2, 3]).await;
     for id in [1, 2] {
-        cluster.node(id).group().purge(boundary).await.unwrap();
+        cluster.node(id).forget(boundary).await;
     }
     let before = cluster.node(2).applied();
     for id in [1, 2, 3] {
@@ -238,7 +238,7 @@ async fn a_follower_that_missed_purged_entries_goes_on_behind_them() {
     cluster.write(1, 10).await;
     let boundary = cluster.node(1).group().last_index().unwrap();
     cluster.write(1, 4).await;
-    cluster.node(1).group().purge(boundary).await.unwrap();
+    cluster.node(1).forget(boundary).await;
     cluster.heal(3, cut).await;
     cluster.level(1, &[3]).await;
     assert_eq!(cluster.node(3).state().purged.unwrap().index, boundary);

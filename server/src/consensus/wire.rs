@@ -8,6 +8,8 @@
 //!
 //! Not here: frames (`peer`), who is asked (`network.rs`) and who answers (`router.rs`).
 
+mod stage;
+
 use bytes::Bytes;
 use jangbu_engine::{EntryKind, batch};
 use openraft::EntryPayload;
@@ -20,6 +22,8 @@ use super::ReplicaId;
 use super::codec;
 use super::types::{Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types, Vote};
 use crate::proto::peer as proto;
+
+pub(super) use self::stage::{piece, staged, to_stage, to_staged};
 
 /// The largest term: Kafka's leader epoch is an `i32`.
 const TERM_MAX: u64 = i32::MAX.cast_unsigned() as u64;
@@ -256,6 +260,7 @@ pub(super) fn to_snapshot(
     vote: &Vote,
     meta: &SnapshotMeta,
     data: Bytes,
+    staged: bool,
 ) -> proto::Snapshot {
     let membership = &meta.last_membership;
     proto::Snapshot {
@@ -266,6 +271,7 @@ pub(super) fn to_snapshot(
         membership_id: optional(membership.log_id().as_ref()),
         membership: codec::encode_membership(membership.membership()),
         data,
+        staged,
     }
 }
 

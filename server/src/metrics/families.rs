@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::page::{Kind, Page, plain, seconds};
 use super::{LookupResult, Sources, index};
-use crate::broker::Broker;
+use crate::broker::{Broker, now_ms};
 use crate::codes;
 use crate::controller::TopicPartition;
 use crate::dispatch::APIS;
@@ -124,6 +124,90 @@ pub(super) static FAMILIES: &[Family] = &[
             page.labelled(&[("source", "cache")], from.metrics.cached_reads.get());
             page.labelled(&[("source", "disk")], from.metrics.disk_reads.get());
         },
+    ),
+    // Compaction.
+    gauge(
+        "jangbu_compaction_dirty_ratio",
+        "Share of bytes that are not cleaned yet, 0 to 1, of the dirtiest compacted partition here; cleaning begins above min.cleanable.dirty.ratio.",
+        |from, page| page.labelled(&[], from.broker.compaction.seen().dirty_ratio),
+    ),
+    gauge(
+        "jangbu_compaction_dirty_bytes",
+        "Bytes of compacted partitions that are to be cleaned, at the last look.",
+        |from, page| page.value(from.broker.compaction.seen().dirty_bytes),
+    ),
+    gauge(
+        "jangbu_compaction_settled_bytes",
+        "Bytes of compacted partitions that were cleaned, at the last look.",
+        |from, page| page.value(from.broker.compaction.seen().settled_bytes),
+    ),
+    gauge(
+        "jangbu_compaction_superseded_records",
+        "Records of those that have been superseded since, or are tombstones whose time has not come, at the last look.",
+        |from, page| page.value(from.broker.compaction.seen().superseded),
+    ),
+    gauge(
+        "jangbu_compaction_oldest_dirty_seconds",
+        "Age of the oldest record that is to be cleaned; 0 when there is none.",
+        |from, page| {
+            let oldest = from.broker.compaction.seen().oldest_dirty_ms;
+            let age_ms = oldest.map_or(0, |at| now_ms().saturating_sub(at).max(0));
+            page.seconds(u64::try_from(age_ms).unwrap_or(0).saturating_mul(1_000_000));
+        },
+    ),
+    counter(
+        "jangbu_compaction_read_bytes_total",
+        "Bytes of batches that cleaning read.",
+        |from, page| {
+            page.value(from.broker.compaction.counts().read_bytes);
+        },
+    ),
+    counter(
+        "jangbu_compaction_written_bytes_total",
+        "Bytes of batches that cleaning wrote; what it read beyond them is gone.",
+        |from, page| page.value(from.broker.compaction.counts().written_bytes),
+    ),
+    counter(
+        "jangbu_compaction_removed_records_total",
+        "Records that cleaning took away.",
+        |from, page| {
+            page.value(from.broker.compaction.counts().removed);
+        },
+    ),
+    counter(
+        "jangbu_compaction_passes_total",
+        "Times that a partition was cleaned from end to end.",
+        |from, page| {
+            page.value(from.broker.compaction.counts().passes);
+        },
+    ),
+    counter(
+        "jangbu_compaction_errors_total",
+        "Times that a partition could not be cleaned; /readyz names it.",
+        |from, page| page.value(from.broker.compaction.counts().errors),
+    ),
+    gauge(
+        "jangbu_compaction_failing_partitions",
+        "Partitions that could not be cleaned when that was tried last; they keep everything that is written to them.",
+        |from, page| page.value(from.broker.compaction.counts().failing),
+    ),
+    gauge(
+        "jangbu_compaction_last_pass_timestamp_seconds",
+        "When a partition was cleaned last, seconds since 1970; 0 when none was since the start.",
+        |from, page| {
+            let last_ms = from.broker.compaction.counts().last_ms.unwrap_or(0);
+            page.seconds(u64::try_from(last_ms).unwrap_or(0).saturating_mul(1_000_000));
+        },
+    ),
+    counter(
+        "jangbu_compaction_transferred_bytes_total",
+        "Bytes of cleaned batches sent to replicas that were added, or that lagged behind what the log still has entries of.",
+        |from, page| page.value(from.broker.replicas.network().settled_bytes()),
+    ),
+    gauge(
+        "jangbu_key_index_building_partitions",
+        "Partitions whose older records are being entered in their key index.",
+        |from, page| page.value(from.broker.compaction.counts().building),
     ),
     gauge("jangbu_topics", "Topics of the cluster.", |from, page| {
         page.value(from.broker.controller.image().topics().count() as u64);

@@ -118,6 +118,11 @@ impl Progress {
         self.tables.lock().committed.clone()
     }
 
+    /// The last offset of each producer's last committed batch, ascending.
+    pub(super) fn last_offsets(&self) -> Vec<Offset> {
+        self.tables.lock().committed.last_offsets()
+    }
+
     fn advance(&self, next_offset: Offset) {
         self.high_watermark.store(next_offset.0, Ordering::Release);
         self.waiters.notify_all();

@@ -5,8 +5,8 @@
 //!  | length  | crc32c  | m       | message  | payloads, back to back |
 //! ```
 //!
-//! `length` counts what follows it, `crc32c` covers what follows that; all three numbers are big-endian. Only a request
-//! that appends entries has payloads, as long as its entries say.
+//! `length` counts what follows it, `crc32c` covers what follows that; all three numbers are big-endian. Only requests
+//! that append entries or stage batches have payloads, as long as they say.
 //!
 //! Invariants:
 //! - A length is checked before anything is allocated, and a buffer grows only with the bytes that have arrived.
@@ -22,7 +22,7 @@ use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::elements::{self, ELEMENTS_MAX};
-use crate::proto::peer::{Append, Request, Response, request, response};
+use crate::proto::peer::{Append, Request, Response, Stage, request, response};
 
 /// A whole frame.
 pub(super) const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -123,7 +123,14 @@ pub(super) fn encode_request(
         return Err(format!("{elements} elements are more than {ELEMENTS_MAX}: send it in parts"));
     }
     let lengths = entries.iter().map(|entry| entry.payload_bytes as usize);
-    if !lengths.eq(payloads.iter().map(Bytes::len)) {
+    let fits = match &body {
+        request::Body::Stage(stage) => {
+            payloads.iter().map(|payload| payload.len() as u64).sum::<u64>()
+                == u64::from(stage.payload_bytes)
+        }
+        _ => lengths.eq(payloads.iter().map(Bytes::len)),
+    };
+    if !fits {
         return Err("its payloads are not those of its entries".to_owned());
     }
     encode(&Request { sequence, body: Some(body) }, payloads)
@@ -239,6 +246,7 @@ pub(super) fn decode_request(
     let request: Request = decode_message(message, elements::OF_REQUEST)?;
     let payloads = match &request.body {
         Some(request::Body::Append(append)) => cut(append, payloads)?,
+        Some(request::Body::Stage(stage)) => whole(stage, payloads)?,
         Some(request::Body::Heartbeats(all)) if has_entries(&all.appends) => {
             return Err(Error::malformed("entries in heartbeats"));
         }
@@ -261,6 +269,15 @@ fn cut(append: &Append, mut payloads: Bytes) -> Result<Vec<Bytes>, Error> {
     }
     let entries = append.entries.iter();
     Ok(entries.map(|entry| payloads.split_to(entry.payload_bytes as usize)).collect())
+}
+
+/// The batches that are staged, in one piece.
+fn whole(stage: &Stage, payloads: Bytes) -> Result<Vec<Bytes>, Error> {
+    if stage.payload_bytes as usize == payloads.len() {
+        return Ok(vec![payloads]);
+    }
+    let claimed = stage.payload_bytes;
+    Err(Error::Malformed(format!("{} bytes of batches, it says {claimed}", payloads.len())))
 }
 
 fn decode<M: Message + Default>(body: Bytes, repeated: &[&[u32]]) -> Result<M, Error> {

@@ -7,6 +7,11 @@
 use crate::configs::table::rows;
 use crate::configs::value::{ConfigDef, Kind, Valid};
 
+/// How long the cleaner rests between its rounds.
+pub(super) const CLEANER_BACKOFF: &str = "log.cleaner.backoff.ms";
+/// How much the cleaner reads and writes in a second.
+pub(super) const CLEANER_RATE: &str = "log.cleaner.io.max.bytes.per.second";
+
 pub(super) static ROWS: &[ConfigDef] = rows! {
     "compression.gzip.level" Int "-1" (-1 or 1, 9) rw "Level used when the broker itself compresses with gzip.";
     "compression.lz4.level" Int "9" (1, 17) rw "Level used when the broker itself compresses with lz4.";

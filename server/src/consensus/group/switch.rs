@@ -21,6 +21,7 @@ use super::super::members::members;
 use super::super::network::Network;
 use super::super::replica::{Replica, Seat};
 use super::super::state_machine::Applier;
+use super::super::transfer::Settled;
 use super::super::turns::Turns;
 use super::super::{Clock, Error, ReplicaId, StateMachine};
 
@@ -146,7 +147,8 @@ pub(super) async fn instance<M: StateMachine>(
     let log = applier.log().clone();
     let config = config::config(format!("partition {}", log.id()), clock, same_leader);
     let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
-    let ways = network.of(log.id().0, replica);
+    let source = Settled::new(log.clone(), applier.transfers().clone());
+    let ways = network.of(log.id().0, replica, Arc::new(source));
     let store = LogStore::new(log, Arc::clone(turns));
     let raft = Raft::new(replica.0, config, ways, store, applier.clone()).await;
     raft.map(Instance::new).map_err(|e| e.to_string())

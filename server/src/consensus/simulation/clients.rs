@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jangbu_engine::batch::{HEADER_BYTES, Header};
+use jangbu_engine::batch::Header;
 use tokio_util::sync::CancellationToken;
 
 use super::disk::DiskLog;
+use super::records::batch;
 use super::world::{Replica, World};
 use crate::partition::{Appended, Appending, Error};
 
@@ -25,22 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(4);
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     ending: AtomicBool,
-}
-
-/// A batch as a producer makes it.
-fn batch(producer: i64, sequence: i32, count: i32, fill: u8) -> Bytes {
-    let mut bytes = vec![fill; HEADER_BYTES + 12];
-    bytes[..HEADER_BYTES].fill(0);
-    let length = i32::try_from(bytes.len() - 12).expect("a batch is short");
-    bytes[8..12].copy_from_slice(&length.to_be_bytes());
-    bytes[16] = 2;
-    bytes[23..27].copy_from_slice(&(count - 1).to_be_bytes());
-    bytes[43..51].copy_from_slice(&producer.to_be_bytes());
-    bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
-    bytes[57..61].copy_from_slice(&count.to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    bytes.into()
 }
 
 /// A replica that says it leads, mostly, else any; with what ends when its process does.
@@ -111,6 +96,7 @@ impl Clients {
                 let end = replica.bounds().high_watermark;
                 world.note(format_args!("{:#x} is read up to {end}", replica.replica().0));
                 world.judge(|oracle| oracle.read(replica.replica(), readable, end));
+                world.look_at_records(replica.replica(), end);
             }
         }
     }

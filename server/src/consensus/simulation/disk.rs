@@ -4,23 +4,27 @@
 //! told then. A crash takes the last changes that are not durable, as many as chance will have it, and whatever the old
 //! process still asks for comes to nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use jangbu_engine::{
-    Entry, EntryKind, Epoch, Error, Index, LogId, LogState, NewEntry, Offset, PartitionId,
-    PayloadPart, Result, batch,
+    CleanRules, CleanStep, Entry, EntryKind, Epoch, Error, Index, LogId, LogState, NewEntry,
+    Offset, PartitionId, PayloadPart, Result, Settled, Term, batch,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::GROUP;
-use super::image::{Change, Image};
+use super::image::{self, Change, Image};
 use super::random::Random;
+use super::records::{records, retain};
 use super::world::World;
 use crate::consensus::log::{Done, Log};
 use crate::consensus::{ReplicaId, codec};
+
+/// Batches that one read gives at most: what is sent of a settled part takes several pieces.
+const READ_MAX: usize = 3;
 
 /// The disk of one replica.
 #[derive(Debug)]
@@ -185,7 +189,56 @@ fn placed(new: NewEntry, base_offset: Offset) -> Entry {
     Entry { index, term, kind, base_offset, record_count, max_timestamp, payload }
 }
 
+/// A batch as another replica sent it: which entry it was nobody knows any more.
+fn staged(payload: Bytes) -> Entry {
+    let header = batch::Header::parse_stored(&payload).expect("whoever took it in has checked it");
+    Entry {
+        index: Index(0),
+        term: Term(0),
+        kind: EntryKind::Batch,
+        base_offset: header.base_offset,
+        record_count: header.offset_count(),
+        max_timestamp: header.max_timestamp,
+        payload,
+    }
+}
+
+/// The log with everything below `rules.until` settled, and how many records go for it; `None` when nothing changes.
+/// A tombstone goes at the earliest when it is cleaned for the second time.
+fn clean(image: &Image, rules: &CleanRules) -> Option<(image::Settled, u64)> {
+    let settled = image.settled.end();
+    let behind = image.entries.values().filter(|entry| entry.kind == EntryKind::Batch);
+    let new = behind.filter(|e| e.base_offset >= settled && e.next_offset() <= rules.until);
+    let upto =
+        new.last().map(|last| (LogId { term: last.term, index: last.index }, last.next_offset()));
+    let end = upto.map_or(settled, |(_, end)| end);
+    let mut newest = BTreeMap::new();
+    for record in image.records(rules.until) {
+        newest.insert(record.key, record.offset);
+    }
+    let mut cleaned =
+        image::Settled { upto: upto.or(image.settled.upto), ..image::Settled::default() };
+    let mut removed = 0;
+    for batch in image.batches(image.log_start, end) {
+        let payload = retain(&batch.payload, |record| {
+            let last = newest.get(&record.key).is_none_or(|newest| *newest <= record.offset);
+            let expired = rules.delete_retention_ms == 0 && record.offset < settled;
+            last && !(record.is_tombstone && expired)
+        });
+        let left = records(&payload).len();
+        removed += (records(&batch.payload).len() - left) as u64;
+        let last = Offset(batch.next_offset().0 - 1);
+        if left > 0 || rules.kept.binary_search(&last).is_ok() {
+            let batch = Entry { payload, ..batch.clone() };
+            cleaned.batches.insert(batch.base_offset.0, batch);
+        }
+    }
+    (removed > 0 || upto.is_some()).then_some((cleaned, removed))
+}
+
 impl Log for DiskLog {
+    const IN_MEMORY: bool = true;
+
     fn id(&self) -> PartitionId {
         GROUP
     }
@@ -310,5 +363,47 @@ impl Log for DiskLog {
             }
             Ok((start > log_start).then_some(Change::LogStart(start)))
         })
+    }
+
+    fn read(&self, from: Offset, until: Offset, _bytes_max: usize) -> Result<Vec<Entry>> {
+        let inner = self.disk.inner.lock();
+        let found = inner.memory.batches(from, until).take(READ_MAX);
+        Ok(found.cloned().collect())
+    }
+
+    fn clean(&self, rules: &CleanRules) -> Result<CleanStep> {
+        let mut step = CleanStep { is_finished: true, ..CleanStep::default() };
+        self.submit(None, |image| {
+            let cleaned = clean(image, rules);
+            step.removed = cleaned.as_ref().map_or(0, |(_, removed)| *removed);
+            Ok(cleaned.map(|(settled, _)| Change::Settle(settled)))
+        })?;
+        Ok(step)
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        let inner = self.disk.inner.lock();
+        let (upto, next_offset) = inner.memory.settled.upto?;
+        Some(Settled { upto, next_offset, bytes: 0 })
+    }
+
+    fn settled_batches(&self, from: Offset, until: Offset, bytes: usize) -> Result<Vec<Entry>> {
+        let end = self.disk.inner.lock().memory.settled.end();
+        self.read(from, until.min(end), bytes)
+    }
+
+    fn stage(
+        &self,
+        begin: bool,
+        batches: Vec<Bytes>,
+        complete: Option<Offset>,
+        done: Done,
+    ) -> Result<()> {
+        let batches = batches.into_iter().map(staged).collect();
+        self.submit(Some(done), |_| Ok(Some(Change::Stage { begin, batches, complete })))
+    }
+
+    fn staged(&self) -> Option<Offset> {
+        self.disk.inner.lock().memory.staged_below
     }
 }

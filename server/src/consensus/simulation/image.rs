@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use jangbu_engine::{Entry, Epoch, Index, LogId, LogState, Offset};
+use jangbu_engine::{Entry, EntryKind, Epoch, Index, LogId, LogState, Offset};
+
+use super::records::{Record, records};
 
 /// A change of a log; offsets are assigned.
 #[derive(Debug)]
@@ -22,6 +24,28 @@ pub(super) enum Change {
     Vote(Bytes),
     Checkpoint(Bytes),
     LogStart(Offset),
+    Settle(Settled),
+    /// Batches of another replica: whether they are the first, and whether they are all below an offset.
+    Stage {
+        begin: bool,
+        batches: Vec<Entry>,
+        complete: Option<Offset>,
+    },
+}
+
+/// What cleaning left of a log, by base offset.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Settled {
+    pub(super) batches: BTreeMap<i64, Entry>,
+    /// The last batch that it stands for, and the offset behind it.
+    pub(super) upto: Option<(LogId, Offset)>,
+}
+
+impl Settled {
+    /// The offset behind it.
+    pub(super) fn end(&self) -> Offset {
+        self.upto.map_or(Offset(0), |(_, end)| end)
+    }
 }
 
 /// A log.
@@ -35,6 +59,10 @@ pub(super) struct Image {
     pub(super) vote: Option<Bytes>,
     pub(super) committed: Option<Bytes>,
     pub(super) checkpoint: Option<Bytes>,
+    pub(super) settled: Settled,
+    staged: BTreeMap<i64, Entry>,
+    /// Up to where everything is staged.
+    pub(super) staged_below: Option<Offset>,
 }
 
 impl Image {
@@ -83,7 +111,12 @@ impl Image {
             Change::Reset(boundary, next_offset) => self.reset(*boundary, *next_offset),
             Change::Vote(vote) => self.vote = Some(vote.clone()),
             Change::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.clone()),
-            Change::LogStart(start) => self.log_start = *start,
+            Change::LogStart(start) => {
+                self.log_start = *start;
+                self.settled.batches.retain(|_, batch| batch.next_offset() > *start);
+            }
+            Change::Settle(settled) => self.settled = settled.clone(),
+            Change::Stage { begin, batches, complete } => self.stage(*begin, batches, *complete),
         }
     }
 
@@ -111,7 +144,9 @@ impl Image {
         let next = upto.index.0 + 1;
         self.entries = self.entries.split_off(&next);
         self.purged = Some((upto, next_offset));
-        self.log_start = self.log_start.max(next_offset);
+        if self.settled.end() < next_offset {
+            self.log_start = self.log_start.max(next_offset);
+        }
         let begun = self.epochs.partition_point(|epoch| epoch.first_index.0 <= next);
         self.epochs.drain(..begun.saturating_sub(1));
     }
@@ -120,6 +155,40 @@ impl Image {
         self.entries.clear();
         self.epochs.clear();
         self.purged = Some((boundary, next_offset));
-        self.log_start = next_offset;
+        let staged = std::mem::take(&mut self.staged);
+        if self.staged_below.take() == Some(next_offset) {
+            self.settled = Settled { batches: staged, upto: Some((boundary, next_offset)) };
+            self.log_start = Offset(0);
+        } else {
+            self.settled = Settled::default();
+            self.log_start = next_offset;
+        }
+    }
+
+    fn stage(&mut self, begin: bool, batches: &[Entry], complete: Option<Offset>) {
+        if begin {
+            self.staged.clear();
+        }
+        let batches = batches.iter().map(|batch| (batch.base_offset.0, batch.clone()));
+        self.staged.extend(batches);
+        self.staged_below = complete;
+    }
+
+    /// The batches that end behind `from` and not behind `until`, settled or not.
+    pub(super) fn batches(&self, from: Offset, until: Offset) -> impl Iterator<Item = &Entry> {
+        let settled = self.settled.end();
+        let behind = self
+            .entries
+            .values()
+            .filter(move |entry| entry.kind == EntryKind::Batch && entry.base_offset >= settled);
+        let all = self.settled.batches.values().chain(behind);
+        all.filter(move |batch| batch.next_offset() > from && batch.next_offset() <= until)
+    }
+
+    /// The records below `end` that readers are given.
+    pub(super) fn records(&self, end: Offset) -> Vec<Record> {
+        let batches = self.batches(self.log_start, end);
+        let found = batches.flat_map(|batch| records(&batch.payload));
+        found.filter(|record| record.offset >= self.log_start).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jangbu_engine::{EntryKind, Index, Offset};
+use jangbu_engine::{CleanRules, EntryKind, Index, Offset};
 
 use super::world::{Replica, World};
 use crate::consensus::{Clock, ReplicaId, codec};
@@ -22,6 +22,7 @@ enum Incident {
     Transfer,
     Checkpoint,
     DeleteRecords,
+    Clean,
     Purge,
     SlowDisk,
     FastDisk,
@@ -31,7 +32,7 @@ enum Incident {
 }
 
 /// How often each happens, relative to the others.
-const WEIGHTS: [(Incident, u64); 16] = [
+const WEIGHTS: [(Incident, u64); 17] = [
     (Incident::Crash, 12),
     (Incident::PowerCut, 2),
     (Incident::Restart, 22),
@@ -41,8 +42,9 @@ const WEIGHTS: [(Incident, u64); 16] = [
     (Incident::Elect, 8),
     (Incident::Transfer, 6),
     (Incident::Checkpoint, 5),
-    (Incident::DeleteRecords, 8),
-    (Incident::Purge, 12),
+    (Incident::DeleteRecords, 5),
+    (Incident::Clean, 26),
+    (Incident::Purge, 26),
     (Incident::SlowDisk, 3),
     (Incident::FastDisk, 4),
     (Incident::ChangeMembers, 8),
@@ -100,6 +102,7 @@ impl Incidents {
                 world.note(format_args!("{:#x} stores a checkpoint", replica.replica().0));
             }),
             Incident::DeleteRecords => self.on_leader(delete_records),
+            Incident::Clean => self.with_replica(|replica| clean(world, replica)),
             Incident::Purge => self.purge(),
             Incident::SlowDisk => self.with_node(true, |node| world.set_slow(node, true)),
             Incident::FastDisk => self.with_node(true, |node| world.set_slow(node, false)),
@@ -185,9 +188,14 @@ impl Incidents {
         }
     }
 
-    /// Forgets entries below the log start on some replica.
+    /// Forgets entries below the log start, or that are settled, on some replica.
     fn purge(&self) {
-        let running = self.world.running();
+        let mut running = self.world.running();
+        // What a leader forgets it cannot send any more.
+        let leading = running.iter().any(|(_, replica, _)| replica.leads());
+        if leading && self.world.draw(|random| random.chance(500)) {
+            running.retain(|(_, replica, _)| replica.leads());
+        }
         let Some((node, replica, _)) = self.world.draw(|random| random.pick(&running)) else {
             return;
         };
@@ -196,16 +204,17 @@ impl Incidents {
         let below: Vec<Index> = disk.memory(|image| {
             let last = image.state().last.map_or(Index(0), |last| last.index);
             let entries = image.entries.values();
-            let below =
-                entries.take_while(|e| e.next_offset() <= image.log_start && e.index < last);
+            let free = image.log_start.max(image.settled.end());
+            let below = entries.take_while(|e| e.next_offset() <= free && e.index < last);
             below.map(|entry| entry.index).collect()
         });
         let all = self.world.draw(|random| random.chance(500));
         let upto = if all { below.last().copied() } else { self.world.draw(|r| r.pick(&below)) };
         let Some(upto) = upto else { return };
+        let pressed = self.world.draw(|random| random.chance(700));
         let world = Arc::clone(&self.world);
         tokio::spawn(async move {
-            let purged = replica.forget(upto).await;
+            let purged = replica.forget(upto, pressed).await;
             world.note(format_args!("{:#x} purged up to {upto}: {purged:?}", replica.replica().0));
         });
     }
@@ -279,6 +288,26 @@ async fn rest(world: Arc<World>, leader: Arc<Replica>) {
     if leader.is_asleep() {
         world.note(format_args!("{:#x} sleeps", leader.replica().0));
     }
+}
+
+/// Cleans a replica's log up to somewhere below its high watermark.
+fn clean(world: &World, replica: &Replica) {
+    let bounds = replica.bounds();
+    let range = bounds.log_start.0.unsigned_abs()..bounds.high_watermark.0.unsigned_abs() + 1;
+    let (until, retention) = world.draw(|random| {
+        let until = if random.chance(500) { range.end - 1 } else { random.within(range) };
+        (until, if random.chance(500) { 0 } else { i64::MAX })
+    });
+    let until = Offset(i64::try_from(until).expect("offsets are small"));
+    let rules = CleanRules {
+        until,
+        now_ms: 0,
+        delete_retention_ms: retention,
+        kept: replica.kept(until),
+        bytes_max: u64::MAX,
+    };
+    let cleaned = replica.clean(&rules);
+    world.note(format_args!("{:#x} cleans up to {until}: {cleaned:?}", replica.replica().0));
 }
 
 async fn delete_records(world: Arc<World>, leader: Arc<Replica>) {

@@ -156,6 +156,7 @@ impl Link {
             Request::Append(append) => append.vote,
             Request::Heartbeats(beats) => beats.appends.first().and_then(|append| append.vote),
             Request::Snapshot(snapshot) => snapshot.vote,
+            Request::Stage(stage) => stage.vote,
             _ => None,
         };
         if let Some(proto::RaftVote { term, replica, committed: true }) = vote {
@@ -215,7 +216,8 @@ async fn deliver(world: &Arc<World>, letter: Letter) {
 /// A request that is seldom, and so is told of in the trace.
 enum Asked {
     Vote { voter: ReplicaId, vote: proto::RaftVote, pre: bool },
-    Snapshot,
+    Stage { piece: u64, complete: bool },
+    Snapshot { staged: bool },
     Transfer,
 }
 
@@ -227,7 +229,10 @@ impl Asked {
         match request {
             Request::Vote(asked) => vote(asked, false),
             Request::PreVote(asked) => vote(asked, true),
-            Request::Snapshot(_) => Some(Self::Snapshot),
+            Request::Stage(stage) => {
+                Some(Self::Stage { piece: stage.piece, complete: stage.complete })
+            }
+            Request::Snapshot(asked) => Some(Self::Snapshot { staged: asked.staged }),
             Request::Transfer(_) => Some(Self::Transfer),
             _ => None,
         }
@@ -246,9 +251,12 @@ impl Asked {
                     world.judge(|oracle| oracle.granted(*voter, term, replica));
                 }
             }
-            (Self::Snapshot, _) => {
-                world.note(format_args!("{to} got a snapshot of {from}: {given:?}"))
-            }
+            (Self::Stage { piece, complete }, _) => world.note(format_args!(
+                "{to} got piece {piece} of {from}, the last: {complete}: {given:?}"
+            )),
+            (Self::Snapshot { staged }, _) => world.note(format_args!(
+                "{to} got a snapshot of {from}, on what is staged: {staged}: {given:?}"
+            )),
             (Self::Transfer, _) => world.note(format_args!("{to} is to follow {from}: {given:?}")),
             (Self::Vote { .. }, _) => world.note(format_args!("{to} did not vote: {given:?}")),
         }

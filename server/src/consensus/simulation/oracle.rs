@@ -7,13 +7,17 @@
 //! - A leader commits only what is durable on a majority.
 //! - A producer's batches are committed once each and in their order; an acknowledged one stays at its offset.
 //! - A confirmed read sees what was acknowledged, or confirmed, before it began.
+//! - It finds the last record of each key, or nothing of a key whose last record is a tombstone, however often and
+//!   wherever logs were cleaned; and nothing that was not produced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use jangbu_engine::batch::Header;
 use jangbu_engine::{Entry, EntryKind, Index, LogId, Offset, Term};
 
 use super::image::Image;
+use super::records::{Record, records};
 use crate::consensus::types::{Membership, Vote};
 use crate::consensus::{ReplicaId, codec};
 use crate::producers::Producers;
@@ -55,6 +59,8 @@ pub(super) struct Oracle {
     /// The sequence that a producer's next batch begins with.
     next_sequences: BTreeMap<i64, i32>,
     producers: Producers,
+    /// Every committed record.
+    records: BTreeMap<Offset, Record>,
     readable: Offset,
     pub(super) acknowledged: u64,
 }
@@ -195,6 +201,8 @@ impl Oracle {
         *next += batch.last_offset_delta + 1;
         self.batches.insert((id, sequence), entry.base_offset);
         self.producers.record(&batch, entry.base_offset);
+        let records = records(&entry.payload);
+        self.records.extend(records.into_iter().map(|record| (record.offset, record)));
         Ok(())
     }
 
@@ -223,6 +231,36 @@ impl Oracle {
             format!("stale read: {:#x} gives {end}, {readable} was acknowledged before", replica.0)
         })?;
         self.readable = self.readable.max(end);
+        Ok(())
+    }
+
+    /// A reader of a replica that knows everything committed was given these records of the range.
+    pub(super) fn holds_last_of_each_key(
+        &self,
+        replica: ReplicaId,
+        range: Range<Offset>,
+        found: &[Record],
+    ) -> Verdict {
+        let replica = replica.0;
+        let mut lasting = BTreeMap::new();
+        for record in self.records.range(range).map(|(_, record)| record) {
+            lasting.insert(record.key, *record);
+        }
+        let mut seen: BTreeMap<i64, Record> = BTreeMap::new();
+        for record in found {
+            let known = self.records.get(&record.offset);
+            must(known == Some(record), || {
+                format!("{replica:#x} holds {record:?}, which was {known:?}")
+            })?;
+            seen.insert(record.key, *record);
+        }
+        for (key, last) in lasting {
+            let seen = seen.get(&key);
+            let gone = seen.is_none() && last.is_tombstone;
+            must(gone || seen == Some(&last), || {
+                format!("{replica:#x} has {seen:?} for key {key}, whose last record is {last:?}")
+            })?;
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jangbu_engine::LogId;
+use jangbu_engine::{Entry, LogId, Offset};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -152,6 +152,22 @@ impl World {
             }
             Ok(false) => {}
             Err(violation) => self.fail(violation),
+        }
+    }
+
+    /// Looks at what a reader gets of a replica that knows everything below `end`.
+    pub(super) fn look_at_records(&self, replica: ReplicaId, end: Offset) {
+        let disks = self.disks();
+        let Some((_, disk)) = disks.iter().find(|(_, disk)| disk.replica == replica) else {
+            return;
+        };
+        let (start, last, found) = disk.memory(|image| {
+            let last = image.batches(image.log_start, end).last().map(Entry::next_offset);
+            (image.log_start, last, image.records(end))
+        });
+        self.judge(|oracle| oracle.holds_last_of_each_key(replica, start..end, &found));
+        if start < end && last != Some(end) {
+            self.fail(format!("{:#x}: readers come to {last:?}, the end is {end}", replica.0));
         }
     }
 

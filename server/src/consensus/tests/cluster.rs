@@ -161,6 +161,14 @@ impl Node {
         &self.group.as_ref().expect("the group runs").0
     }
 
+    /// Lets the log begin behind an entry, and forgets everything up to it.
+    pub(super) async fn forget(&self, upto: Index) {
+        let next = Index(upto.0 + 1);
+        let entries = self.log().entries(upto, next, 1, PayloadPart::Header).unwrap();
+        self.log().set_log_start(entries[0].next_offset()).unwrap();
+        self.group().purge(upto, false).await.unwrap();
+    }
+
     /// What the state machine was given.
     pub(super) fn applied(&self) -> Applications {
         self.group.as_ref().expect("the group runs").1.lock().clone()
