@@ -35,9 +35,7 @@ fn eager(name: &str, replicas: &[i32]) -> CreatableTopic {
     };
     let ids = replicas.iter().copied().map(BrokerId).collect();
     let assigned =
-        kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment::default()
-            .with_partition_index(0)
-            .with_broker_ids(ids);
+        CreatableReplicaAssignment::default().with_partition_index(0).with_broker_ids(ids);
     topic(name, -1, -1).with_assignments(vec![assigned]).with_configs(vec![
         config("cleanup.policy", "compact"),
         config("min.cleanable.dirty.ratio", "0.001"),
