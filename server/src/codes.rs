@@ -4,6 +4,9 @@
 
 use kafka_protocol::messages::{
     AlterConfigsResponse, AlterPartitionReassignmentsResponse, ApiVersionsResponse,
+    DeleteGroupsResponse, DescribeGroupsResponse, HeartbeatResponse, JoinGroupResponse,
+    LeaveGroupResponse, ListGroupsResponse, OffsetCommitResponse, OffsetDeleteResponse,
+    OffsetFetchResponse, SyncGroupResponse,
     CreatePartitionsResponse, CreateTopicsResponse, DeleteRecordsResponse, DeleteTopicsResponse,
     DescribeClusterResponse, DescribeConfigsResponse, DescribeLogDirsResponse,
     DescribeTopicPartitionsResponse, ElectLeadersResponse, FetchResponse, FindCoordinatorResponse,
@@ -43,22 +46,32 @@ codes!(AlterPartitionReassignmentsResponse: [] [responses.partitions]);
 codes!(ApiVersionsResponse: []);
 codes!(CreatePartitionsResponse: [results]);
 codes!(CreateTopicsResponse: [topics]);
+codes!(DeleteGroupsResponse: [results]);
 codes!(DeleteRecordsResponse: [topics.partitions]);
 codes!(DeleteTopicsResponse: [responses]);
 codes!(DescribeClusterResponse: []);
 codes!(DescribeConfigsResponse: [results]);
+codes!(DescribeGroupsResponse: [groups]);
 codes!(DescribeLogDirsResponse: [] [results]);
 codes!(DescribeTopicPartitionsResponse: [topics] [topics.partitions]);
 codes!(ElectLeadersResponse: [] [replica_election_results.partition_result]);
 codes!(FetchResponse: [] [responses.partitions]);
 codes!(FindCoordinatorResponse: [] [coordinators]);
+codes!(HeartbeatResponse: []);
 codes!(IncrementalAlterConfigsResponse: [responses]);
 codes!(InitProducerIdResponse: []);
+codes!(JoinGroupResponse: []);
+codes!(LeaveGroupResponse: [] [members]);
+codes!(ListGroupsResponse: []);
 codes!(ListOffsetsResponse: [topics.partitions]);
 codes!(ListPartitionReassignmentsResponse: []);
 codes!(MetadataResponse: [topics] [topics.partitions]);
+codes!(OffsetCommitResponse: [topics.partitions]);
+codes!(OffsetDeleteResponse: [] [topics.partitions]);
+codes!(OffsetFetchResponse: [] [topics.partitions] [groups] [groups.topics.partitions]);
 codes!(OffsetForLeaderEpochResponse: [topics.partitions]);
 codes!(ProduceResponse: [responses.partition_responses]);
+codes!(SyncGroupResponse: []);
 codes!(UnregisterBrokerResponse: []);
 
 impl ErrorCodes for Vec<TopicV0> {

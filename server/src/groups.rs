@@ -14,25 +14,34 @@
 //! - Only records that are committed change a table, in the order of the log.
 //! - The files of the machine do no I/O and read no clock.
 
-pub(crate) mod batch;
+mod batch;
+pub(crate) mod coordinator;
 pub(crate) mod effects;
 pub(crate) mod group;
 mod join;
 mod machine;
 mod member;
 mod offsets;
+mod queue;
 mod rebalance;
-pub(crate) mod records;
+mod records;
+mod settings;
+mod shard;
 mod sync;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wire;
+pub(crate) mod topic;
+mod wire;
 
+pub(crate) use coordinator::Coordinator;
 pub(crate) use join::Join;
 pub(crate) use machine::{Commit, Machine};
-pub(crate) use member::Protocol;
+pub(crate) use member::{Member, Protocol};
 pub(crate) use offsets::Committed;
+pub(crate) use settings::DYNAMIC;
+pub(crate) use shard::Shard;
 pub(crate) use sync::{Caller, Sync};
 pub(crate) use table::Table;
 

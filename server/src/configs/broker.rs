@@ -42,7 +42,9 @@ pub fn broker_config(name: &str) -> Option<&'static ConfigDef> {
 /// Whether a running node takes new values of this broker config: those that are a topic config's
 /// default, and a few more. The rest is reported as read-only, whatever [`ConfigDef::read_only`] says about Kafka.
 pub fn is_dynamic(name: &str) -> bool {
-    DYNAMIC.contains(&name) || topic_configs().iter().any(|def| def.broker_synonym == Some(name))
+    DYNAMIC.contains(&name)
+        || crate::groups::DYNAMIC.contains(&name)
+        || topic_configs().iter().any(|def| def.broker_synonym == Some(name))
 }
 
 /// The broker configs this node was started with, by name: Kafka's STATIC_BROKER_CONFIG.
@@ -91,6 +93,11 @@ pub(crate) fn says_draining(set: &BTreeMap<String, String>) -> bool {
 }
 
 impl BrokerConfigs {
+    /// The value of a config that is a number.
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
+        self.places(broker_config(name)?).next()?.0.trim().parse().ok()
+    }
+
     /// The bytes a second that replicas which are being added may be sent.
     pub(crate) fn leader_rate(&self) -> u64 {
         let def = broker_config(LEADER_RATE);

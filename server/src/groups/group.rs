@@ -23,7 +23,7 @@ use kafka_protocol::ResponseError;
 use super::effects::{Effects, Joined, JoinedMember, Synced};
 use super::member::{Member, Protocol, millis, subscribed_topics};
 use super::records::{GroupValue, MemberValue};
-use super::{Limits, Now, Token};
+use super::{Limits, Now};
 
 /// The protocol type of consumers.
 pub(super) const CONSUMER: &str = "consumer";
@@ -328,10 +328,5 @@ impl Group {
         let pending = self.pending.values().copied();
         let gathering = self.gathering.map(|gathering| gathering.deadline);
         members.chain(pending).chain(gathering).chain(self.sync_deadline).min()
-    }
-
-    /// Everybody who waits for an answer.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = Token> {
-        self.members.values().flat_map(|member| member.joining.into_iter().chain(member.syncing))
     }
 }

@@ -23,6 +23,9 @@ use super::{Caller, Join, Limits, Now, Sync, Token};
 /// Groups of one partition. A million clients with a group each would need 50 partitions of this size half full.
 const GROUPS_MAX: usize = 40_000;
 
+/// Tombstones that are stored together.
+const TOGETHER_MAX: usize = 1_000;
+
 /// Offsets to be committed together.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
@@ -54,6 +57,13 @@ impl Machine {
         machine
     }
 
+    /// Takes note of a group that has come into the table: its offsets may have been committed while it was deleted.
+    pub(crate) fn know(&mut self, id: &str) {
+        if !self.groups.contains_key(id) {
+            self.groups.insert(id.to_owned(), Group::new(id.to_owned()));
+        }
+    }
+
     /// The group of this name.
     pub(crate) fn get(&self, id: &str) -> Option<&Group> {
         self.groups.get(id)
@@ -62,11 +72,6 @@ impl Machine {
     /// All groups, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
-    }
-
-    /// Everybody who waits for an answer.
-    pub(crate) fn waiting(&self) -> Vec<Token> {
-        self.groups.values().flat_map(Group::waiting).collect()
     }
 
     /// When [`Machine::tick`] has something to do.
@@ -248,7 +253,7 @@ impl Machine {
         }
         let records = tombstones(id, table.get(id), |_, _, _| true);
         self.forget(id);
-        fx.write(records, Then::Answer(token));
+        write_all(records, Then::Answer(token), fx);
         Ok(())
     }
 
@@ -268,6 +273,26 @@ impl Machine {
                 Err(ResponseError::GroupSubscribedToTopic)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Deletes offsets for which [`Machine::may_delete_offsets`] has been asked.
+    pub(crate) fn delete_offsets(
+        &self,
+        id: &str,
+        chosen: Vec<(String, i32)>,
+        table: &Table,
+        token: Token,
+        fx: &mut Effects,
+    ) {
+        let is_chosen =
+            |topic: &str, partition: i32| chosen.iter().any(|(t, p)| t == topic && *p == partition);
+        let mut records = tombstones(id, table.get(id), |topic, p, _| is_chosen(topic, p));
+        records.retain(|record| matches!(record, Record::Offset { .. }));
+        if records.is_empty() {
+            fx.stored(token, Ok(()));
+        } else {
+            write_all(records, Then::Answer(token), fx);
         }
     }
 
@@ -332,12 +357,12 @@ impl Machine {
             let (total, kept) = stored.map_or((0, 0), |stored| (count(stored), kept(stored)));
             if kept == 0 && group.is_nothing() && stored.is_some() {
                 let records = tombstones(&id, stored, |_, _, _| true);
-                fx.write(records, Then::Nothing);
+                write_all(records, Then::Nothing, fx);
                 self.forget(&id);
             } else if kept < total {
                 let mut records = tombstones(&id, stored, expired);
                 records.retain(|record| matches!(record, Record::Offset { .. }));
-                fx.write(records, Then::Nothing);
+                write_all(records, Then::Nothing, fx);
             } else if stored.is_none() {
                 self.settle(&id, table);
             }
@@ -364,6 +389,15 @@ impl Group {
             None => now.wall_ms.saturating_sub(base) >= limits.retention_ms,
         }
     }
+}
+
+/// Has many records stored, the last of them with what then.
+fn write_all(mut records: Vec<Record>, then: Then, fx: &mut Effects) {
+    while records.len() > TOGETHER_MAX {
+        let rest = records.split_off(TOGETHER_MAX);
+        fx.write(std::mem::replace(&mut records, rest), Then::Nothing);
+    }
+    fx.write(records, then);
 }
 
 /// The tombstones of a group's chosen offsets, and of the group.

@@ -27,10 +27,6 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.topics.is_empty()
-    }
-
     pub(crate) fn get(&self, topic: &str, partition: i32) -> Option<&Committed> {
         self.topics.get(topic)?.get(&partition)
     }

@@ -89,6 +89,16 @@ impl Record {
         Self::Group { group: group.to_owned(), value }
     }
 
+    /// The group for which it stores something.
+    pub(super) fn stores_for(&self) -> Option<&str> {
+        match self {
+            Self::Offset { group, value: Some(_), .. } | Self::Group { group, value: Some(_) } => {
+                Some(group)
+            }
+            _ => None,
+        }
+    }
+
     /// Key and value as they are stored; a tombstone has no value.
     pub(crate) fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = BytesMut::new();

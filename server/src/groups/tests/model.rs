@@ -236,6 +236,8 @@ impl Model {
         }
         assert_eq!(self.world.offset("g"), self.acknowledged);
         if let Some(group) = self.world.machine.get("g") {
+            assert!(group.generation >= self.newest, "{} < {}", group.generation, self.newest);
+            self.newest = group.generation;
             for (name, id) in &group.statics {
                 assert_eq!(group.members[id].instance.as_ref(), Some(name));
             }
@@ -244,6 +246,10 @@ impl Model {
             assert_eq!(group.state == State::Empty, group.members.is_empty() && group.gathering.is_none());
             let waits = group.members.values().filter(|m| m.syncing.is_some()).count();
             assert!(waits == 0 || group.state == State::CompletingRebalance);
+        } else {
+            // The group was forgotten, with its generation.
+            self.newest = 0;
+            self.assigned.clear();
         }
     }
 
@@ -256,7 +262,6 @@ impl Model {
                 None => {
                     client.member.clone_from(&joined.member_id);
                     client.generation = joined.generation;
-                    self.newest = self.newest.max(joined.generation);
                     client.joined = Some(joined);
                 }
                 Some(ResponseError::MemberIdRequired) => client.member = joined.member_id,
@@ -272,14 +277,6 @@ impl Model {
             {
                 assert_eq!(&assignment, expected, "another assignment than the leader's");
             }
-        }
-        let current = self.world.machine.get("g").map(|group| group.generation);
-        if let Some(current) = current {
-            assert!(current >= self.newest || self.world.state("g") == Some(State::Empty), "{current} < {}", self.newest);
-        } else {
-            // The group was forgotten, with its generation.
-            self.newest = 0;
-            self.assigned.clear();
         }
     }
 
