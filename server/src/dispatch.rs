@@ -339,7 +339,10 @@ mod tests {
     fn headers_that_do_not_decode_are_refused() {
         for frame in [&b""[..], b"\0", b"\0\x12\0", b"\0\x12\0\x03\0\0\0", b"\x7f\xff\0\0\0\0\0\0"]
         {
-            assert!(Call::parse(Bytes::from_static(frame), Ipv4Addr::LOCALHOST.into()).is_err(), "{frame:?}");
+            assert!(
+                Call::parse(Bytes::from_static(frame), Ipv4Addr::LOCALHOST.into()).is_err(),
+                "{frame:?}"
+            );
         }
     }
 }

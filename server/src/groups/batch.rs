@@ -33,7 +33,8 @@ pub(crate) fn encode(pairs: &[Pair], now_ms: i64) -> Bytes {
     to.put_i32(-1);
     to.put_i32(count);
     for (index, (key, value)) in pairs.iter().enumerate() {
-        let mut record = BytesMut::with_capacity(key.len() + value.as_ref().map_or(0, Bytes::len) + 16);
+        let mut record =
+            BytesMut::with_capacity(key.len() + value.as_ref().map_or(0, Bytes::len) + 16);
         record.put_u8(0);
         put_zigzag(&mut record, 0);
         put_zigzag(&mut record, index);
@@ -94,7 +95,10 @@ fn record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
-fn pair(record: &[u8]) -> Option<(Option<&[u8]>, Option<&[u8]>)> {
+/// A key or a value, which may be missing.
+type Field<'a> = Option<&'a [u8]>;
+
+fn pair(record: &[u8]) -> Option<(Field<'_>, Field<'_>)> {
     let (_, rest) = zigzag_varint(record.get(1..)?, 10)?;
     let (_, rest) = zigzag_varint(rest, 10)?;
     let (key, rest) = field(rest)?;
@@ -102,7 +106,7 @@ fn pair(record: &[u8]) -> Option<(Option<&[u8]>, Option<&[u8]>)> {
     Some((key, value))
 }
 
-fn field(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+fn field(bytes: &[u8]) -> Option<(Field<'_>, &[u8])> {
     let (length, rest) = zigzag_varint(bytes, 5)?;
     if length < 0 {
         return Some((None, rest));

@@ -20,6 +20,8 @@ const PENDING_MAX: usize = 10_000;
 /// A request to join.
 #[derive(Debug, Clone)]
 pub(crate) struct Join {
+    /// The group.
+    pub(crate) group: String,
     /// Empty for somebody new.
     pub(crate) member_id: String,
     pub(crate) instance: Option<String>,
@@ -195,8 +197,7 @@ impl Group {
                 let value = self.value(None);
                 let skips_assignment = ask.skips_assignment;
                 let replaced = Replaced { token, before, new_id, leader_before, skips_assignment };
-                let then =
-                    Then::Replaced { group: self.id.clone(), replaced: Box::new(replaced) };
+                let then = Then::Replaced { group: self.id.clone(), replaced: Box::new(replaced) };
                 fx.write(vec![Record::group(&self.id, Some(value))], then);
             }
             _ => self.maybe_prepare(now, limits, fx),

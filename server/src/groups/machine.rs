@@ -122,7 +122,6 @@ impl Machine {
     /// Takes a join request. `instance` and the like are the request's; session time-outs have been checked.
     pub(crate) fn join(
         &mut self,
-        id: &str,
         ask: Join,
         token: Token,
         table: &Table,
@@ -130,7 +129,8 @@ impl Machine {
         limits: &Limits,
         fx: &mut Effects,
     ) {
-        if !self.groups.contains_key(id) {
+        let id = ask.group.clone();
+        if !self.groups.contains_key(&id) {
             if !ask.member_id.is_empty() {
                 let code = ResponseError::UnknownMemberId;
                 fx.joined(token, Joined::refused(&ask.member_id, code));
@@ -140,12 +140,12 @@ impl Machine {
                 fx.joined(token, Joined::refused("", ResponseError::GroupMaxSizeReached));
                 return;
             }
-            self.groups.insert(id.to_owned(), Group::new(id.to_owned()));
+            self.groups.insert(id.clone(), Group::new(id.clone()));
         }
-        if let Some(group) = self.groups.get_mut(id) {
+        if let Some(group) = self.groups.get_mut(&id) {
             group.join(ask, token, now, limits, fx);
         }
-        self.settle(id, table);
+        self.settle(&id, table);
     }
 
     /// Takes a sync request.
@@ -407,9 +407,8 @@ fn tombstones(
     chosen: impl Fn(&str, i32, &Committed) -> bool,
 ) -> Vec<Record> {
     let Some(stored) = stored else { return Vec::new() };
-    let gone = stored.offsets.iter().filter(|(topic, partition, value)| {
-        chosen(topic, *partition, value)
-    });
+    let gone =
+        stored.offsets.iter().filter(|(topic, partition, value)| chosen(topic, *partition, value));
     let offset = |(topic, partition, _): (&str, i32, &Committed)| Record::Offset {
         group: id.to_owned(),
         topic: topic.to_owned(),

@@ -106,7 +106,9 @@ pub(super) async fn write(shard: Arc<Shard>) {
 /// Has the log store the writes as one batch, and waits until the table has it.
 async fn store(shard: &Shard, epoch: i32, writes: &[Queued]) -> Result<(), ResponseError> {
     let pairs: Vec<Pair> = writes.iter().flat_map(|queued| queued.pairs.iter().cloned()).collect();
-    let Ok(count) = i64::try_from(pairs.len()) else { return Err(ResponseError::UnknownServerError) };
+    let Ok(count) = i64::try_from(pairs.len()) else {
+        return Err(ResponseError::UnknownServerError);
+    };
     if count == 0 {
         return Ok(());
     }
@@ -151,7 +153,9 @@ fn tell(
     let (limits, now) = (shard.limits(), shard.now());
     let mut state = shard.state.lock();
     let state = &mut *state;
-    let Some((_, machine)) = state.leading.as_mut().filter(|(led, _)| *led == epoch) else { return };
+    let Some((_, machine)) = state.leading.as_mut().filter(|(led, _)| *led == epoch) else {
+        return;
+    };
     let mut fx = Effects::default();
     for queued in writes {
         let result = result(&queued.then);

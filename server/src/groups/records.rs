@@ -183,8 +183,8 @@ fn decode_offset(bytes: &[u8]) -> Option<Committed> {
     let expires_ms = if version == 1 { Some(from.i64()?).filter(|at| *at != -1) } else { None };
     let mut topic_id = Uuid::nil();
     if version >= 4 {
-        from.tagged(|tag, mut content| {
-            if let (0, Some(id)) = (tag, Reader(&mut content).uuid()) {
+        from.tagged(|tag, content| {
+            if let (0, Some(id)) = (tag, Reader(content).uuid()) {
                 topic_id = id;
             }
         })?;
@@ -331,7 +331,8 @@ mod tests {
             assert_eq!((read.offset, read.leader_epoch), (11, epoch.unwrap_or(-1)));
             assert_eq!((read.metadata.as_str(), read.committed_ms), ("m", 5));
         }
-        let mut value = BytesMut::from(&encode_group(&GroupValue { members: vec![], ..group() })[..]);
+        let mut value =
+            BytesMut::from(&encode_group(&GroupValue { members: vec![], ..group() })[..]);
         value[1] = 2;
         assert_eq!(decode_group(&value).unwrap().generation, 3);
     }

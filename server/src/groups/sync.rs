@@ -59,9 +59,10 @@ impl Group {
                 let Some(member) = self.members.get_mut(&id) else { return };
                 member.heard(now.ms);
                 let answer = self.members.get(&id).map(|member| self.synced(member));
-                fx.synced(token, answer.unwrap_or_else(|| {
-                    Synced::refused(ResponseError::UnknownMemberId)
-                }));
+                fx.synced(
+                    token,
+                    answer.unwrap_or_else(|| Synced::refused(ResponseError::UnknownMemberId)),
+                );
             }
         }
         self.forget_sync_deadline();
@@ -69,7 +70,8 @@ impl Group {
 
     fn check_sync(&self, ask: &Sync) -> Result<(), ResponseError> {
         self.check_caller(&ask.caller)?;
-        let differs = |given: &Option<String>, own: &Option<String>| given.is_some() && given != own;
+        let differs =
+            |given: &Option<String>, own: &Option<String>| given.is_some() && given != own;
         if differs(&ask.protocol_type, &self.protocol_type)
             || differs(&ask.protocol, &self.protocol)
         {

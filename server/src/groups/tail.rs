@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jangbu_engine::{Error as EngineError, Offset};
 
+use super::Table;
 use super::batch;
 use super::effects::Effects;
 use super::records::Record;
 use super::shard::{Shard, State};
-use super::Table;
 use crate::partition::{self, Bounds};
 
 /// Bytes read at a time.

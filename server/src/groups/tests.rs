@@ -86,8 +86,7 @@ fn a_static_member_that_comes_back_gets_what_it_had_and_fences_the_one_before() 
     let two = world.join("g", named("", "two"));
     world.pass(PATIENT_MS);
     let (one, two) = (world.joined(one).unwrap(), world.joined(two).unwrap());
-    let (leader, follower) =
-        if one.member_id == one.leader { (&one, &two) } else { (&two, &one) };
+    let (leader, follower) = if one.member_id == one.leader { (&one, &two) } else { (&two, &one) };
     let given = [(leader.member_id.as_str(), "L"), (follower.member_id.as_str(), "F")];
     let _ = world.sync("g", leader, &given);
     let _ = world.sync("g", follower, &[]);

@@ -12,8 +12,11 @@ use crate::handlers::topics;
 /// Its name, as in Kafka.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// What it is created with: only the newest record of each key counts, whatever its age.
-const CONFIGS: [(&str, &str); 3] =
-    [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
+const CONFIGS: [(&str, &str); 3] = [
+    ("cleanup.policy", "compact"),
+    ("compression.type", "producer"),
+    ("segment.bytes", "104857600"),
+];
 
 /// Topics of the broker's own, to which clients do not write.
 pub(crate) fn is_internal(topic: &str) -> bool {
@@ -60,7 +63,8 @@ pub(crate) async fn find_or_create(broker: &Broker) -> Result<Arc<Topic>, Respon
 fn shape(broker: &Broker) -> Option<(usize, usize)> {
     let voters = broker.controller.voters().len();
     let image = broker.controller.image();
-    let number = |name: &str| image.own_configs().number(name).and_then(|n| usize::try_from(n).ok());
+    let number =
+        |name: &str| image.own_configs().number(name).and_then(|n| usize::try_from(n).ok());
     let partitions = number("offsets.topic.num.partitions").unwrap_or(50).clamp(1, 10_000);
     let wanted = number("offsets.topic.replication.factor").unwrap_or(3).max(1);
     let brokers = candidates(&image).len();
@@ -77,7 +81,10 @@ mod tests {
         assert_eq!(partition_of("", 50), 0);
         assert_eq!(partition_of("a", 50), 47);
         assert_eq!(partition_of("polygenelubricants", 50), 0);
-        assert_eq!(partition_of("console-consumer-12345", 50), partition_of("console-consumer-12345", 50));
+        assert_eq!(
+            partition_of("console-consumer-12345", 50),
+            partition_of("console-consumer-12345", 50)
+        );
         let units = "ä€😀".encode_utf16().count();
         assert_eq!(units, 4);
     }

@@ -33,8 +33,8 @@ pub(crate) async fn handle(
 }
 
 fn describe(broker: &Broker, version: i16, group: &str) -> DescribedGroup {
-    let described = shard(broker, group)
-        .and_then(|shard| shard.act(|ask| ask.machine.get(group).map(entry)));
+    let described =
+        shard(broker, group).and_then(|shard| shard.act(|ask| ask.machine.get(group).map(entry)));
     match described {
         Ok(Some(entry)) => entry,
         Ok(None) if version < VERSION_NOT_FOUND => {

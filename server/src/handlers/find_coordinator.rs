@@ -70,8 +70,7 @@ async fn find(
     let topic = topic.map_err(|code| (code, "the topic for groups cannot be created yet"))?;
     let leader = topic.partitions.get(partition_of(key, topic.partitions.len()));
     let leader = leader.and_then(|placed| broker.leader_of(placed.group));
-    let found = leader.and_then(|leader| {
-        broker.controller.image().brokers.get(&leader.broker).cloned()
-    });
+    let found =
+        leader.and_then(|leader| broker.controller.image().brokers.get(&leader.broker).cloned());
     found.ok_or((not_available, "the group's partition has no leader at the moment"))
 }

@@ -53,7 +53,11 @@ pub(super) async fn stored(
 
 /// Who calls, as a request says it.
 pub(super) fn caller(member: &StrBytes, instance: Option<&StrBytes>, generation: i32) -> Caller {
-    Caller { member_id: member.to_string(), instance: instance.map(ToString::to_string), generation }
+    Caller {
+        member_id: member.to_string(),
+        instance: instance.map(ToString::to_string),
+        generation,
+    }
 }
 
 /// The number of an error, 0 for none.

@@ -40,12 +40,11 @@ async fn join(
     call: &Call,
     request: JoinGroupRequest,
 ) -> Result<Joined, ResponseError> {
-    let group = request.group_id.to_string();
-    let shard = shard(broker, &group)?;
+    let shard = shard(broker, request.group_id.as_str())?;
     let ask = read(call, request, &broker.groups.limits())?;
     let waits = shard.ask(|shard| {
         let (token, table, now, limits) = (shard.token, shard.table, shard.now, shard.limits);
-        shard.machine.join(&group, ask, token, table, now, limits, shard.fx);
+        shard.machine.join(ask, token, table, now, limits, shard.fx);
         Ok(())
     })?;
     match reply(broker, waits).await? {
@@ -77,6 +76,7 @@ fn read(call: &Call, request: JoinGroupRequest, limits: &Limits) -> Result<Join,
         given => given.max(0),
     };
     Ok(Join {
+        group: request.group_id.to_string(),
         member_id: request.member_id.to_string(),
         new_id: format!("{prefix}-{}", Uuid::new_v4()),
         instance,

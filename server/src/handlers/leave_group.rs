@@ -23,6 +23,10 @@ pub(crate) async fn handle(
     };
     let answers = match leave(broker, request.group_id.as_str(), &members) {
         Ok(answers) => answers,
+        // Kafka tells this of each member.
+        Err(ResponseError::UnknownMemberId) => {
+            members.iter().map(|_| Err(ResponseError::UnknownMemberId)).collect()
+        }
         Err(refused) => return LeaveGroupResponse::default().with_error_code(refused.code()),
     };
     if call.version < VERSION_BATCH {

@@ -81,8 +81,7 @@ async fn commit(
     let instance = request.group_instance_id.as_ref();
     let caller = caller(&request.member_id, instance, request.generation_id_or_member_epoch);
     let commit = Commit { caller, offsets };
-    let waits =
-        shard.ask(|ask| ask.machine.commit(group, commit, ask.token, ask.now, ask.fx))?;
+    let waits = shard.ask(|ask| ask.machine.commit(group, commit, ask.token, ask.now, ask.fx))?;
     stored(broker, waits).await
 }
 

@@ -42,7 +42,8 @@ pub(crate) async fn handle(
         .topics
         .map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
     // Before version 2 there is no way to ask for all.
-    let asked = if call.version < VERSION_TOP_ERROR { Some(asked.unwrap_or_default()) } else { asked };
+    let asked =
+        if call.version < VERSION_TOP_ERROR { Some(asked.unwrap_or_default()) } else { asked };
     match fetch(broker, request.group_id.as_str(), asked.clone()).await {
         Ok(found) => {
             let topics = found.into_iter().map(|(name, partitions)| topic(name, partitions, 0));
@@ -52,7 +53,8 @@ pub(crate) async fn handle(
             OffsetFetchResponse::default().with_error_code(refused.code())
         }
         Err(refused) => {
-            let nothing = |partitions: Vec<i32>| partitions.into_iter().map(|p| (p, None)).collect();
+            let nothing =
+                |partitions: Vec<i32>| partitions.into_iter().map(|p| (p, None)).collect();
             let topics = asked.unwrap_or_default().into_iter();
             let topics = topics.map(|(name, p)| topic(name, nothing(p), refused.code()));
             OffsetFetchResponse::default().with_topics(topics.collect())
@@ -68,7 +70,8 @@ async fn of_group(broker: &Broker, asked: OffsetFetchRequestGroup) -> OffsetFetc
     let response = match fetch(broker, asked.group_id.as_str(), topics).await {
         Ok(found) => {
             let topic = |(name, partitions): (TopicName, Vec<_>)| {
-                let partitions = partitions.into_iter().map(|(p, found)| partitions_entry(p, found));
+                let partitions =
+                    partitions.into_iter().map(|(p, found)| partitions_entry(p, found));
                 OffsetFetchResponseTopics::default()
                     .with_name(name)
                     .with_partitions(partitions.collect())
@@ -91,13 +94,16 @@ async fn fetch(broker: &Broker, group: &str, asked: Asked) -> Result<Found, Resp
             Some(topics) => topics
                 .into_iter()
                 .map(|(name, partitions)| {
-                    let found = partitions.into_iter().map(|p| (p, find(name.as_str(), p))).collect();
+                    let found =
+                        partitions.into_iter().map(|p| (p, find(name.as_str(), p))).collect();
                     (name, found)
                 })
                 .collect(),
             None => {
                 let mut found: Found = Vec::new();
-                for (topic, partition, committed) in offsets.iter().flat_map(|offsets| offsets.iter()) {
+                for (topic, partition, committed) in
+                    offsets.iter().flat_map(|offsets| offsets.iter())
+                {
                     if found.last().is_none_or(|(name, _)| name.as_str() != topic) {
                         found.push((TopicName(text(topic)), Vec::new()));
                     }

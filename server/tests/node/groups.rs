@@ -71,9 +71,8 @@ async fn committed(node: &Node, name: &str) -> (i64, String) {
         let topic = OffsetFetchRequestTopic::default()
             .with_name(topic_name("t"))
             .with_partition_indexes(vec![0]);
-        let request = OffsetFetchRequest::default()
-            .with_group_id(group(name))
-            .with_topics(Some(vec![topic]));
+        let request =
+            OffsetFetchRequest::default().with_group_id(group(name)).with_topics(Some(vec![topic]));
         let answer = client.ask(&request, 7).await;
         assert!(answer.error_code == 0 || is_passing(answer.error_code));
         let found = answer.topics.first()?.partitions[0].clone();
@@ -102,8 +101,7 @@ async fn settled(node: &Node, name: &str) -> String {
     join.member_id = first.member_id.clone();
     let joined = client.ask(&join, 5).await;
     assert_eq!((joined.error_code, joined.generation_id), (0, 1));
-    let given =
-        SyncGroupRequestAssignment::default().with_member_id(first.member_id.clone());
+    let given = SyncGroupRequestAssignment::default().with_member_id(first.member_id.clone());
     let sync = SyncGroupRequest::default()
         .with_group_id(group(name))
         .with_generation_id(1)

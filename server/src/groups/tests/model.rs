@@ -13,26 +13,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::ResponseError;
 use proptest::prelude::*;
 
+use super::super::Token;
 use super::super::effects::Joined;
 use super::super::group::State;
-use super::super::Token;
 use super::world::{World, asks, named};
 
 #[derive(Debug, Clone)]
 enum Step {
     /// A client (of six, half of them static) joins, as whom it takes itself to be or as somebody new.
-    Join { client: usize, anew: bool },
+    Join {
+        client: usize,
+        anew: bool,
+    },
     /// It asks for its assignment, and gives out assignments if it leads.
-    Sync { client: usize },
-    Heartbeat { client: usize },
-    Leave { client: usize },
+    Sync {
+        client: usize,
+    },
+    Heartbeat {
+        client: usize,
+    },
+    Leave {
+        client: usize,
+    },
     /// It commits, in its generation or another.
-    Commit { client: usize, wrong: i32 },
+    Commit {
+        client: usize,
+        wrong: i32,
+    },
     /// Somebody without a group commits.
     CommitAlone,
     /// So many writes are stored, or fail.
-    Store { count: usize, ok: bool },
-    Pass { ms: u64 },
+    Store {
+        count: usize,
+        ok: bool,
+    },
+    Pass {
+        ms: u64,
+    },
     FailOver,
     Expire,
 }
@@ -72,8 +89,6 @@ struct Model {
     /// Commits that are not answered, and what they would commit.
     asked: BTreeMap<Token, i64>,
     acknowledged: Option<i64>,
-    /// What may be committed although nobody was told so.
-    maybe: BTreeSet<i64>,
     next_offset: i64,
     lives: u32,
     /// Requests up to this one may have died with a coordinator.
@@ -90,7 +105,6 @@ impl Model {
             newest: 0,
             asked: BTreeMap::new(),
             acknowledged: None,
-            maybe: BTreeSet::new(),
             next_offset: 1,
             lives: 1,
             died: 0,
@@ -144,15 +158,22 @@ impl Model {
         let mut given = BTreeMap::new();
         if joined.leader == joined.member_id {
             for (at, member) in joined.members.iter().enumerate() {
-                given.insert(member.id.clone(), format!("{}/{}/{at}", self.lives, joined.generation));
+                given.insert(
+                    member.id.clone(),
+                    format!("{}/{}/{at}", self.lives, joined.generation),
+                );
             }
         }
-        let pairs: Vec<(&str, &str)> = given.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let pairs: Vec<(&str, &str)> =
+            given.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let token = self.world.sync("g", &joined, &pairs);
         self.clients[client].syncs = Some((token, joined.generation));
         let completes = self.world.state("g") == Some(State::CompletingRebalance);
         let current = self.world.machine.get("g").map(|g| (g.generation, g.leader.clone()));
-        if !given.is_empty() && completes && current == Some((joined.generation, Some(joined.leader))) {
+        if !given.is_empty()
+            && completes
+            && current == Some((joined.generation, Some(joined.leader)))
+        {
             self.assigned.entry(joined.generation).or_insert(given);
         }
     }
@@ -171,9 +192,13 @@ impl Model {
                 assert!(alone || generation == self.newest);
                 self.asked.insert(token, offset);
             }
-            Err(ResponseError::IllegalGeneration) => assert_ne!((is_member, generation), (true, current)),
+            Err(ResponseError::IllegalGeneration) => {
+                assert_ne!((is_member, generation), (true, current))
+            }
             Err(ResponseError::UnknownMemberId) => assert!(!is_member || state == State::Empty),
-            Err(ResponseError::RebalanceInProgress) => assert_eq!(state, State::CompletingRebalance),
+            Err(ResponseError::RebalanceInProgress) => {
+                assert_eq!(state, State::CompletingRebalance)
+            }
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -205,7 +230,8 @@ impl Model {
     }
 
     fn fail_over(&mut self) {
-        let unanswered = (self.died + 1..=self.world.tokens()).filter(|t| !self.world.was_answered(*t));
+        let unanswered =
+            (self.died + 1..=self.world.tokens()).filter(|t| !self.world.was_answered(*t));
         self.exempt.extend(unanswered);
         self.died = self.world.tokens();
         self.asked.clear();
@@ -243,7 +269,10 @@ impl Model {
             }
             let named = group.members.values().filter(|m| m.instance.is_some()).count();
             assert_eq!(named, group.statics.len(), "one member an instance");
-            assert_eq!(group.state == State::Empty, group.members.is_empty() && group.gathering.is_none());
+            assert_eq!(
+                group.state == State::Empty,
+                group.members.is_empty() && group.gathering.is_none()
+            );
             let waits = group.members.values().filter(|m| m.syncing.is_some()).count();
             assert!(waits == 0 || group.state == State::CompletingRebalance);
         } else {
@@ -269,7 +298,9 @@ impl Model {
                 Some(_) => {}
             }
         }
-        if let Some((token, generation)) = client.syncs.filter(|(token, _)| self.world.was_answered(*token)) {
+        if let Some((token, generation)) =
+            client.syncs.filter(|(token, _)| self.world.was_answered(*token))
+        {
             client.syncs = None;
             if let Ok(assignment) = self.world.synced(token).unwrap()
                 && let Some(given) = self.assigned.get(&generation)
@@ -289,7 +320,10 @@ impl Model {
         self.world.store_all();
         for token in 1..=self.world.tokens() {
             let refused_at_once = !self.world.was_answered(token) && self.exempt.contains(&token);
-            assert!(self.world.was_answered(token) || refused_at_once, "{token} was never answered");
+            assert!(
+                self.world.was_answered(token) || refused_at_once,
+                "{token} was never answered"
+            );
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct World {
 /// A request to join by a member with this id.
 pub(super) fn asks(member: &str) -> Join {
     Join {
+        group: String::new(),
         member_id: member.to_owned(),
         instance: None,
         client_id: "client".to_owned(),
@@ -101,8 +102,8 @@ impl World {
     pub(super) fn join(&mut self, group: &str, ask: Join) -> Token {
         let token = self.token();
         let mut fx = Effects::default();
-        let ask = Join { new_id: self.new_id(), ..ask };
-        self.machine.join(group, ask, token, &self.table, self.now, &self.limits, &mut fx);
+        let ask = Join { group: group.to_owned(), new_id: self.new_id(), ..ask };
+        self.machine.join(ask, token, &self.table, self.now, &self.limits, &mut fx);
         self.take(fx);
         token
     }
@@ -138,9 +139,9 @@ impl World {
             instance: None,
             generation: as_whom.generation,
         };
-        let given = given.iter().map(|(to, what)| {
-            ((*to).to_owned(), Bytes::copy_from_slice(what.as_bytes()))
-        });
+        let given = given
+            .iter()
+            .map(|(to, what)| ((*to).to_owned(), Bytes::copy_from_slice(what.as_bytes())));
         let assignments: HashMap<String, Bytes> = given.collect();
         let ask = Sync { caller, protocol_type: None, protocol: None, assignments };
         let mut fx = Effects::default();
@@ -159,11 +160,7 @@ impl World {
         }
     }
 
-    pub(super) fn heartbeat(
-        &mut self,
-        group: &str,
-        member: &Joined,
-    ) -> Result<(), ResponseError> {
+    pub(super) fn heartbeat(&mut self, group: &str, member: &Joined) -> Result<(), ResponseError> {
         self.heartbeat_as(group, &member.member_id, None, member.generation)
     }
 
@@ -322,7 +319,8 @@ impl World {
         let leader = joined.iter().find(|one| one.member_id == one.leader).unwrap().clone();
         let given: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), "x")).collect();
         for one in &joined {
-            let _ = self.sync(group, one, if one.member_id == leader.member_id { &given } else { &[] });
+            let _ =
+                self.sync(group, one, if one.member_id == leader.member_id { &given } else { &[] });
         }
         self.store_all();
         assert_eq!(self.state(group), Some(State::Stable));
