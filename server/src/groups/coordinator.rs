@@ -143,10 +143,12 @@ async fn clean(broker: &Broker) {
     if broker.controller.linearize().await.is_err() {
         return;
     }
+    // A copy, so that nothing waits for a shard while it keeps others from the metadata.
+    let topics: HashMap<String, Uuid> =
+        broker.controller.image().topics().map(|topic| (topic.name.clone(), topic.id)).collect();
     for shard in broker.groups.shards() {
-        let image = broker.controller.image();
-        let is_gone = |topic: &str, committed: &super::Committed| match image.topic(topic) {
-            Some(topic) => !committed.topic_id.is_nil() && topic.id != committed.topic_id,
+        let is_gone = |topic: &str, committed: &super::Committed| match topics.get(topic) {
+            Some(id) => !committed.topic_id.is_nil() && *id != committed.topic_id,
             None => true,
         };
         let cleaned = shard.act(|ask| {

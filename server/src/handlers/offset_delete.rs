@@ -38,12 +38,12 @@ pub(crate) async fn handle(
 async fn delete(broker: &Broker, request: &OffsetDeleteRequest) -> Result<Verdicts, ResponseError> {
     let group = request.group_id.as_str();
     let shard = shard(broker, group)?;
+    let count = |name: &str| broker.topic(name).map_or(0, |topic| topic.partitions.len());
+    let counts: Vec<usize> = request.topics.iter().map(|t| count(t.name.as_str())).collect();
     let mut verdicts: Verdicts = Vec::new();
     let waits = shard.ask(|ask| {
         let mut chosen = Vec::new();
-        for topic in &request.topics {
-            let known = broker.topic(topic.name.as_str());
-            let count = known.map_or(0, |topic| topic.partitions.len());
+        for (topic, count) in request.topics.iter().zip(counts) {
             let mut of_topic = Vec::new();
             for partition in &topic.partitions {
                 let index = partition.partition_index;

@@ -67,13 +67,13 @@ class Member(threading.Thread):
     """Reads, commits after each record, and notes what was acknowledged."""
 
     def __init__(self, bootstrap, seen):
-        super().__init__()
+        super().__init__(daemon=True)
         self.bootstrap, self.seen, self.ended, self.failure = bootstrap, seen, threading.Event(), None
 
     def run(self):
         consumer = Consumer({
             "bootstrap.servers": self.bootstrap, "group.id": GROUP, "auto.offset.reset": "earliest",
-            "enable.auto.commit": False, "session.timeout.ms": 10000, "heartbeat.interval.ms": 1000,
+            "enable.auto.commit": False, "session.timeout.ms": 10000, "heartbeat.interval.ms": 1000, "log_level": 0,
         })
         consumer.subscribe([TOPIC])
         try:
@@ -136,9 +136,17 @@ def until(what, condition, seconds=90):
         time.sleep(0.05)
 
 
-def coordinator(admin):
-    found = admin.describe_consumer_groups([GROUP], request_timeout=10)[GROUP].result(15)
-    return found.coordinator.id
+def coordinator(bootstrap):
+    """The node that coordinates the group; it may move while this asks. An old client would wait to connect again."""
+    end = time.monotonic() + 60
+    while True:
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        try:
+            return admin.describe_consumer_groups([GROUP], request_timeout=10)[GROUP].result(15).coordinator.id
+        except KafkaException:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def run(binary, rounds, home):
@@ -150,7 +158,8 @@ def run(binary, rounds, home):
         until("three nodes", lambda: len(admin.list_topics(timeout=30).brokers) == 3)
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3)])[TOPIC].result(60)
         seen, produced, stop = Seen(), [], threading.Event()
-        producer = Producer({"bootstrap.servers": nodes.bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0})
+        producer = Producer({"bootstrap.servers": nodes.bootstrap, "enable.idempotence": True, "linger.ms": 5,
+            "log_level": 0})
 
         def delivered(error, message):
             if error is None:
@@ -163,7 +172,7 @@ def run(binary, rounds, home):
                 producer.poll(0.01)
                 number += 1
 
-        writer = threading.Thread(target=produce)
+        writer = threading.Thread(target=produce, daemon=True)
         writer.start()
         members = [Member(nodes.bootstrap, seen) for _ in range(2)]
         for member in members:
@@ -171,7 +180,7 @@ def run(binary, rounds, home):
         until("members read and commit", lambda: seen.commits > 50)
         slowest = 0.0
         for _ in range(rounds):
-            victim = coordinator(admin)
+            victim = coordinator(nodes.bootstrap)
             nodes.kill(victim)
             killed, before = time.monotonic(), seen.commits
             until("commits go on", lambda: seen.commits > before + 3)
