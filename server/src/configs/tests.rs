@@ -322,9 +322,9 @@ fn values_set_at_run_time_hide_those_of_the_start() {
 
 #[test]
 fn what_a_running_broker_takes_kafka_takes_too_but_for_groups() {
-    let dynamic = broker_configs().iter().filter(|def| is_dynamic(def.name));
-    let of_groups = |def: &&ConfigDef| DYNAMIC.contains(&def.name);
-    let (groups, others): (Vec<_>, Vec<_>) = dynamic.copied().partition(of_groups);
+    let dynamic = broker_configs().iter().copied().filter(|def| is_dynamic(def.name));
+    let (groups, others): (Vec<&ConfigDef>, Vec<&ConfigDef>) =
+        dynamic.partition(|def| DYNAMIC.contains(&def.name));
     assert!(others.iter().all(|def| !def.read_only));
     assert_eq!((groups.len(), others.len()), (DYNAMIC.len(), 31));
 }

@@ -90,7 +90,7 @@ struct Model {
     asked: BTreeMap<Token, i64>,
     acknowledged: Option<i64>,
     next_offset: i64,
-    lives: u32,
+    syncs: u32,
     /// Requests up to this one may have died with a coordinator.
     died: Token,
     exempt: BTreeSet<Token>,
@@ -98,15 +98,17 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
+        let mut world = World::new();
+        world.limits.retention_ms = 30_000;
         Self {
-            world: World::new(),
+            world,
             clients: vec![Client::default(); 6],
             assigned: BTreeMap::new(),
             newest: 0,
             asked: BTreeMap::new(),
             acknowledged: None,
             next_offset: 1,
-            lives: 1,
+            syncs: 0,
             died: 0,
             exempt: BTreeSet::new(),
         }
@@ -155,12 +157,14 @@ impl Model {
 
     fn sync(&mut self, client: usize) {
         let Some(joined) = self.clients[client].joined.clone() else { return };
+        // A leader that asks again may say something else.
+        self.syncs += 1;
         let mut given = BTreeMap::new();
         if joined.leader == joined.member_id {
             for (at, member) in joined.members.iter().enumerate() {
                 given.insert(
                     member.id.clone(),
-                    format!("{}/{}/{at}", self.lives, joined.generation),
+                    format!("{}/{}/{at}", self.syncs, joined.generation),
                 );
             }
         }
@@ -236,9 +240,9 @@ impl Model {
         self.died = self.world.tokens();
         self.asked.clear();
         self.world.fail_over();
-        self.lives += 1;
-        self.assigned.clear();
         self.newest = self.world.machine.get("g").map_or(0, |group| group.generation);
+        // What was stored holds on; what was not is said anew.
+        self.assigned.retain(|generation, _| *generation <= self.newest);
         for client in &mut self.clients {
             (client.waits, client.syncs) = (None, None);
         }
@@ -273,6 +277,14 @@ impl Model {
                 group.state == State::Empty,
                 group.members.is_empty() && group.gathering.is_none()
             );
+            if let Some(given) =
+                self.assigned.get(&group.generation).filter(|_| group.state == State::Stable)
+            {
+                let had = |id: &String| given.get(id).map(String::as_bytes);
+                let differs =
+                    |m: &&super::super::Member| had(&m.id).is_some_and(|had| had != m.assignment);
+                assert_eq!(group.members.values().find(differs).map(|m| &m.id), None);
+            }
             let waits = group.members.values().filter(|m| m.syncing.is_some()).count();
             assert!(waits == 0 || group.state == State::CompletingRebalance);
         } else {
