@@ -4,7 +4,7 @@ Members commit after each record and note what was acknowledged. In the end:
 - every record that was produced was read, and none was passed over behind a commit;
 - for each partition the committed offset is what was acknowledged last, or a commit after it that was not answered.
 
-Usage: groups.py JANGBU [ROUNDS]. One line, `ok groups-...` or `FAIL groups-...: why`; the exit code says the same.
+Usage: coordinator.py JANGBU [ROUNDS]. One line, `ok groups-...` or `FAIL groups-...: why`; the exit code says the same.
 """
 
 import pathlib
