@@ -19,6 +19,7 @@ use crate::consensus::{ReplicaId, Throttle};
 use crate::controller::{self, Controller, Topic, TopicPartition};
 use crate::disk::Disk;
 use crate::fetch_sessions::FetchSessions;
+use crate::groups::Coordinator;
 use crate::health::{BehindHere, Stalled};
 use crate::metrics::Metrics;
 use crate::partition::{Partition, epoch_of};
@@ -49,6 +50,8 @@ pub(crate) struct Broker {
     pub(crate) catch_up: Arc<Throttle>,
     pub(crate) disk: Disk,
     pub(crate) sessions: FetchSessions,
+    /// The consumer groups that are coordinated here.
+    pub(crate) groups: Coordinator,
     /// Room for requests that are taken in and not answered.
     pub(crate) admission: Admission,
     /// Room for records that are read and not taken by their clients.

@@ -4,12 +4,14 @@
 
 use kafka_protocol::messages::{
     AlterConfigsResponse, AlterPartitionReassignmentsResponse, ApiVersionsResponse,
-    CreatePartitionsResponse, CreateTopicsResponse, DeleteRecordsResponse, DeleteTopicsResponse,
-    DescribeClusterResponse, DescribeConfigsResponse, DescribeLogDirsResponse,
-    DescribeTopicPartitionsResponse, ElectLeadersResponse, FetchResponse, FindCoordinatorResponse,
-    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListOffsetsResponse,
-    ListPartitionReassignmentsResponse, MetadataResponse, OffsetForLeaderEpochResponse,
-    ProduceResponse, UnregisterBrokerResponse,
+    CreatePartitionsResponse, CreateTopicsResponse, DeleteGroupsResponse, DeleteRecordsResponse,
+    DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse, DescribeGroupsResponse,
+    DescribeLogDirsResponse, DescribeTopicPartitionsResponse, ElectLeadersResponse, FetchResponse,
+    FindCoordinatorResponse, HeartbeatResponse, IncrementalAlterConfigsResponse,
+    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse,
+    ListOffsetsResponse, ListPartitionReassignmentsResponse, MetadataResponse,
+    OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
+    ProduceResponse, SyncGroupResponse, UnregisterBrokerResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -43,22 +45,32 @@ codes!(AlterPartitionReassignmentsResponse: [] [responses.partitions]);
 codes!(ApiVersionsResponse: []);
 codes!(CreatePartitionsResponse: [results]);
 codes!(CreateTopicsResponse: [topics]);
+codes!(DeleteGroupsResponse: [results]);
 codes!(DeleteRecordsResponse: [topics.partitions]);
 codes!(DeleteTopicsResponse: [responses]);
 codes!(DescribeClusterResponse: []);
 codes!(DescribeConfigsResponse: [results]);
+codes!(DescribeGroupsResponse: [groups]);
 codes!(DescribeLogDirsResponse: [] [results]);
 codes!(DescribeTopicPartitionsResponse: [topics] [topics.partitions]);
 codes!(ElectLeadersResponse: [] [replica_election_results.partition_result]);
 codes!(FetchResponse: [] [responses.partitions]);
 codes!(FindCoordinatorResponse: [] [coordinators]);
+codes!(HeartbeatResponse: []);
 codes!(IncrementalAlterConfigsResponse: [responses]);
 codes!(InitProducerIdResponse: []);
+codes!(JoinGroupResponse: []);
+codes!(LeaveGroupResponse: [] [members]);
+codes!(ListGroupsResponse: []);
 codes!(ListOffsetsResponse: [topics.partitions]);
 codes!(ListPartitionReassignmentsResponse: []);
 codes!(MetadataResponse: [topics] [topics.partitions]);
+codes!(OffsetCommitResponse: [topics.partitions]);
+codes!(OffsetDeleteResponse: [] [topics.partitions]);
+codes!(OffsetFetchResponse: [] [topics.partitions] [groups] [groups.topics.partitions]);
 codes!(OffsetForLeaderEpochResponse: [topics.partitions]);
 codes!(ProduceResponse: [responses.partition_responses]);
+codes!(SyncGroupResponse: []);
 codes!(UnregisterBrokerResponse: []);
 
 impl ErrorCodes for Vec<TopicV0> {

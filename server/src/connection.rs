@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,7 @@ impl Error {
 
 struct Connection {
     broker: Arc<Broker>,
+    peer: IpAddr,
     frames: FrameReader<OwnedReadHalf>,
     output: OwnedWriteHalf,
     pending: FuturesOrdered<BoxFuture<'static, (Option<Response>, Option<OwnedSemaphorePermit>)>>,
@@ -135,7 +136,7 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAd
     let frames = FrameReader::new(input, broker.config.request_bytes_max);
     let pending = FuturesOrdered::new();
     let clients = broker.clients();
-    let mut connection = Connection { broker, frames, output, pending };
+    let mut connection = Connection { broker, peer: peer.ip(), frames, output, pending };
     let Err(error) = connection.run(&clients).await else { return };
     connection.broker.metrics.failed(error.failure());
     match error {
@@ -184,7 +185,7 @@ impl Connection {
     async fn take(&mut self, bytes: usize) -> Result<(), Error> {
         let permit = self.admit(bytes).await?;
         let body = self.body(bytes, permit.is_some()).await?;
-        let call = dispatch::Call::parse(body)?;
+        let call = dispatch::Call::parse(body, self.peer)?;
         let (key, begun) = (call.key, Instant::now());
         if !call.overlaps() {
             self.drain().await?;

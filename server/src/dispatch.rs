@@ -6,12 +6,13 @@
 mod key;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use crate::answers::Reserved;
 use crate::broker::Broker;
@@ -81,7 +82,15 @@ pub(crate) static APIS: &[Api] = &[
     api!(Fetch, 4..=18, raw handlers::fetch::handle),
     api!(ListOffsets, 0..=11, raw handlers::list_offsets::handle),
     api!(Metadata, 0..=13, handlers::metadata::handle),
+    api!(OffsetCommit, 2..=9, handlers::offset_commit::handle),
+    api!(OffsetFetch, 1..=9, handlers::offset_fetch::handle),
     api!(FindCoordinator, 0..=6, handlers::find_coordinator::handle),
+    api!(JoinGroup, 0..=9, handlers::join_group::handle),
+    api!(Heartbeat, 0..=4, handlers::heartbeat::handle),
+    api!(LeaveGroup, 0..=5, handlers::leave_group::handle),
+    api!(SyncGroup, 0..=5, handlers::sync_group::handle),
+    api!(DescribeGroups, 0..=6, handlers::describe_groups::handle),
+    api!(ListGroups, 0..=5, handlers::list_groups::handle),
     api!(ApiVersions, 0..=4, handlers::api_versions::handle),
     api!(CreateTopics, 0..=7, raw handlers::create_topics::handle),
     api!(DeleteTopics, 0..=6, raw handlers::delete_topics::handle),
@@ -92,6 +101,8 @@ pub(crate) static APIS: &[Api] = &[
     api!(AlterConfigs, 0..=2, handlers::alter_configs::handle),
     api!(DescribeLogDirs, 1..=5, raw handlers::describe_log_dirs::handle),
     api!(CreatePartitions, 0..=3, handlers::create_partitions::handle),
+    api!(DeleteGroups, 0..=2, handlers::delete_groups::handle),
+    api!(OffsetDelete, 0..=0, handlers::offset_delete::handle),
     api!(ElectLeaders, 0..=2, handlers::elect_leaders::handle),
     api!(IncrementalAlterConfigs, 0..=1, handlers::incremental_alter_configs::handle),
     api!(AlterPartitionReassignments, 0..=1, handlers::alter_partition_reassignments::handle),
@@ -121,6 +132,10 @@ pub(crate) struct Call {
     pub(crate) key: Key,
     pub(crate) version: i16,
     correlation_id: i32,
+    /// The name that the client gives itself.
+    pub(crate) client_id: Option<StrBytes>,
+    /// Where the client is.
+    pub(crate) peer: IpAddr,
     pub(crate) body: Bytes,
 }
 
@@ -176,7 +191,7 @@ impl Call {
     ///
     /// # Errors
     /// [`Refused::Header`], [`Refused::Unsupported`].
-    pub(crate) fn parse(mut frame: Bytes) -> Result<Self, Refused> {
+    pub(crate) fn parse(mut frame: Bytes, peer: IpAddr) -> Result<Self, Refused> {
         let word = |at: usize| frame.get(at..at + 2).map(|b| i16::from_be_bytes([b[0], b[1]]));
         let too_short = || Refused::Header("it is too short".to_owned());
         let (raw_key, version) = (word(0).ok_or_else(too_short)?, word(2).ok_or_else(too_short)?);
@@ -193,8 +208,8 @@ impl Call {
         schema::check_header(header_version, &frame).map_err(|e| Refused::Header(e.to_string()))?;
         let header = RequestHeader::decode(&mut frame, header_version)
             .map_err(|e| Refused::Header(e.to_string()))?;
-        let correlation_id = header.correlation_id;
-        Ok(Self { key, version, correlation_id, body: frame })
+        let RequestHeader { correlation_id, client_id, .. } = header;
+        Ok(Self { key, version, correlation_id, client_id, peer, body: frame })
     }
 
     /// Whether requests before this one may still be unanswered when it begins.
@@ -296,6 +311,8 @@ pub(crate) async fn begin(broker: &Arc<Broker>, call: Call) -> Result<Answer, Re
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     /// The table of `docs/protocol.md`, made from [`APIS`].
@@ -335,7 +352,10 @@ mod tests {
     fn headers_that_do_not_decode_are_refused() {
         for frame in [&b""[..], b"\0", b"\0\x12\0", b"\0\x12\0\x03\0\0\0", b"\x7f\xff\0\0\0\0\0\0"]
         {
-            assert!(Call::parse(Bytes::from_static(frame)).is_err(), "{frame:?}");
+            assert!(
+                Call::parse(Bytes::from_static(frame), Ipv4Addr::LOCALHOST.into()).is_err(),
+                "{frame:?}"
+            );
         }
     }
 }

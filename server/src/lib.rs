@@ -17,6 +17,7 @@ mod dispatch;
 mod error;
 mod fetch_sessions;
 mod frame;
+mod groups;
 mod handlers;
 mod health;
 mod housekeeping;

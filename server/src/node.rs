@@ -26,6 +26,7 @@ use crate::connection::Admission;
 use crate::controller::Controller;
 use crate::error::Error;
 use crate::fetch_sessions::{FetchSessions, Limits};
+use crate::groups::{self, Coordinator};
 use crate::metrics::Metrics;
 use crate::replicas::Replicas;
 use crate::{compaction, health, housekeeping, idle, listener};
@@ -110,6 +111,7 @@ impl Node {
             catch_up: Arc::clone(opened.cluster.network.throttle()),
             disk: ports.disk,
             sessions: FetchSessions::new(Limits::default()),
+            groups: Coordinator::default(),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
             departed: parking_lot::Mutex::default(),
             clients: parking_lot::Mutex::new(opened.draining.child_token()),
@@ -138,6 +140,7 @@ impl Node {
         self.tasks.spawn(housekeeping::run(Arc::clone(broker)));
         self.tasks.spawn(compaction::run(Arc::clone(broker)));
         self.tasks.spawn(health::run(Arc::clone(broker)));
+        self.tasks.spawn(groups::coordinator::run(Arc::clone(broker)));
         let watching = Arc::clone(broker);
         self.tasks.spawn(async move { watching.disk.watch(&watching.draining).await });
         self.tasks.spawn(keep_level(Arc::clone(broker), self.failed.clone()));

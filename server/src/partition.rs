@@ -323,8 +323,21 @@ impl<L: Log> Partition<L> {
         batch: Bytes,
         header: &Header,
     ) -> Result<Appending<L>, Error> {
+        self.append_in(-1, batch, header).await
+    }
+
+    /// The same, if this replica still leads in `epoch`; -1 is any.
+    ///
+    /// # Errors
+    /// As [`Partition::append`]; [`Error::FencedEpoch`], [`Error::UnknownEpoch`].
+    pub(crate) async fn append_in(
+        self: &Arc<Self>,
+        epoch: i32,
+        batch: Bytes,
+        header: &Header,
+    ) -> Result<Appending<L>, Error> {
         let order = self.order.lock().await;
-        self.check_leader(-1)?;
+        self.check_leader(epoch)?;
         if self.progress.is_doubtful() {
             self.group.settle().await?;
             self.progress.forget_in_flight();
@@ -333,6 +346,7 @@ impl<L: Log> Partition<L> {
         // What is judged is in flight from then on, so nothing may be in the way of proposing it.
         self.group.renew_lease().await?;
         let leadership = self.group.leadership();
+        check_epoch(epoch, leadership)?;
         if !leadership.local {
             return Err(self.not_leading());
         }

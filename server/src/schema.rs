@@ -152,6 +152,11 @@ impl<'a> Walker<'a> {
                 let length = self.length(self.width(Width::Two))?;
                 self.text(length.unwrap_or(0))
             }
+            Kind::Bytes => {
+                let length = self.length(self.width(Width::Four))?;
+                let length = length.ok_or_else(|| self.malformed(Fault::Null))?;
+                self.take(length).map(drop)
+            }
             Kind::NullableBytes => {
                 let length = self.length(self.width(Width::Four))?;
                 self.take(length.unwrap_or(0)).map(drop)

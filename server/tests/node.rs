@@ -19,6 +19,8 @@ mod fairness;
 mod fetch;
 #[path = "node/forming.rs"]
 mod forming;
+#[path = "node/groups.rs"]
+mod groups;
 #[path = "node/harness.rs"]
 mod harness;
 #[path = "node/healing.rs"]

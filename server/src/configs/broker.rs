@@ -44,7 +44,9 @@ pub fn broker_config(name: &str) -> Option<&'static ConfigDef> {
 /// Whether a running node takes new values of this broker config: those that are a topic config's
 /// default, and a few more. The rest is reported as read-only, whatever [`ConfigDef::read_only`] says about Kafka.
 pub fn is_dynamic(name: &str) -> bool {
-    DYNAMIC.contains(&name) || topic_configs().iter().any(|def| def.broker_synonym == Some(name))
+    DYNAMIC.contains(&name)
+        || crate::groups::DYNAMIC.contains(&name)
+        || topic_configs().iter().any(|def| def.broker_synonym == Some(name))
 }
 
 /// The broker configs this node was started with, by name: Kafka's STATIC_BROKER_CONFIG.
@@ -108,8 +110,8 @@ impl BrokerConfigs {
         self.number(CLEANER_RATE).unwrap_or(f64::MAX)
     }
 
-    /// Values were checked when they were set.
-    fn number<T: FromStr>(&self, name: &str) -> Option<T> {
+    /// The value of a config that is a number. Values were checked when they were set.
+    pub(crate) fn number<T: FromStr>(&self, name: &str) -> Option<T> {
         let (value, _) = broker_config(name).and_then(|def| self.places(def).next())?;
         value.trim().parse().ok()
     }

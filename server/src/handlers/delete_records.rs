@@ -17,11 +17,10 @@ use crate::broker::{Broker, Lookup};
 use crate::controller::Topic;
 use crate::dispatch::Call;
 use crate::error::partition_code;
+use crate::groups::topic::is_internal;
 
 /// Stands for the high watermark.
 const ALL: i64 = -1;
-/// Topics of the broker's own, from which nobody deletes records.
-const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 
 pub(crate) async fn handle(
     broker: &Broker,
@@ -57,7 +56,7 @@ async fn delete(
     deadline: Instant,
 ) -> Result<Offset, ResponseError> {
     let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
-    if INTERNAL.contains(&topic.name.as_str()) {
+    if is_internal(&topic.name) {
         return Err(ResponseError::InvalidTopicException);
     }
     let partition = match broker.partition(topic, asked.partition_index) {

@@ -82,6 +82,7 @@ fn entry(
     };
     entry
         .with_topic_id(topic.id)
+        .with_is_internal(crate::groups::topic::is_internal(&topic.name))
         .with_partitions(range.map(|index| partition(broker, &topic, index)).collect())
         .with_topic_authorized_operations(TOPIC_OPERATIONS)
 }

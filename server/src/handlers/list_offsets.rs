@@ -160,7 +160,12 @@ async fn look_up(partition: &Partition, timestamp: i64) -> Result<Found, Error> 
             None => NOTHING,
         }),
         timestamp => Ok(match partition.find_timestamp(timestamp).await? {
-            Some(entry) => first_record(&entry, timestamp),
+            Some(entry) => {
+                let found = first_record(&entry, timestamp);
+                // The log may begin within the batch.
+                let log_start = partition.bounds().log_start;
+                Found { offset: found.offset.max(log_start.0), ..found }
+            }
             None => NOTHING,
         }),
     }

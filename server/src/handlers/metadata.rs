@@ -20,6 +20,7 @@ use super::topics::{self, Refusal};
 use crate::broker::{Broker, Leader};
 use crate::controller::{Topic, TopicPartition};
 use crate::dispatch::Call;
+use crate::groups::topic::is_internal;
 
 /// Everything that may be done with a topic, as a bit field (KIP-430). There are no ACLs yet.
 pub(crate) const TOPIC_OPERATIONS: i32 = 0x0df8;
@@ -138,6 +139,7 @@ fn describe(broker: &Broker, topic: &Topic, lost: &BTreeSet<i32>) -> MetadataRes
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         .with_topic_id(topic.id)
+        .with_is_internal(is_internal(&topic.name))
         .with_partitions(partitions.collect())
 }
 

@@ -35,6 +35,7 @@ use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller::{self, Topic};
 use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
+use crate::groups::topic::is_internal;
 use crate::partition::{Appending, Partition};
 
 /// A topic is named by id from this version on (KIP-516).
@@ -113,6 +114,10 @@ async fn begin_topic(
         let outcome = match (whole, &topic) {
             (Some(refusal), _) => Err(refusal.clone().into()),
             (None, None) => Err(Rejection::new(missing, "")),
+            (None, Some(topic)) if is_internal(&topic.name) => {
+                let text = format!("Cannot append to internal topic {}", topic.name);
+                Err(Rejection::new(ResponseError::InvalidTopicException, text))
+            }
             (None, Some(topic)) => {
                 let records = part.records.unwrap_or_default();
                 begin_partition(broker, topic, part.index, records, version, acks).await

@@ -14,6 +14,7 @@ pub(super) enum Kind {
     Fixed(usize),
     String,
     NullableString,
+    Bytes,
     /// Records, too.
     NullableBytes,
     Array(&'static Kind),

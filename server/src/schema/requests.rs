@@ -79,6 +79,113 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
     Request {
+        key: ApiKey::OffsetCommit,
+        versions: 2..=9,
+        flexible: 8,
+        body: layout(&[
+            field("group_id", Kind::String),
+            field("generation_id_or_member_epoch", INT32),
+            field("member_id", Kind::String),
+            field("group_instance_id", Kind::NullableString).since(7),
+            field("retention_time_ms", INT64).until(4),
+            field("topics", Kind::Array(&Kind::Struct(&COMMITTED_TOPIC))),
+        ]),
+    },
+    Request {
+        key: ApiKey::OffsetFetch,
+        versions: 1..=9,
+        flexible: 6,
+        body: layout(&[
+            field("group_id", Kind::String).until(7),
+            field("topics", Kind::NullableArray(&Kind::Struct(&NAMED_PARTITIONS))).until(7),
+            field("groups", Kind::Array(&Kind::Struct(&FETCHED_GROUP))).since(8),
+            field("require_stable", BOOLEAN).since(7),
+        ]),
+    },
+    Request {
+        key: ApiKey::Heartbeat,
+        versions: 0..=4,
+        flexible: 4,
+        body: layout(&[
+            field("group_id", Kind::String),
+            field("generation_id", INT32),
+            field("member_id", Kind::String),
+            field("group_instance_id", Kind::NullableString).since(3),
+        ]),
+    },
+    Request {
+        key: ApiKey::JoinGroup,
+        versions: 0..=9,
+        flexible: 6,
+        body: layout(&[
+            field("group_id", Kind::String),
+            field("session_timeout_ms", INT32),
+            field("rebalance_timeout_ms", INT32).since(1),
+            field("member_id", Kind::String),
+            field("group_instance_id", Kind::NullableString).since(5),
+            field("protocol_type", Kind::String),
+            field("protocols", Kind::Array(&Kind::Struct(&GROUP_PROTOCOL))),
+            field("reason", Kind::NullableString).since(8),
+        ]),
+    },
+    Request {
+        key: ApiKey::SyncGroup,
+        versions: 0..=5,
+        flexible: 4,
+        body: layout(&[
+            field("group_id", Kind::String),
+            field("generation_id", INT32),
+            field("member_id", Kind::String),
+            field("group_instance_id", Kind::NullableString).since(3),
+            field("protocol_type", Kind::NullableString).since(5),
+            field("protocol_name", Kind::NullableString).since(5),
+            field("assignments", Kind::Array(&Kind::Struct(&ASSIGNMENT))),
+        ]),
+    },
+    Request {
+        key: ApiKey::LeaveGroup,
+        versions: 0..=5,
+        flexible: 4,
+        body: layout(&[
+            field("group_id", Kind::String),
+            field("member_id", Kind::String).until(2),
+            field("members", Kind::Array(&Kind::Struct(&LEAVING_MEMBER))).since(3),
+        ]),
+    },
+    Request {
+        key: ApiKey::DescribeGroups,
+        versions: 0..=6,
+        flexible: 5,
+        body: layout(&[
+            field("groups", Kind::Array(&Kind::String)),
+            field("include_authorized_operations", BOOLEAN).since(3),
+        ]),
+    },
+    Request {
+        key: ApiKey::ListGroups,
+        versions: 0..=5,
+        flexible: 3,
+        body: layout(&[
+            field("states_filter", Kind::Array(&Kind::String)).since(4),
+            field("types_filter", Kind::Array(&Kind::String)).since(5),
+        ]),
+    },
+    Request {
+        key: ApiKey::DeleteGroups,
+        versions: 0..=2,
+        flexible: 2,
+        body: layout(&[field("groups_names", Kind::Array(&Kind::String))]),
+    },
+    Request {
+        key: ApiKey::OffsetDelete,
+        versions: 0..=0,
+        flexible: i16::MAX,
+        body: layout(&[
+            field("group_id", Kind::String),
+            field("topics", Kind::Array(&Kind::Struct(&FORGOTTEN_OFFSETS))),
+        ]),
+    },
+    Request {
         key: ApiKey::FindCoordinator,
         versions: 0..=6,
         flexible: 3,
@@ -246,6 +353,47 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
 ];
+
+static COMMITTED_TOPIC: Layout = layout(&[
+    field("name", Kind::String),
+    field("partitions", Kind::Array(&Kind::Struct(&COMMITTED_PARTITION))),
+]);
+
+static COMMITTED_PARTITION: Layout = layout(&[
+    field("partition_index", INT32),
+    field("committed_offset", INT64),
+    field("committed_leader_epoch", INT32).since(6),
+    field("committed_metadata", Kind::NullableString),
+]);
+
+static NAMED_PARTITIONS: Layout =
+    layout(&[field("name", Kind::String), field("partition_indexes", Kind::Array(&INT32))]);
+
+static FETCHED_GROUP: Layout = layout(&[
+    field("group_id", Kind::String),
+    field("member_id", Kind::NullableString).since(9),
+    field("member_epoch", INT32).since(9),
+    field("topics", Kind::NullableArray(&Kind::Struct(&NAMED_PARTITIONS))),
+]);
+
+static GROUP_PROTOCOL: Layout =
+    layout(&[field("name", Kind::String), field("metadata", Kind::Bytes)]);
+
+static ASSIGNMENT: Layout =
+    layout(&[field("member_id", Kind::String), field("assignment", Kind::Bytes)]);
+
+static LEAVING_MEMBER: Layout = layout(&[
+    field("member_id", Kind::String),
+    field("group_instance_id", Kind::NullableString),
+    field("reason", Kind::NullableString).since(5),
+]);
+
+static FORGOTTEN_OFFSETS: Layout = layout(&[
+    field("name", Kind::String),
+    field("partitions", Kind::Array(&Kind::Struct(&FORGOTTEN_OFFSET))),
+]);
+
+static FORGOTTEN_OFFSET: Layout = layout(&[field("partition_index", INT32)]);
 
 static PRODUCE_TOPIC: Layout = layout(&[
     field("name", Kind::String).until(12),

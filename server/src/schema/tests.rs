@@ -96,7 +96,7 @@ fn a_layout_begins_to_be_flexible_when_its_header_does() {
 fn a_version_without_a_layout_is_refused() {
     let refused = check(ApiKey::Fetch, 19, &[]).unwrap_err();
     assert_eq!(refused.fault, Fault::UnknownVersion);
-    assert!(check(ApiKey::JoinGroup, 0, &[]).is_err());
+    assert!(check(ApiKey::EndTxn, 0, &[]).is_err());
 }
 
 #[test]

@@ -38,12 +38,12 @@ suite_tools() { kafka_jars && KAFKA_JARS="$KAFKA_JARS" "$HERE/java/tools.sh" "$B
 suite_java() {
   need_java || return 1
   local out="$CLIENTS_DIR/java"
-  if ! cmp -s "$HERE/java/src/Suite.java" "$out/Suite.java" || ! cmp -s "$HERE/java/pom.xml" "$out/pom.xml"; then
+  if ! diff -qr "$HERE/java/src" "$out/src" >/dev/null || ! cmp -s "$HERE/java/pom.xml" "$out/pom.xml"; then
     rm -rf "$out"
     mvn -q -B -f "$HERE/java/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
       -DoutputDirectory="$out/jars" </dev/null >&2 || return 1
-    javac -cp "$out/jars/*" -d "$out/classes" "$HERE/java/src/Suite.java" || return 1
-    cp "$HERE/java/src/Suite.java" "$HERE/java/pom.xml" "$out/"
+    javac -cp "$out/jars/*" -d "$out/classes" "$HERE"/java/src/*.java || return 1
+    cp -r "$HERE/java/src" "$HERE/java/pom.xml" "$out/"
   fi
   java -XX:TieredStopAtLevel=1 -cp "$out/classes:$out/jars/*" Suite "$BROKER"
 }

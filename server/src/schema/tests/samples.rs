@@ -1,18 +1,21 @@
 //! Requests with something in every field, written and read by kafka-protocol.
 
+mod groups;
+
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest,
-        BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-        DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-        DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
-        FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-        ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-        OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, TopicName,
-        UnregisterBrokerRequest,
+        BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+        DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+        DescribeGroupsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
+        ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+        IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+        ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+        OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+        ProduceRequest, RequestHeader, SyncGroupRequest, TopicName, UnregisterBrokerRequest,
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
         alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
@@ -65,6 +68,16 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::DescribeCluster => sample.describe_cluster(),
         ApiKey::UnregisterBroker => sample.unregister_broker(),
         ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
+        ApiKey::OffsetCommit => sample.offset_commit(),
+        ApiKey::OffsetFetch => sample.offset_fetch(),
+        ApiKey::JoinGroup => sample.join_group(),
+        ApiKey::SyncGroup => sample.sync_group(),
+        ApiKey::Heartbeat => sample.heartbeat(),
+        ApiKey::LeaveGroup => sample.leave_group(),
+        ApiKey::DescribeGroups => sample.describe_groups(),
+        ApiKey::ListGroups => sample.list_groups(),
+        ApiKey::DeleteGroups => sample.delete_groups(),
+        ApiKey::OffsetDelete => sample.offset_delete(),
         _ => panic!("no sample of {key:?}"),
     }
 }
@@ -116,6 +129,16 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         ApiKey::DescribeTopicPartitions => {
             decode_as::<DescribeTopicPartitionsRequest>(version, body)
         }
+        ApiKey::OffsetCommit => decode_as::<OffsetCommitRequest>(version, body),
+        ApiKey::OffsetFetch => decode_as::<OffsetFetchRequest>(version, body),
+        ApiKey::JoinGroup => decode_as::<JoinGroupRequest>(version, body),
+        ApiKey::SyncGroup => decode_as::<SyncGroupRequest>(version, body),
+        ApiKey::Heartbeat => decode_as::<HeartbeatRequest>(version, body),
+        ApiKey::LeaveGroup => decode_as::<LeaveGroupRequest>(version, body),
+        ApiKey::DescribeGroups => decode_as::<DescribeGroupsRequest>(version, body),
+        ApiKey::ListGroups => decode_as::<ListGroupsRequest>(version, body),
+        ApiKey::DeleteGroups => decode_as::<DeleteGroupsRequest>(version, body),
+        ApiKey::OffsetDelete => decode_as::<OffsetDeleteRequest>(version, body),
         _ => panic!("no decoder of {key:?}"),
     }
 }

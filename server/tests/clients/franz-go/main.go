@@ -101,6 +101,7 @@ func main() {
 	configTests()
 	storedTests()
 	sessionTests()
+	groupTests()
 	spaceTests()
 	if failed > 0 {
 		os.Exit(1)

@@ -352,15 +352,28 @@ func describeTopicPartitions() {
 }
 
 func findCoordinatorVersion(v int16) {
+	waitForCoordinator("group")
 	req := kmsg.NewPtrFindCoordinatorRequest()
 	req.CoordinatorKey, req.CoordinatorKeys = "group", []string{"group", "other"}
 	resp := ask[*kmsg.FindCoordinatorResponse](req, v)
 	if v < 4 {
-		equal(resp.ErrorCode, 15, "error")
+		equal(resp.ErrorCode, 0, "error")
+		equal(resp.Port > 0 && resp.Host != "", true, "an address")
+	} else {
+		equal(len(resp.Coordinators), 2, "coordinators")
+	}
+	for _, c := range resp.Coordinators {
+		equal(c.ErrorCode, 0, "error")
+		equal(c.Port > 0 && c.Host != "", true, "an address")
+	}
+	if v == 0 {
 		return
 	}
-	equal(len(resp.Coordinators), 2, "coordinators")
-	for _, c := range resp.Coordinators {
-		equal(c.ErrorCode, 15, "error")
+	req.CoordinatorType = 1
+	resp = ask[*kmsg.FindCoordinatorResponse](req, v)
+	if v < 4 {
+		equal(resp.ErrorCode, 15, "no transactions yet")
+		return
 	}
+	equal(resp.Coordinators[0].ErrorCode, 15, "no transactions yet")
 }

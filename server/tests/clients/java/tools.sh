@@ -78,6 +78,28 @@ check configs-broker-delete "^Completed" alter --entity-type brokers --entity-na
 check configs-default-delete "^Completed" alter --entity-type brokers --entity-default --delete-config log.retention.bytes
 log_dirs() { tool org.apache.kafka.tools.LogDirsCommand --describe --topic-list "$TOPIC"; }
 check log-dirs "\"partition\":\"$TOPIC-0\",\"size\":[1-9][0-9]*,\"offsetLag\":0,\"isFuture\":false" log_dirs
+GROUP="group-$TOPIC"
+groups() { tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"; }
+group_consume() { tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$TOPIC" --group "$GROUP" --timeout-ms 20000 "$@"; }
+group_lag() { groups --describe --group "$GROUP"; }
+check group-consume "^line 41\$" group_consume --from-beginning --max-messages 30
+check group-list "^$GROUP\$" groups --list
+check group-list-state "^$GROUP +Empty" groups --list --state Empty
+check group-describe "^$GROUP +$TOPIC +0 +70 +100 +30" group_lag
+check group-describe-state "^$GROUP .* Empty +0" groups --describe --group "$GROUP" --state
+check group-describe-members "has no active members" groups --describe --group "$GROUP" --members
+reset() { groups --reset-offsets --group "$GROUP" --topic "$TOPIC" "$@"; }
+check group-reset-dry "$GROUP +$TOPIC +0 +100" reset --to-latest --dry-run
+check group-reset-dry-did-nothing "^$GROUP +$TOPIC +0 +70 " group_lag
+check group-reset-offset "$GROUP +$TOPIC +0 +50" reset --to-offset 50 --execute
+check group-reset-did "^$GROUP +$TOPIC +0 +50 +100 +50" group_lag
+check group-reset-shift "$GROUP +$TOPIC +0 +55" reset --shift-by 5 --execute
+check group-reset-earliest "$GROUP +$TOPIC +0 +40" reset --to-earliest --execute
+check group-reset-datetime "$GROUP +$TOPIC +0 +40" reset --to-datetime 2020-01-01T00:00:00.000 --execute
+check group-resumes "^line 41\$" group_consume --max-messages 1
+check group-delete-offsets "$TOPIC +0 +Successful" groups --delete-offsets --group "$GROUP" --topic "$TOPIC"
+check group-delete "Deletion of requested consumer groups .* was successful" groups --delete --group "$GROUP"
+check group-delete-again "GroupIdNotFound|does not exist|could not be found" groups --describe --group "$GROUP"
 check producer-perf-test "^20000 records sent" perf
 check topics-alter "^\$|." topics --alter --topic "$TOPIC" --partitions 3
 check topics-describe-altered "PartitionCount: 3" topics --describe --topic "$TOPIC"

@@ -17,6 +17,7 @@ from kafka.admin import (  # noqa: E402
     KafkaAdminClient,
     NewTopic,
 )
+import groups  # noqa: E402
 from suite import BOOTSTRAP, equal, main, odd_records, test, topic_name, wait_until  # noqa: E402
 
 
@@ -248,6 +249,8 @@ def create_list_delete():
     wait_until(lambda: topic not in client.list_topics(), "the topic is gone")
     client.close()
 
+
+groups.define(new_topic, produce)
 
 if __name__ == "__main__":
     main()

@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition  # noqa: E402
 from kafka.admin import KafkaAdminClient, NewTopic  # noqa: E402
+import groups  # noqa: E402
 from suite import BOOTSTRAP, equal, main, odd_records, test, topic_name, wait_until  # noqa: E402
 
 
@@ -85,6 +86,16 @@ for version in [(0, 11, 0), (1, 0, 0), (2, 5, 0)]:
 for codec in ["gzip", "snappy", "lz4"]:
     test(f"old-codec-{codec}")(lambda codec=codec: round_trip((0, 11, 0), compression_type=codec))
 
+
+def create(name, partitions):
+    topic = topic_name(name)
+    client = KafkaAdminClient(bootstrap_servers=BOOTSTRAP, api_version=(2, 0, 0))
+    client.create_topics([NewTopic(topic, partitions, 1)])
+    client.close()
+    return topic
+
+
+groups.define(create, produce)
 
 if __name__ == "__main__":
     main()

@@ -27,6 +27,7 @@ from confluent_kafka.admin import (  # noqa: E402
     NewTopic,
     OffsetSpec,
 )
+import groups  # noqa: E402
 from suite import BOOTSTRAP, equal, main, odd_records, test, topic_name, wait_until  # noqa: E402
 
 BASE = {"bootstrap.servers": BOOTSTRAP}
@@ -328,6 +329,8 @@ def delete_records():
     everything = TopicPartition(topic, 0, -1)
     equal(admin.delete_records([everything])[everything].result(30).low_watermark, 10, "all")
 
+
+groups.define(new_topic, produce)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-// The official Java client: producer, consumer (by assign) and AdminClient.
+// The official Java client: producer, consumer (by assign) and AdminClient; groups are in Groups.java.
 //
 // Usage: Suite BOOTSTRAP [PATTERN]. One line per test; exits non-zero when one failed.
 
@@ -65,6 +65,7 @@ public final class Suite {
         consumerTests();
         topicTests();
         describeTests();
+        Groups.tests();
         admin.close(Duration.ofSeconds(5));
         System.exit(failed == 0 ? 0 : 1);
     }

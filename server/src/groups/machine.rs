@@ -1,0 +1,423 @@
+//! The groups of one partition of `__consumer_offsets`, on the node that coordinates them.
+//!
+//! Pure: requests and the time come in, answers and records go out. What is stored comes back as
+//! [`Machine::stored`] once it is committed; what offsets are committed is the [`Table`]'s to say.
+//!
+//! Invariants:
+//! - Every group of the table has its group here.
+//! - A group that consists of nothing, and for which nothing is stored, is forgotten.
+//!
+//! Not here: one group's rules (`group.rs` and those it names), reading and writing the log (`shard.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kafka_protocol::ResponseError;
+
+use super::effects::{Effects, Joined, Synced, Then};
+use super::group::{CONSUMER, Group, State};
+use super::offsets::Committed;
+use super::records::Record;
+use super::table::{Stored, Table};
+use super::{Caller, Join, Limits, Now, Sync, Token};
+
+/// Groups of one partition. A million clients with a group each would need 50 partitions of this size half full.
+const GROUPS_MAX: usize = 40_000;
+
+/// Tombstones that are stored together.
+const TOGETHER_MAX: usize = 1_000;
+
+/// Offsets to be committed together.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) caller: Caller,
+    /// Topic, partition, offset: those that passed the checks of each partition.
+    pub(crate) offsets: Vec<(String, i32, Committed)>,
+}
+
+/// The groups of one partition.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    groups: BTreeMap<String, Group>,
+    /// When to look at which group. An entry may be early, never late.
+    timers: BTreeSet<(u64, String)>,
+}
+
+impl Machine {
+    /// Begins to coordinate what the table holds.
+    pub(crate) fn load(table: &Table, now: Now, limits: &Limits, fx: &mut Effects) -> Self {
+        let mut machine = Self::default();
+        for (id, stored) in table.iter() {
+            let group = match &stored.group {
+                Some(value) => Group::load(id, value, now, limits, fx),
+                None => Group::new(id.to_owned()),
+            };
+            machine.groups.insert(id.to_owned(), group);
+            machine.schedule(id);
+        }
+        machine
+    }
+
+    /// Takes note of a group that has come into the table: its offsets may have been committed while it was deleted.
+    pub(crate) fn know(&mut self, id: &str) {
+        if !self.groups.contains_key(id) {
+            self.groups.insert(id.to_owned(), Group::new(id.to_owned()));
+        }
+    }
+
+    /// The group of this name.
+    pub(crate) fn get(&self, id: &str) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    /// All groups, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    /// When [`Machine::tick`] has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Looks at the groups whose time has come.
+    pub(crate) fn tick(&mut self, table: &Table, now: Now, limits: &Limits, fx: &mut Effects) {
+        while self.next_deadline().is_some_and(|at| at <= now.ms) {
+            let Some((_, id)) = self.timers.pop_first() else { return };
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.looked_at = None;
+                group.expire(now, limits, fx);
+                self.settle(&id, table);
+            }
+        }
+    }
+
+    /// Has a group looked at in time.
+    fn schedule(&mut self, id: &str) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let Some(next) = group.next_deadline() else { return };
+        if group.looked_at.is_none_or(|at| at > next) {
+            if let Some(at) = group.looked_at.replace(next) {
+                self.timers.remove(&(at, id.to_owned()));
+            }
+            self.timers.insert((next, id.to_owned()));
+        }
+    }
+
+    /// After a change: what has become nothing is forgotten, anything else is looked at in time.
+    fn settle(&mut self, id: &str, table: &Table) {
+        let nothing = self.groups.get(id).is_some_and(Group::is_nothing);
+        if nothing && table.get(id).is_none() {
+            self.forget(id);
+        } else {
+            self.schedule(id);
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        if let Some(at) = self.groups.remove(id).and_then(|group| group.looked_at) {
+            self.timers.remove(&(at, id.to_owned()));
+        }
+    }
+
+    /// Takes a join request. `instance` and the like are the request's; session time-outs have been checked.
+    pub(crate) fn join(
+        &mut self,
+        ask: Join,
+        token: Token,
+        table: &Table,
+        now: Now,
+        limits: &Limits,
+        fx: &mut Effects,
+    ) {
+        let id = ask.group.clone();
+        if !self.groups.contains_key(&id) {
+            if !ask.member_id.is_empty() {
+                let code = ResponseError::UnknownMemberId;
+                fx.joined(token, Joined::refused(&ask.member_id, code));
+                return;
+            }
+            if self.groups.len() >= GROUPS_MAX {
+                fx.joined(token, Joined::refused("", ResponseError::GroupMaxSizeReached));
+                return;
+            }
+            self.groups.insert(id.clone(), Group::new(id.clone()));
+        }
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.join(ask, token, now, limits, fx);
+        }
+        self.settle(&id, table);
+    }
+
+    /// Takes a sync request.
+    pub(crate) fn sync(&mut self, id: &str, ask: Sync, token: Token, now: Now, fx: &mut Effects) {
+        match self.groups.get_mut(id) {
+            Some(group) => group.sync(ask, token, now, fx),
+            None => fx.synced(token, Synced::refused(ResponseError::UnknownMemberId)),
+        }
+        self.schedule(id);
+    }
+
+    /// Hears a member.
+    ///
+    /// # Errors
+    /// As [`Group::heartbeat`].
+    pub(crate) fn heartbeat(
+        &mut self,
+        id: &str,
+        caller: &Caller,
+        now: Now,
+    ) -> Result<(), ResponseError> {
+        let group = self.groups.get_mut(id).ok_or(ResponseError::UnknownMemberId)?;
+        group.heartbeat(caller, now)
+    }
+
+    /// Lets members go, each by member id and instance; what each is answered.
+    ///
+    /// # Errors
+    /// `UNKNOWN_MEMBER_ID` when there is no such group.
+    pub(crate) fn leave(
+        &mut self,
+        id: &str,
+        members: &[(String, Option<String>)],
+        table: &Table,
+        now: Now,
+        limits: &Limits,
+        fx: &mut Effects,
+    ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
+        let group = self.groups.get_mut(id).ok_or(ResponseError::UnknownMemberId)?;
+        let leave = |(member, instance): &(String, Option<String>)| {
+            group.leave(member, instance.as_deref(), now, limits, fx)
+        };
+        let answers = members.iter().map(leave).collect();
+        self.settle(id, table);
+        Ok(answers)
+    }
+
+    /// Takes offsets to be committed; they are answered to `token` when they are stored.
+    ///
+    /// # Errors
+    /// As [`Group::may_commit`]; `ILLEGAL_GENERATION` for a generation of a group that does not exist.
+    pub(crate) fn commit(
+        &mut self,
+        id: &str,
+        commit: Commit,
+        token: Token,
+        now: Now,
+        fx: &mut Effects,
+    ) -> Result<(), ResponseError> {
+        let is_full = self.groups.len() >= GROUPS_MAX;
+        match self.groups.get_mut(id) {
+            Some(group) => group.may_commit(&commit.caller, now)?,
+            None if commit.caller.generation >= 0 => return Err(ResponseError::IllegalGeneration),
+            None if is_full => {
+                return Err(ResponseError::CoordinatorNotAvailable);
+            }
+            None if commit.offsets.is_empty() => {}
+            None => {
+                self.groups.insert(id.to_owned(), Group::new(id.to_owned()));
+            }
+        }
+        let record = |(topic, partition, value): (String, i32, Committed)| Record::Offset {
+            group: id.to_owned(),
+            topic,
+            partition,
+            value: Some(value),
+        };
+        let records: Vec<Record> = commit.offsets.into_iter().map(record).collect();
+        if records.is_empty() {
+            fx.stored(token, Ok(()));
+        } else {
+            if let Some(group) = self.groups.get_mut(id) {
+                group.committing += 1;
+            }
+            fx.write(records, Then::Committed { group: id.to_owned(), token });
+        }
+        Ok(())
+    }
+
+    /// Deletes a group that has no members, with all that is stored of it.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND`, `NON_EMPTY_GROUP`.
+    pub(crate) fn delete(
+        &mut self,
+        id: &str,
+        table: &Table,
+        token: Token,
+        fx: &mut Effects,
+    ) -> Result<(), ResponseError> {
+        let group = self.groups.get(id).ok_or(ResponseError::GroupIdNotFound)?;
+        // Somebody who commits at this moment uses it.
+        if group.state != State::Empty || group.committing > 0 {
+            return Err(ResponseError::NonEmptyGroup);
+        }
+        let records = tombstones(id, table.get(id), |_, _, _| true);
+        self.forget(id);
+        write_all(records, Then::Answer(token), fx);
+        Ok(())
+    }
+
+    /// Whether the offsets of a topic may be deleted from a group.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND`; `NON_EMPTY_GROUP` of a group of which it is not known what it reads;
+    /// `GROUP_SUBSCRIBED_TO_TOPIC`.
+    pub(crate) fn may_delete_offsets(&self, id: &str, topic: &str) -> Result<(), ResponseError> {
+        let group = self.groups.get(id).ok_or(ResponseError::GroupIdNotFound)?;
+        match group.state {
+            State::Empty => Ok(()),
+            _ if group.protocol_type.as_deref() != Some(CONSUMER) => {
+                Err(ResponseError::NonEmptyGroup)
+            }
+            _ if group.subscribed.as_ref().is_none_or(|topics| topics.contains(topic)) => {
+                Err(ResponseError::GroupSubscribedToTopic)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes offsets for which [`Machine::may_delete_offsets`] has been asked.
+    pub(crate) fn delete_offsets(
+        &self,
+        id: &str,
+        chosen: Vec<(String, i32)>,
+        table: &Table,
+        token: Token,
+        fx: &mut Effects,
+    ) {
+        let is_chosen =
+            |topic: &str, partition: i32| chosen.iter().any(|(t, p)| t == topic && *p == partition);
+        let mut records = tombstones(id, table.get(id), |topic, p, _| is_chosen(topic, p));
+        records.retain(|record| matches!(record, Record::Offset { .. }));
+        if records.is_empty() {
+            fx.stored(token, Ok(()));
+        } else {
+            write_all(records, Then::Answer(token), fx);
+        }
+    }
+
+    /// Goes on when something is stored, or could not be.
+    pub(crate) fn stored(
+        &mut self,
+        then: Then,
+        result: Result<(), ResponseError>,
+        table: &Table,
+        now: Now,
+        limits: &Limits,
+        fx: &mut Effects,
+    ) {
+        match then {
+            Then::Nothing => {}
+            Then::Answer(token) => fx.stored(token, result),
+            Then::Committed { group: id, token } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.committing = group.committing.saturating_sub(1);
+                    self.settle(&id, table);
+                }
+                fx.stored(token, result);
+            }
+            Then::Assign { group: id, generation, assignments } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.assigned(generation, assignments, result, now, limits, fx);
+                    self.settle(&id, table);
+                }
+            }
+            Then::Replaced { group: id, replaced } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.replaced(*replaced, result, now, fx);
+                    self.settle(&id, table);
+                }
+            }
+        }
+    }
+
+    /// Forgets offsets whose time is over, offsets of topics that are no more, and groups for which nothing else is left.
+    pub(crate) fn expire_offsets(
+        &mut self,
+        table: &Table,
+        is_gone: impl Fn(&str, &Committed) -> bool,
+        now: Now,
+        limits: &Limits,
+        fx: &mut Effects,
+    ) {
+        let ids: Vec<String> = self.groups.keys().cloned().collect();
+        for id in ids {
+            let (Some(group), stored) = (self.groups.get(&id), table.get(&id)) else { continue };
+            // A tombstone must not follow a commit that it does not know.
+            if group.committing > 0 {
+                continue;
+            }
+            let expired = |topic: &str, _: i32, offset: &Committed| {
+                is_gone(topic, offset) || group.has_expired(topic, offset, now, limits)
+            };
+            let count = |stored: &Stored| stored.offsets.iter().count();
+            let kept = |stored: &Stored| {
+                stored.offsets.iter().filter(|(t, p, value)| !expired(t, *p, value)).count()
+            };
+            let (total, kept) = stored.map_or((0, 0), |stored| (count(stored), kept(stored)));
+            if kept == 0 && group.is_nothing() && stored.is_some() {
+                let records = tombstones(&id, stored, |_, _, _| true);
+                write_all(records, Then::Nothing, fx);
+                self.forget(&id);
+            } else if kept < total {
+                let mut records = tombstones(&id, stored, expired);
+                records.retain(|record| matches!(record, Record::Offset { .. }));
+                write_all(records, Then::Nothing, fx);
+            } else if stored.is_none() {
+                self.settle(&id, table);
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Whether an offset has not been of use for as long as offsets are kept: since it was committed, and not while
+    /// the group may still need it.
+    fn has_expired(&self, topic: &str, offset: &Committed, now: Now, limits: &Limits) -> bool {
+        let base = match (&self.protocol_type, self.state) {
+            (None, _) => offset.committed_ms,
+            (Some(_), State::Empty) if self.since_ms >= 0 => self.since_ms,
+            (Some(_), State::Empty) => offset.committed_ms,
+            (Some(kind), State::Stable) if kind == CONSUMER => match &self.subscribed {
+                Some(topics) if !topics.contains(topic) => offset.committed_ms,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        match offset.expires_ms {
+            Some(at) => now.wall_ms >= at,
+            None => now.wall_ms.saturating_sub(base) >= limits.retention_ms,
+        }
+    }
+}
+
+/// Has many records stored, the last of them with what then.
+fn write_all(mut records: Vec<Record>, then: Then, fx: &mut Effects) {
+    while records.len() > TOGETHER_MAX {
+        let rest = records.split_off(TOGETHER_MAX);
+        fx.write(std::mem::replace(&mut records, rest), Then::Nothing);
+    }
+    fx.write(records, then);
+}
+
+/// The tombstones of a group's chosen offsets, and of the group.
+fn tombstones(
+    id: &str,
+    stored: Option<&Stored>,
+    chosen: impl Fn(&str, i32, &Committed) -> bool,
+) -> Vec<Record> {
+    let Some(stored) = stored else { return Vec::new() };
+    let gone =
+        stored.offsets.iter().filter(|(topic, partition, value)| chosen(topic, *partition, value));
+    let offset = |(topic, partition, _): (&str, i32, &Committed)| Record::Offset {
+        group: id.to_owned(),
+        topic: topic.to_owned(),
+        partition,
+        value: None,
+    };
+    let mut records: Vec<Record> = gone.map(offset).collect();
+    if stored.group.is_some() {
+        records.push(Record::group(id, None));
+    }
+    records
+}

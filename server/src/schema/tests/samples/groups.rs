@@ -1,0 +1,189 @@
+//! Requests about consumer groups.
+
+use bytes::Bytes;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, SyncGroupRequest,
+};
+
+use super::{Sample, encode, text, topic};
+
+fn group(name: &str) -> GroupId {
+    GroupId(text(name))
+}
+
+impl Sample {
+    pub(super) fn offset_commit(&self) -> Vec<Bytes> {
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(3)
+            .with_committed_offset(1 << 40)
+            .with_committed_leader_epoch(self.since(6, 4, -1))
+            .with_committed_metadata(Some(text("bis hier")))
+            .with_unknown_tagged_fields(self.tags(8));
+        let nothing = partition.clone().with_committed_metadata(None);
+        let named = OffsetCommitRequestTopic::default()
+            .with_name(topic("eins"))
+            .with_partitions(vec![partition, nothing])
+            .with_unknown_tagged_fields(self.tags(8));
+        let mut full = OffsetCommitRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_generation_id_or_member_epoch(2)
+            .with_member_id(text("mitglied"))
+            .with_group_instance_id(self.since(7, Some(text("i")), None))
+            .with_topics(vec![named, OffsetCommitRequestTopic::default()])
+            .with_unknown_tagged_fields(self.tags(8));
+        if self.version <= 4 {
+            full.retention_time_ms = 9;
+        }
+        vec![encode(&full, self.version), encode(&OffsetCommitRequest::default(), self.version)]
+    }
+
+    pub(super) fn offset_fetch(&self) -> Vec<Bytes> {
+        if self.version >= 8 {
+            return self.offset_fetch_of_groups();
+        }
+        let named = OffsetFetchRequestTopic::default()
+            .with_name(topic("eins"))
+            .with_partition_indexes(vec![0, 7])
+            .with_unknown_tagged_fields(self.tags(6));
+        let full = OffsetFetchRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_topics(Some(vec![named, OffsetFetchRequestTopic::default()]))
+            .with_require_stable(self.since(7, true, false))
+            .with_unknown_tagged_fields(self.tags(6));
+        let mut bodies = vec![encode(&full, self.version)];
+        if self.version >= 2 {
+            bodies.push(encode(&full.with_topics(None), self.version));
+        }
+        bodies
+    }
+
+    fn offset_fetch_of_groups(&self) -> Vec<Bytes> {
+        let named = OffsetFetchRequestTopics::default()
+            .with_name(topic("eins"))
+            .with_partition_indexes(vec![0, 7])
+            .with_unknown_tagged_fields(self.tags(6));
+        let some = OffsetFetchRequestGroup::default()
+            .with_group_id(group("gruppe"))
+            .with_member_id(self.since(9, Some(text("m")), None))
+            .with_member_epoch(self.since(9, 3, -1))
+            .with_topics(Some(vec![named, OffsetFetchRequestTopics::default()]))
+            .with_unknown_tagged_fields(self.tags(6));
+        let all = OffsetFetchRequestGroup::default().with_topics(None);
+        let full = OffsetFetchRequest::default()
+            .with_groups(vec![some, all])
+            .with_require_stable(true)
+            .with_unknown_tagged_fields(self.tags(6));
+        vec![encode(&full, self.version), encode(&OffsetFetchRequest::default(), self.version)]
+    }
+
+    pub(super) fn join_group(&self) -> Vec<Bytes> {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(text("range"))
+            .with_metadata(Bytes::from_static(b"\0\x01abc"))
+            .with_unknown_tagged_fields(self.tags(6));
+        let full = JoinGroupRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_session_timeout_ms(10_000)
+            .with_rebalance_timeout_ms(self.since(1, 60_000, -1))
+            .with_member_id(text("mitglied"))
+            .with_group_instance_id(self.since(5, Some(text("i")), None))
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol, JoinGroupRequestProtocol::default()])
+            .with_reason(self.since(8, Some(text("darum")), None))
+            .with_unknown_tagged_fields(self.tags(6));
+        vec![encode(&full, self.version), encode(&JoinGroupRequest::default(), self.version)]
+    }
+
+    pub(super) fn sync_group(&self) -> Vec<Bytes> {
+        let assignment = SyncGroupRequestAssignment::default()
+            .with_member_id(text("mitglied"))
+            .with_assignment(Bytes::from_static(b"alles"))
+            .with_unknown_tagged_fields(self.tags(4));
+        let full = SyncGroupRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_generation_id(2)
+            .with_member_id(text("mitglied"))
+            .with_group_instance_id(self.since(3, Some(text("i")), None))
+            .with_protocol_type(self.since(5, Some(text("consumer")), None))
+            .with_protocol_name(self.since(5, Some(text("range")), None))
+            .with_assignments(vec![assignment, SyncGroupRequestAssignment::default()])
+            .with_unknown_tagged_fields(self.tags(4));
+        vec![encode(&full, self.version), encode(&SyncGroupRequest::default(), self.version)]
+    }
+
+    pub(super) fn heartbeat(&self) -> Vec<Bytes> {
+        let full = HeartbeatRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_generation_id(2)
+            .with_member_id(text("mitglied"))
+            .with_group_instance_id(self.since(3, Some(text("i")), None))
+            .with_unknown_tagged_fields(self.tags(4));
+        vec![encode(&full, self.version), encode(&HeartbeatRequest::default(), self.version)]
+    }
+
+    pub(super) fn leave_group(&self) -> Vec<Bytes> {
+        let request = LeaveGroupRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_unknown_tagged_fields(self.tags(4));
+        let full = match self.version {
+            3.. => {
+                let member = MemberIdentity::default()
+                    .with_member_id(text("mitglied"))
+                    .with_group_instance_id(Some(text("i")))
+                    .with_reason(self.since(5, Some(text("darum")), None))
+                    .with_unknown_tagged_fields(self.tags(4));
+                request.with_members(vec![member, MemberIdentity::default()])
+            }
+            _ => request.with_member_id(text("mitglied")),
+        };
+        vec![encode(&full, self.version), encode(&LeaveGroupRequest::default(), self.version)]
+    }
+
+    pub(super) fn describe_groups(&self) -> Vec<Bytes> {
+        let full = DescribeGroupsRequest::default()
+            .with_groups(vec![group("eins"), group("")])
+            .with_include_authorized_operations(self.since(3, true, false))
+            .with_unknown_tagged_fields(self.tags(5));
+        vec![encode(&full, self.version), encode(&DescribeGroupsRequest::default(), self.version)]
+    }
+
+    pub(super) fn list_groups(&self) -> Vec<Bytes> {
+        let full = ListGroupsRequest::default()
+            .with_states_filter(self.since(4, vec![text("Stable"), text("")], vec![]))
+            .with_types_filter(self.since(5, vec![text("classic")], vec![]))
+            .with_unknown_tagged_fields(self.tags(3));
+        vec![encode(&full, self.version), encode(&ListGroupsRequest::default(), self.version)]
+    }
+
+    pub(super) fn delete_groups(&self) -> Vec<Bytes> {
+        let full = DeleteGroupsRequest::default()
+            .with_groups_names(vec![group("eins"), group("")])
+            .with_unknown_tagged_fields(self.tags(2));
+        vec![encode(&full, self.version), encode(&DeleteGroupsRequest::default(), self.version)]
+    }
+
+    pub(super) fn offset_delete(&self) -> Vec<Bytes> {
+        let partition = OffsetDeleteRequestPartition::default().with_partition_index(3);
+        let named = OffsetDeleteRequestTopic::default()
+            .with_name(topic("eins"))
+            .with_partitions(vec![partition.clone(), partition]);
+        let full = OffsetDeleteRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_topics(vec![named, OffsetDeleteRequestTopic::default()]);
+        vec![encode(&full, self.version), encode(&OffsetDeleteRequest::default(), self.version)]
+    }
+}
