@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::keys::{self, Tag};
 use crate::rows::{self, Segment};
 use crate::state::State;
+use crate::table::newer::Newer;
 use crate::{Error, Index, PartitionId, Result, RetentionClass};
 
 /// One partition.
@@ -28,7 +29,7 @@ pub(crate) struct Partition {
     pub(crate) segments: Mutex<Vec<Segment>>,
     pub(crate) answers: Answers,
     /// Held by what changes the table step by step: cleaning, entering old records, trimming. Never by a reader or an append.
-    pub(crate) maintaining: Mutex<()>,
+    pub(crate) maintaining: Mutex<Newer>,
 }
 
 /// When the partition's appends are answered.
@@ -70,7 +71,7 @@ impl Partition {
     ) -> Self {
         let (state, segments) = (Mutex::new(state), Mutex::new(segments));
         let answers = Answers::default();
-        let (class, maintaining) = (AtomicU8::new(class.0), Mutex::new(()));
+        let (class, maintaining) = (AtomicU8::new(class.0), Mutex::new(Newer::default()));
         Self { id, replica, class, state, segments, answers, maintaining }
     }
 

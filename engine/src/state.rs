@@ -204,6 +204,7 @@ impl State {
         let purged_offset = found.purged.map_or(Offset(0), |row| row.next_offset);
         let purged_position = found.purged.map_or(0, |row| row.position);
         let table = found.table.unwrap_or_default();
+        let table = TableRow { index_from: table.index_from.min(end), ..table };
         // What was purged and is settled can be read all the same.
         let log_start = if table.settled >= purged_offset {
             found.log_start
@@ -429,6 +430,8 @@ impl State {
             None => self.purged.map_or(Offset(0), |row| row.next_offset),
         };
         self.next = self.last.map(|last| Index(last.index.0 + 1));
+        // What comes here now is entered with its batch.
+        self.table.index_from = self.table.index_from.min(self.end);
         let log_start = (self.log_start > self.end).then_some(self.end);
         if log_start.is_some() {
             self.log_start = self.end;

@@ -16,6 +16,7 @@ mod build;
 pub(crate) mod clean;
 mod lookup;
 mod maintain;
+pub(crate) mod newer;
 pub(crate) mod row;
 pub(crate) mod settled;
 mod stage;

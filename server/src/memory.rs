@@ -14,6 +14,9 @@ const DEFAULT_MAX: usize = 4 << 30;
 /// What is taken without being told to, where an eighth of the machine is more than this.
 const DEFAULT_MIN: usize = 256 * MIB;
 
+/// The most that look-ups by key fill without being told to.
+const KEY_CACHE_MAX: usize = 2 << 30;
+
 /// The parts of a node's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
@@ -45,7 +48,7 @@ impl Sizes {
         let memory = config.memory.unwrap_or_else(|| default_memory(machine_bytes()));
         let mut sizes = Self::share_out(memory);
         let known = config.memory.or_else(machine_bytes).unwrap_or(memory);
-        sizes.key_cache = config.key_cache_bytes.unwrap_or((known / 8).max(MIB));
+        sizes.key_cache = config.key_cache_bytes.unwrap_or((known / 8).clamp(MIB, KEY_CACHE_MAX));
         sizes.cache = config.cache_bytes.unwrap_or(sizes.cache);
         sizes.requests = config.produce_bytes_max.unwrap_or(sizes.requests);
         sizes

@@ -107,8 +107,9 @@ impl PartitionLog {
     /// [`crate::Error::NotKeyed`] unless [`KeyIndex::Ready`]; as [`PartitionLog::read`].
     pub fn clean(&self, rules: &CleanRules) -> Result<CleanStep> {
         self.check_open()?;
-        let _maintaining = self.partition.maintaining.lock();
+        let mut newer = self.partition.maintaining.lock();
         let state = self.partition.live()?;
+        newer.of(state.table_epoch);
         if readiness(&state.table, state.log_start) != KeyIndex::Ready {
             return Err(Error::NotKeyed(self.id()));
         }
@@ -126,16 +127,18 @@ impl PartitionLog {
             self.barrier()?;
         }
         if view.table.settled < view.until
-            && let Some(step) = self.settle_more(&view, rules)?
+            && let Some(step) = self.settle_more(&view, rules, &mut newer)?
         {
             return Ok(step);
         }
+        // Nothing is left to be settled.
+        newer.forget();
         self.sweep(&view, rules)
     }
 }
 
 /// Shows the records of a batch; false for a control batch, or when they cannot be read.
-pub(super) fn each_record(
+pub(crate) fn each_record(
     payload: &[u8],
     mut show: impl FnMut(&Header, &Record<'_>) -> Result<()>,
 ) -> Result<bool> {

@@ -2,8 +2,6 @@
 //!
 //! Not here: what is taken out of batches that are settled already (`sweep.rs`).
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
 use super::sweep::Sweep;
@@ -16,13 +14,19 @@ use crate::records::Record;
 use crate::rows::{self, SparseRow, TableRow};
 use crate::state::SPARSE_BYTES;
 use crate::table::maintain::{Rows, Step};
+use crate::table::newer::Newer;
 use crate::table::row::{self, Mark};
 use crate::table::{CleanRules, CleanStep, settled};
 use crate::{Entry, EntryKind, Index, Offset, PayloadPart, Result, Term};
 
 impl PartitionLog {
     /// Settles the next entries; `None` when there are none below the bound.
-    pub(super) fn settle_more(&self, view: &View, rules: &CleanRules) -> Result<Option<CleanStep>> {
+    pub(super) fn settle_more(
+        &self,
+        view: &View,
+        rules: &CleanRules,
+        newer: &mut Newer,
+    ) -> Result<Option<CleanStep>> {
         let bytes_max = usize::try_from(rules.bytes_max).unwrap_or(usize::MAX);
         let start = if view.table.settled > Offset(0) {
             Index(view.table.settled_upto.index.0 + 1).max(view.first)
@@ -36,14 +40,16 @@ impl PartitionLog {
             .filter(|entry| entry.kind == EntryKind::Batch)
             .take_while(|entry| entry.next_offset() <= view.until)
             .collect();
-        let newest = newest_of(&batches);
+        for batch in batches.iter().rev() {
+            newer.note(batch);
+        }
         let db = self.handle.core.read()?;
         let mut rows = Rows::new(&db, view.area);
         for batch in batches {
             if settling.written >= WRITTEN_BYTES {
                 break;
             }
-            settling.batch(batch, &newest, &mut rows)?;
+            settling.batch(batch, newer, &mut rows)?;
         }
         drop(rows);
         drop(db);
@@ -61,21 +67,6 @@ impl PartitionLog {
             start = Index(last.index.0 + 1);
         }
     }
-}
-
-/// The newest record of each key within some batches.
-fn newest_of(batches: &[&Entry]) -> HashMap<Vec<u8>, Offset> {
-    let mut newest = HashMap::new();
-    for batch in batches {
-        let _ = each_record(&batch.payload, |_, record| {
-            if let Some(key) = record.key {
-                let offset = Offset(batch.base_offset.0 + record.head.offset_delta);
-                newest.insert(key.to_vec(), offset);
-            }
-            Ok(())
-        });
-    }
-    newest
 }
 
 /// A settling step under way.
@@ -110,12 +101,7 @@ impl<'a> Settling<'a> {
     }
 
     /// Settles one batch.
-    fn batch(
-        &mut self,
-        batch: &Entry,
-        newest: &HashMap<Vec<u8>, Offset>,
-        rows: &mut Rows<'_>,
-    ) -> Result<()> {
+    fn batch(&mut self, batch: &Entry, newer: &mut Newer, rows: &mut Rows<'_>) -> Result<()> {
         let bytes = u64::try_from(batch.payload.len()).unwrap_or(0);
         self.done.read_bytes += bytes;
         self.table.position += bytes;
@@ -127,7 +113,7 @@ impl<'a> Settling<'a> {
         let mut gone = Vec::new();
         let is_readable = each_record(&batch.payload, |_, record| {
             let offset = Offset(batch.base_offset.0 + record.head.offset_delta);
-            if !self.stays(record, offset, newest, rows)? {
+            if !self.stays(record, offset, newer, rows)? {
                 gone.push(offset);
             }
             Ok(())
@@ -161,7 +147,7 @@ impl<'a> Settling<'a> {
         &mut self,
         record: &Record<'_>,
         offset: Offset,
-        newest: &HashMap<Vec<u8>, Offset>,
+        newer: &mut Newer,
         rows: &mut Rows<'_>,
     ) -> Result<bool> {
         // As Kafka's cleaner does with what is from before the topic was compacted.
@@ -169,7 +155,7 @@ impl<'a> Settling<'a> {
         let area = self.view.area;
         let delete =
             |offset| RowChange::Delete { home: Home::Keys, key: row::row_key(area, key, offset) };
-        if newest.get(key).is_some_and(|newest| *newest > offset) {
+        if newer.is_known(key, offset) {
             self.step.rows.push(delete(offset));
             return Ok(false);
         }
@@ -187,6 +173,7 @@ impl<'a> Settling<'a> {
         })?;
         match found {
             Some(found) if found > offset => {
+                newer.remember(key, found);
                 self.step.rows.push(delete(offset));
                 return Ok(false);
             }
