@@ -208,18 +208,38 @@ def compare(header, by_key, total, records):
     print("nothing lost, nothing doubled, no offset left out")
 
 
+def ask(node, header, by_key):
+    """The last row of the most frequent key, as the node answers it."""
+    key = max(by_key, key=lambda key: len(by_key[key]))
+    command = [node.binary, "get", TOPIC, key, "--brokers", node.kafka]
+    print("$ " + " ".join(["jangbu", *command[1:]]))
+    asked = time.monotonic()
+    answer = subprocess.run(command, timeout=60, stdout=subprocess.PIPE, text=True)
+    took = time.monotonic() - asked
+    if answer.returncode != 0:
+        raise Off(f"jangbu get ended with {answer.returncode}")
+    row = json.loads(answer.stdout)
+    if tuple(row[column] for column in header) != by_key[key][-1]:
+        raise Off(f"{answer.stdout!r} is not the last row of {key}, which is {by_key[key][-1]!r}")
+    print(answer.stdout.rstrip("\n"))
+    print(f"the last of its {len(by_key[key]):,} rows, in {took * 1000:.0f} ms with the start of the program")
+
+
 def run(node, path):
     header, by_key, total = read_input(path)
     step(f"A node on {node.kafka}, and a topic with {PARTITIONS} partitions")
     listening, _ = node.start()
     print(f"the node listens after {listening * 1000:.0f} ms; its log is {HOME}/node.log")
-    create = [node.binary, "topic", "create", TOPIC, "--partitions", str(PARTITIONS), "--brokers", node.kafka]
+    create = [node.binary, "topic", "create", TOPIC, "--partitions", str(PARTITIONS), "--brokers", node.kafka,
+              "--config", "jangbu.key.index=true"]
     if subprocess.run(create, timeout=60).returncode != 0:
         raise Off("the topic was not created")
     step(f"Stream {total:,} rows keyed by {KEY}, and kill the node with -9 on the way")
     stream(node, path, total)
     step("Read everything back with kcat and compare with the file")
     compare(header, by_key, total, read_back(node))
+    step("Ask for a key")
+    ask(node, header, by_key)
     print(f"stopped with SIGTERM in {node.stop() * 1000:.0f} ms")
 
 
@@ -253,6 +273,7 @@ def main():
 and in another terminal:
   {binary} topic describe {TOPIC}
   {binary} consume {TOPIC} --from-beginning --count 5
+  {binary} get {TOPIC} KEY --history 3
   kcat -b 127.0.0.1:9092 -C -t {TOPIC} -o -5 -e""")
     return 0
 
