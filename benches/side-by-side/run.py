@@ -96,8 +96,8 @@ class Jangbu(Side):
         os.makedirs(self.directory, exist_ok=True)
         self.address = f"127.0.0.1:{self.port}"
         data = os.path.join(self.directory, "data")
-        command = [self.binary, "serve", "--data", data, "--listen", self.address, "--http", "127.0.0.1:0"]
-        command += self.extra
+        command = [self.binary, "serve", "--data", data, "--listen", self.address]
+        command += self.extra if "--http" in self.extra else [*self.extra, "--http", "127.0.0.1:0"]
         with open(os.path.join(self.directory, "server.log"), "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.pid = self.process.pid
