@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""A compacted topic under real clients: read from anywhere while it is cleaned, kill -9 in the middle of cleaning.
+
+Usage: compaction.py [--kills N] [--drop-one] JANGBU DATA
+
+One librdkafka producer overwrites and deletes keys all the time; one librdkafka consumer reads again and again, from the beginning
+and from anywhere. After every kill, and in the end by librdkafka and kafka-python: the last acknowledged value of every key is there, none that
+was deleted is back, and no offset holds anything but what was acknowledged there. Then the topic is left alone until it is clean: one record for
+each key; and `jangbu inspect verify` finds nothing. --drop-one forgets a key that was read: the check must then fail.
+"""
+
+import argparse
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+from kafka import KafkaConsumer
+from kafka import TopicPartition as PyPartition
+
+from crash import Node, free_port, report
+
+TOPIC, PARTITIONS, KEYS = "state", 3, 300
+CONFIG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "500"}
+
+
+class Updates(threading.Thread):
+    """Overwrites and deletes keys until told to stop; `acked` is what stands at each offset."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.acked = [{} for _ in range(PARTITIONS)]
+        self.failed, self.stopping, self.sent = [], threading.Event(), 0
+        self.producer = Producer({
+            "bootstrap.servers": address, "enable.idempotence": True, "acks": "all", "linger.ms": 2,
+            "message.timeout.ms": 300000, "reconnect.backoff.max.ms": 200, "queue.buffering.max.messages": 5000,
+            "compression.type": "gzip", "log_level": 0})
+
+    def delivered(self, error, message):
+        if error:
+            self.failed.append(str(error))
+        else:
+            self.acked[message.partition()][message.offset()] = (message.key(), message.value())
+
+    def send(self, key, value):
+        while True:
+            try:
+                self.producer.produce(TOPIC, value, b"key-%d" % key, key % PARTITIONS, on_delivery=self.delivered)
+                self.sent += 1
+                return
+            except BufferError:
+                self.producer.poll(0.05)
+
+    def run(self):
+        while not self.stopping.is_set():
+            # Some keys are written often, some hardly ever.
+            key = int(random.paretovariate(0.6)) % KEYS
+            deleted = key % 7 == 0 and random.random() < 0.3
+            self.send(key, None if deleted else b"%012d" % self.sent + b"." * random.choice([20, 400]))
+            if self.sent % 500 == 0:
+                self.producer.poll(0)
+                time.sleep(0.01)
+        for key in range(KEYS):
+            self.send(key, None if key % 7 == 0 else b"the end of %d" % key)
+        left = self.producer.flush(120)
+        if left:
+            self.failed.append(f"{left} records were never answered")
+
+
+def read(address, starts):
+    """What librdkafka reads from these offsets to the ends: (offset, key, value) by partition."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "none", "enable.partition.eof": True,
+                         "enable.auto.commit": False, "log_level": 0})
+    consumer.assign([TopicPartition(TOPIC, p, start) for p, start in enumerate(starts)])
+    found, ended, quiet = [[] for _ in starts], set(), time.monotonic()
+    while len(ended) < len(starts):
+        batch = consumer.consume(10000, 0.1)
+        quiet = time.monotonic() if batch else quiet
+        if time.monotonic() - quiet > 60:
+            raise AssertionError("nothing came for 60 s")
+        for m in batch:
+            if m.error():
+                ended.add(m.partition())
+            else:
+                found[m.partition()].append((m.offset(), m.key(), m.value()))
+    consumer.close()
+    return found
+
+
+def read_kafka_python(address):
+    consumer = KafkaConsumer(bootstrap_servers=address, enable_auto_commit=False)
+    assigned = [PyPartition(TOPIC, p) for p in range(PARTITIONS)]
+    consumer.assign(assigned)
+    consumer.seek_to_beginning(*assigned)
+    ends = consumer.end_offsets(assigned)
+    found, deadline = [[] for _ in assigned], time.monotonic() + 120
+    while any(consumer.position(p) < ends[p] for p in assigned):
+        if time.monotonic() > deadline:
+            raise AssertionError("the ends were not reached within 120 s")
+        for records in consumer.poll(500, max_records=20000).values():
+            for r in records:
+                found[r.partition].append((r.offset, r.key, r.value))
+    consumer.close()
+    return found
+
+
+class Reader(threading.Thread):
+    """Reads from the beginning and from anywhere, again and again; what is wrong stands in `wrong`."""
+
+    def __init__(self, address, updates):
+        super().__init__(daemon=True)
+        self.address, self.updates, self.wrong, self.reads = address, updates, [], 0
+        self.stopping = threading.Event()
+
+    def run(self):
+        while not self.stopping.is_set() and not self.wrong:
+            ends = [max(acked, default=0) for acked in self.updates.acked]
+            starts = [random.choice([0, random.randint(0, end)]) for end in ends]
+            known = [dict(acked) for acked in map(dict.copy, self.updates.acked)]
+            try:
+                found = read(self.address, starts)
+            except AssertionError as error:
+                self.wrong.append(str(error))
+                return
+            self.wrong += filter(None, [untrue(known, found), unordered(starts, found)])
+            self.reads += 1
+
+
+def untrue(acked, found):
+    """What was read is what was acknowledged at that offset."""
+    for p, (want, got) in enumerate(zip(acked, found)):
+        for offset, key, value in got:
+            if offset in want and want[offset] != (key, value):
+                return f"partition {p}, offset {offset}: {key} {value and value[:20]}, not {want[offset]}"
+    return None
+
+
+def unordered(starts, found):
+    for p, (start, got) in enumerate(zip(starts, found)):
+        offsets = [offset for offset, _, _ in got]
+        if offsets != sorted(set(offsets)) or (offsets and offsets[0] < start):
+            return f"partition {p}: the offsets go back or repeat"
+    return None
+
+
+def stale(acked, found):
+    """The last value of every key was read, and no deleted key has one."""
+    for p, (want, got) in enumerate(zip(acked, found)):
+        last = {key: value for _, (key, value) in sorted(want.items())}
+        read_last = {key: value for _, key, value in got}
+        for key, value in last.items():
+            if read_last.get(key) != value:
+                return f"partition {p}: {key} is {read_last.get(key)}, was last written {value}"
+    return None
+
+
+def metric(http, name):
+    with urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics", timeout=10) as page:
+        return float(re.search(rf"^{name} (\S+)$", page.read().decode(), re.M).group(1))
+
+
+def wait_for(what, holds, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.1)
+
+
+def cleans(http, records):
+    """Waits until so many records were taken away since the start of the node."""
+    def holds():
+        try:
+            return metric(http, "jangbu_compaction_removed_records_total") >= records
+        except OSError:
+            return False
+    wait_for("cleaning", holds)
+
+
+def asked(http, acked):
+    """Every key is asked for over HTTP."""
+    for p, want in enumerate(acked):
+        for key, value in {key: value for _, (key, value) in sorted(want.items())}.items():
+            url = f"http://127.0.0.1:{http}/topics/{TOPIC}/keys/{key.decode()}?partition={p}"
+            try:
+                with urllib.request.urlopen(url, timeout=10) as answer:
+                    got = answer.read()
+            except urllib.error.HTTPError as error:
+                got = None if error.code == 404 else error
+            if got != value:
+                return f"{key} is {got}, was last written {value}"
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--drop-one", action="store_true")
+    parser.add_argument("jangbu")
+    parser.add_argument("data")
+    options = parser.parse_args()
+    http = free_port()
+    node = Node([options.jangbu, "serve", "--data", options.data, "--listen", "127.0.0.1:{port}", "--http",
+                 f"127.0.0.1:{http}"], free_port())
+    node.start()
+    bad = False
+    try:
+        admin = AdminClient({"bootstrap.servers": node.address})
+        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1, config=CONFIG)])[TOPIC].result(60)
+        backoff = ConfigEntry("log.cleaner.backoff.ms", "100", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[backoff])
+        admin.incremental_alter_configs([resource])[resource].result(60)
+        updates = Updates(node.address)
+        reader = Reader(node.address, updates)
+        updates.start()
+        reader.start()
+        for kill in range(options.kills):
+            cleans(http, 2000)
+            time.sleep(random.uniform(0, 1))
+            node.kill()
+            node.start()
+            before = [dict(acked) for acked in map(dict.copy, updates.acked)]
+            bad |= report(f"kill {kill + 1}: what is read was written there", untrue(before, read(node.address, [0] * PARTITIONS)))
+        cleans(http, 2000)
+        updates.stopping.set()
+        updates.join()
+        reader.stopping.set()
+        reader.join()
+        print(f"{updates.sent} updates, {reader.reads} readings meanwhile", flush=True)
+        bad |= report("every update was acknowledged", "; ".join(updates.failed[:3]))
+        bad |= report("read from anywhere while cleaned", "; ".join(reader.wrong[:3]) or (None if reader.reads else "nothing was read"))
+        acked = updates.acked
+        for name, found in [("librdkafka", read(node.address, [0] * PARTITIONS)), ("kafka-python", read_kafka_python(node.address))]:
+            if options.drop_one:
+                found[1] = [record for record in found[1] if record[1] != b"key-1"]
+            bad |= report(f"{name}: the last value of every key", untrue(acked, found) or stale(acked, found))
+        bad |= report("asked for, every key has its last value", asked(http, acked))
+        left = KEYS - len(range(0, KEYS, 7))
+
+        def is_clean():
+            return sum(map(len, read(node.address, [0] * PARTITIONS))) == left
+
+        # Without more updates nothing would be due but by age.
+        admin.incremental_alter_configs([ConfigResource(ConfigResource.Type.TOPIC, TOPIC, incremental_configs=[
+            ConfigEntry("max.compaction.lag.ms", "1", incremental_operation=AlterConfigOpType.SET)])])
+        try:
+            wait_for("one record for each key that has a value", is_clean)
+            why = None
+        except AssertionError as error:
+            why = str(error)
+        found = read(node.address, [0] * PARTITIONS)
+        values = {key: value for got in found for _, key, value in got}
+        want = {b"key-%d" % key: b"the end of %d" % key for key in range(KEYS) if key % 7}
+        bad |= report("clean: one record for each key that has a value", why or (None if values == want else "other values"))
+        bad |= report("asked for when clean", asked(http, acked))
+    finally:
+        node.process.terminate()
+        node.process.wait(30)
+    verify = subprocess.run([options.jangbu, "inspect", "verify", options.data], stdout=subprocess.PIPE, text=True)
+    bad |= report("inspect verify", verify.stdout[-500:] if verify.returncode else None)
+    sys.exit(bad)
+
+
+if __name__ == "__main__":
+    main()
