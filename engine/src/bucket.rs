@@ -14,6 +14,7 @@ use rocksdb::{IteratorMode, WriteBatch};
 use crate::db::{Db, failed};
 use crate::keys::{self, BucketId, Tag};
 use crate::rows::{self, BucketRow, BucketState};
+use crate::space::WORTH_CLOSING;
 use crate::{Error, Options, Result, RetentionClass};
 
 /// The buckets that exist.
@@ -138,7 +139,7 @@ impl Buckets {
     /// Whether an active bucket takes no more: it is full or old, or holds enough that no log needs.
     pub(crate) fn is_finished(&self, id: BucketId, unneeded: bool) -> bool {
         let Some(row) = self.rows.get(&id) else { return false };
-        let wasted = unneeded && row.bytes > 0 && row.bytes >= self.bytes_max / 16;
+        let wasted = unneeded && row.bytes > 0 && row.bytes >= self.bytes_max / WORTH_CLOSING;
         self.active.get(&id.class) == Some(&id) && (wasted || self.is_full(id, now_ms()))
     }
 

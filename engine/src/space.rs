@@ -25,7 +25,7 @@ use crate::{Engine, Error, Index, Offset, PartitionId, Result};
 /// Entries of a bucket are copied away when they are at most one part in this many of it.
 const WORTH_COPYING: u64 = 4;
 /// An active bucket without anything alive is closed when it holds this part of what it may.
-const WORTH_CLOSING: u64 = 16;
+pub(crate) const WORTH_CLOSING: u64 = 64;
 
 /// How much space all logs take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
