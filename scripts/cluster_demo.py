@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 
-from demo import (HOME, PARTITIONS, READY_SECONDS, TOPIC, Node, Off, compare, free_port, get, play, read_back,
+from demo import (HOME, PARTITIONS, READY_SECONDS, TOPIC, Node, Off, compare, get, play, read_back,
                   read_input, step, stream, tail)
+from ports import free_port
 
 
 class Member(Node):

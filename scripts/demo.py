@@ -9,17 +9,17 @@ in each partition, one partition per key. Exits non-zero when anything is off. E
 import collections
 import csv
 import json
-import os
 import pathlib
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "server/tests/clients"))
+from ports import free_port  # noqa: E402
 
 TOPIC, KEY, PARTITIONS = "flights", "tailnum", 6
 HOME = pathlib.Path("demo-data")
@@ -36,21 +36,6 @@ def step(text):
 
 def rate(count, seconds):
     return f"{count / max(seconds, 1e-9):,.0f}/s"
-
-
-def free_port():
-    """A free port below the range of outgoing connections: while the node is down nobody else gets it,
-    and a client that knocks cannot connect to itself."""
-    low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(200):
-        port = random.randrange(max(1024, low - 12000), low)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise Off("there is no free port")
 
 
 def get(address, path):

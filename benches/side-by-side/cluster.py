@@ -9,15 +9,14 @@ memory of two nodes. `jangbu`: its defaults, so it is on the disk of two nodes. 
 
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from run import CLIENTS, DEFAULT_BATCH, Bench, Jangbu, Kafka, Side, arguments, measure
+from ports import free_ports
 
 NODES = (1, 2, 3)
 
@@ -66,13 +65,7 @@ class JangbuNode(Jangbu):
 
 def listeners():
     """NODE@ADDRESS,... with free ports, all different."""
-    sockets = [socket.socket() for _ in NODES]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    names = [f"{n}@127.0.0.1:{each.getsockname()[1]}" for n, each in zip(NODES, sockets)]
-    for each in sockets:
-        each.close()
-    return ",".join(names)
+    return ",".join(f"{n}@127.0.0.1:{port}" for n, port in zip(NODES, free_ports(len(NODES))))
 
 
 def kafka_cluster(directory):

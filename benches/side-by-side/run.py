@@ -25,6 +25,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLIENTS = os.path.join(HERE, "../../server/tests/clients")
+sys.path.insert(0, CLIENTS)
+from ports import free_port  # noqa: E402
 TICKS = os.sysconf("SC_CLK_TCK")
 DEFAULT_BATCH = 1_000_000  # librdkafka's own batch.size
 
@@ -33,12 +35,6 @@ def shell(script):
     """Output of a bash script that has the client suites' env.sh."""
     source = f'source "{CLIENTS}/env.sh"; {script}'
     return subprocess.run(["bash", "-c", source], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Side:

@@ -39,6 +39,8 @@ mod limits;
 mod metrics;
 #[path = "node/overload.rs"]
 mod overload;
+#[path = "node/ports.rs"]
+mod ports;
 #[path = "node/produce.rs"]
 mod produce;
 #[path = "node/racks.rs"]

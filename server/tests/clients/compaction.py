@@ -24,7 +24,8 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from kafka import KafkaConsumer
 from kafka import TopicPartition as PyPartition
 
-from crash import Node, free_port, report
+from crash import Node, report
+from ports import free_port
 
 TOPIC, PARTITIONS, KEYS = "state", 3, 300
 CONFIG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "500"}

@@ -9,7 +9,6 @@ Usage: coordinator.py JANGBU [ROUNDS]. One line, `ok groups-...` or `FAIL groups
 
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import time
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from ports import free_ports
+
 TOPIC, GROUP, PARTITIONS = "work", "workers", 6
 # Errors of a commit after which nothing is known of it, or that say that it is not there.
 PASSING = {
@@ -27,16 +28,6 @@ PASSING = {
     KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError._ASSIGNMENT_LOST, KafkaError._NO_OFFSET, KafkaError._STATE, KafkaError._ALL_BROKERS_DOWN,
 }
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Nodes:

@@ -35,10 +35,11 @@ from crash import (
     StartFailed,
     Writer,
     check_what_is_there,
-    free_port,
     report,
 )
 from disk import Disk, DiskFailed
+from ports import free_port
+
 
 class Wire:
     """What clients connect to; it passes bytes on to the node until it is cut."""

@@ -1,7 +1,7 @@
 //! Nodes form a cluster, come back to it and join it, whatever the order they are started in; and what keeps them from
 //! it is said. All nodes run in this process and reach each other over loopback.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,16 +11,11 @@ use tempfile::{TempDir, tempdir};
 use tokio::task::JoinHandle;
 
 use super::harness::{Client, config, http_get_at};
+use super::ports::free_addresses;
 use super::restart::ready;
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Addresses that were free a moment ago: the nodes of a list have to know each other's before they run.
-pub(crate) fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
-}
 
 /// What it takes to start the nodes of a list, again and again.
 pub(crate) struct Plan {

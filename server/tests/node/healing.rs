@@ -7,9 +7,10 @@ use kafka_protocol::ResponseError;
 use tempfile::{TempDir, tempdir};
 
 use super::configs::{BROKER, SET, TOPIC, described as described_config, edit, set};
-use super::forming::{Plan, free_addresses, start, started, stop_all, tells};
+use super::forming::{Plan, start, started, stop_all, tells};
 use super::harness::{Client, NO_SEQUENCE, batch, config, produce_request};
 use super::metrics::samples;
+use super::ports::free_addresses;
 use super::replication::{create, described, moving, reassign, topic, until};
 
 const VOTERS: &str = "jangbu_metadata_voters";

@@ -19,9 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::forming::{free_addresses, start, started, stop_all, tells};
+use super::forming::{start, started, stop_all, tells};
 use super::harness::{Client, NO_SEQUENCE, batch, config, topic_name};
 use super::metrics::samples;
+use super::ports::free_addresses;
 use super::replication::{create, described, leader, produce, topic, until};
 
 const NOT_ENOUGH_REPLICAS: i16 = 19;

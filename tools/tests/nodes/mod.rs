@@ -1,11 +1,14 @@
 //! Nodes that are processes of one cluster, to be killed and started again.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+#[path = "../../../server/tests/node/ports.rs"]
+mod ports;
+use ports::free_addresses;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_jangbu");
 
@@ -28,16 +31,11 @@ pub(crate) struct Cluster {
     nodes: Vec<Option<Node>>,
 }
 
-/// Addresses that were free a moment ago.
-fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
-}
-
 impl Cluster {
     /// So many nodes, each started with these flags too.
     pub(crate) fn start(count: usize, flags: &[&str]) -> Self {
-        let addresses = free_addresses(2 * count);
+        let addresses: Vec<String> =
+            (0..2 * count).map(|_| free_addresses::<1>()[0].to_string()).collect();
         let entries = (1..).zip(&addresses[..count]).map(|(id, address)| format!("{id}@{address}"));
         let mut cluster = Self {
             list: entries.collect::<Vec<_>>().join(","),

@@ -7,16 +7,9 @@ import socket
 import subprocess
 
 from cluster.nodes import Cluster
+from ports import free_ports
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "reference" / "kafka.sh"
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class ReferenceNode:

@@ -15,18 +15,11 @@ source "$(dirname "$0")/../env.sh"
 kafka_jars
 HEAP="${KAFKA_HEAP:-1g}"
 
-free_ports() {
-  python3 -c 'import socket
-s=[socket.socket() for _ in range(2)]
-[x.bind(("127.0.0.1",0)) for x in s]
-print(*[x.getsockname()[1] for x in s])'
-}
-
 configure() {
   local dir=$1 port controller
   shift
   mkdir -p "$dir"
-  read -r port controller <<<"$(free_ports)"
+  read -r port controller <<<"$(python3 "$HERE/ports.py" 2)"
   port="${KAFKA_PORT:-$port}"
   local node="${KAFKA_NODE:-1}" replicas="${KAFKA_REPLICAS:-1}" quorum="${KAFKA_QUORUM:-1@127.0.0.1:$controller}"
   controller="$(tr , '\n' <<<"$quorum" | sed -n "s/^$node@.*://p")"
