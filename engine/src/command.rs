@@ -90,7 +90,7 @@ pub(crate) enum Op {
         sparse: SparseCut,
         log_start: Option<Offset>,
         /// What they had added to the key index.
-        keys: Vec<KeyRows>,
+        entered: Vec<KeyRows>,
     },
     /// Removal of the entries up to a position; of `all` there are. Rows of the sparse index stay below `settled`.
     Purge { row: PurgedRow, epochs: Vec<Term>, all: bool, settled: Offset },

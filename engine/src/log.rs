@@ -171,8 +171,8 @@ impl PartitionLog {
                 Some(_) => state.truncate_after(Some(head?)),
                 None => state.truncate_after(None),
             }?;
-            if let Op::Truncate { keys, log_start, .. } = &mut change.op {
-                *keys = std::mem::take(&mut rows);
+            if let Op::Truncate { entered, log_start, .. } = &mut change.op {
+                *entered = std::mem::take(&mut rows);
                 if let (Some(start), true) = (*log_start, table.keyed) {
                     self.handle.core.starts.lower(self.id(), start);
                 }

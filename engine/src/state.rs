@@ -442,8 +442,8 @@ impl State {
         let sparse = self.cut_sparse();
         let seq = self.next_seq();
         self.truncated_seq = seq;
-        let keys = Vec::new();
-        let op = Op::Truncate { from, to_last, epochs, sparse, log_start, keys };
+        let entered = Vec::new();
+        let op = Op::Truncate { from, to_last, epochs, sparse, log_start, entered };
         Some(Change { op, seq, cached: 0, freed })
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod row;
 pub(crate) mod settled;
 mod stage;
 pub(crate) mod starts;
+mod unpacked;
 
 use bytes::Bytes;
 

@@ -245,12 +245,15 @@ impl<'db> Writer<'db> {
                     batch.put_cf(&self.meta, key, rows::sparse(row));
                 }
             }
-            (Op::Truncate { from, to_last, epochs, sparse, log_start, keys }, Some(partition)) => {
-                for (key, _) in keys.iter().flat_map(|rows| rows.iter()) {
+            (
+                Op::Truncate { from, to_last, epochs, sparse, log_start, entered },
+                Some(partition),
+            ) => {
+                for (key, _) in entered.iter().flat_map(|rows| rows.iter()) {
                     batch.delete_cf(&self.keys, key);
                 }
                 if let Some(start) = log_start {
-                    let key = crate::keys::one(Tag::LogStart, partition.id);
+                    let key = keys::one(Tag::LogStart, partition.id);
                     batch.put_cf(&self.meta, key, rows::offset(*start));
                 }
                 self.truncate(partition, *from, *to_last, batch)?;

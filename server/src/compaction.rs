@@ -27,7 +27,6 @@ use jangbu_engine::{CleanRules, Error as EngineError, KeyIndex, Offset, Partitio
 use tokio::time::Instant;
 
 use self::choice::{Dirt, dirtiest};
-use self::pace::Pace;
 pub(crate) use self::report::Report;
 use crate::broker::{Broker, now_ms};
 use crate::configs::TopicSettings;
@@ -135,7 +134,6 @@ fn candidates(broker: &Broker) -> Vec<Candidate> {
 
 /// Enters the records in the key index that were there before it was turned on.
 async fn build(broker: &Broker) {
-    let mut pace = Pace::new();
     let candidates = candidates(broker);
     let building = |one: &&Candidate| one.partition.key_index() == KeyIndex::Building;
     let mut left = candidates.iter().filter(building).count();
@@ -143,10 +141,10 @@ async fn build(broker: &Broker) {
         broker.compaction.building(left);
         left -= 1;
         loop {
-            pace.wait_for_appends(&broker.engine).await;
+            pace::wait_for_appends(&broker.engine).await;
             let begun = Instant::now();
             match one.partition.build_key_index(STEP_BYTES).await {
-                Ok(false) => pace.rest(begun.elapsed(), STEP_BYTES, rate(broker)).await,
+                Ok(false) => pace::rest(begun.elapsed(), STEP_BYTES, rate(broker)).await,
                 Ok(true) => break,
                 Err(error) => {
                     failed(broker, &one.name, one.partition.id(), &error);
@@ -185,14 +183,13 @@ async fn look(broker: &Broker) -> Vec<Dirt> {
 
 /// Cleans one partition from end to end, up to where it was dirty when that began.
 async fn clean(broker: &Broker, dirt: &Dirt) -> Result<(), Error> {
-    let mut pace = Pace::new();
     let id = dirt.partition.id();
     // Behind `until`, so that it names the last batch of every producer that has none behind `until`.
     let kept: Vec<Offset> = dirt.partition.kept(dirt.until);
     loop {
         let settings = broker.controller.image().partition(id).map(|(topic, _)| topic.settings);
         let Some(settings) = settings.filter(|settings| settings.compact) else { return Ok(()) };
-        pace.wait_for_appends(&broker.engine).await;
+        pace::wait_for_appends(&broker.engine).await;
         let rules = CleanRules {
             until: dirt.until,
             now_ms: now_ms(),
@@ -208,7 +205,7 @@ async fn clean(broker: &Broker, dirt: &Dirt) -> Result<(), Error> {
             return Ok(());
         }
         let bytes = step.read_bytes + step.written_bytes;
-        pace.rest(begun.elapsed(), bytes, rate(broker)).await;
+        pace::rest(begun.elapsed(), bytes, rate(broker)).await;
     }
 }
 

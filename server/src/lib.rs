@@ -4,6 +4,7 @@
 
 mod answers;
 mod broker;
+pub mod bytes_in_json;
 mod cluster;
 mod codes;
 mod compaction;

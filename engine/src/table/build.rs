@@ -13,11 +13,10 @@ use super::clean::Sweep;
 use super::lookup::readiness;
 use super::maintain::{Rows, Step};
 use super::row::{self, KeyRows, Mark};
-use crate::batch::{HEADER_BYTES, Header};
+use super::unpacked::Unpacked;
 use crate::command::{Home, Op, RowChange};
 use crate::keys::Area;
 use crate::log::{self, PartitionLog};
-use crate::records::{self, codec};
 use crate::rows::TableRow;
 use crate::state::{Change, put_table};
 use crate::{Entry, Offset, Result};
@@ -126,18 +125,12 @@ struct Marks<'db> {
 impl Marks<'_> {
     /// Marks what the records of a settled batch supersede, and those that may go later.
     fn settled(&mut self, batch: &Entry, step: &mut Step) -> Result<()> {
-        let Ok(header) = Header::parse_stored(&batch.payload) else { return Ok(()) };
-        if header.record_count == 0 {
-            self.put(Offset(batch.next_offset().0 - 1), Mark::Empty, step);
+        let Some(unpacked) = Unpacked::of(&batch.payload) else { return Ok(()) };
+        if unpacked.header.record_count == 0 {
+            self.put(unpacked.last(), Mark::Empty, step);
         }
-        let packed = &batch.payload[HEADER_BYTES..];
-        let Ok(body) = codec::decompress(header.codec(), packed) else { return Ok(()) };
-        if header.is_control() {
-            return Ok(());
-        }
-        for record in records::each(&body, header.record_count).map_while(|record| record) {
+        for (offset, record) in unpacked.records() {
             let Some(key) = record.key else { continue };
-            let offset = Offset(batch.base_offset.0 + record.head.offset_delta);
             let older = match self.newest.insert(key.to_vec(), offset) {
                 Some(older) => Some(older),
                 None => self.rows.newest(key, offset)?,

@@ -2,7 +2,8 @@
 //! those that have been superseded since.
 //!
 //! Which records are superseded the key index says: the newest row of a record's key below the bound is another one's. So
-//! what a step costs follows from what it reads, never from how many keys there are, and it remembers nothing:
+//! what a step costs follows from what it reads, never from how many keys there are; what was looked up is remembered within a
+//! bound (`newer.rs`).
 //!
 //! - *Settling* reads entries in order. A record whose key has a newer one below the bound loses its row and does not become
 //!   settled. One that is the newest does; an older one of its key that is settled already loses its row and is *marked*.
@@ -22,13 +23,9 @@ mod settle;
 mod sweep;
 
 use super::lookup::readiness;
-use super::row;
 use super::{CleanRules, CleanStep, Cleanliness, KeyIndex};
-use crate::batch::{self, HEADER_BYTES, Header};
 use crate::keys::Area;
 use crate::log::PartitionLog;
-use crate::records::codec::{self, Compression};
-use crate::records::{self, Record};
 use crate::rows::TableRow;
 use crate::{Error, Index, Offset, Result};
 
@@ -36,6 +33,7 @@ pub(crate) use sweep::Sweep;
 
 /// Bytes that a step writes, about: appends wait behind it for so long.
 const WRITTEN_BYTES: usize = 512 << 10;
+
 impl CleanRules {
     /// When a tombstone that is settled now may go.
     fn horizon(&self) -> i64 {
@@ -56,15 +54,6 @@ struct View {
     log_start: Offset,
     first: Index,
     until: Offset,
-}
-
-/// A batch without the records that go.
-enum Left {
-    /// As it was.
-    All,
-    /// These bytes.
-    Some(Vec<u8>),
-    Nothing,
 }
 
 impl PartitionLog {
@@ -134,72 +123,5 @@ impl PartitionLog {
         // Nothing is left to be settled.
         newer.forget();
         self.sweep(&view, rules)
-    }
-}
-
-/// Shows the records of a batch; false for a control batch, or when they cannot be read.
-pub(crate) fn each_record(
-    payload: &[u8],
-    mut show: impl FnMut(&Header, &Record<'_>) -> Result<()>,
-) -> Result<bool> {
-    let Ok(header) = Header::parse_stored(payload) else { return Ok(false) };
-    if header.is_control() {
-        return Ok(false);
-    }
-    let Ok(body) = codec::decompress(header.codec(), &payload[HEADER_BYTES..]) else {
-        return Ok(false);
-    };
-    if records::each(&body, header.record_count).any(|record| record.is_none()) {
-        return Ok(false);
-    }
-    for record in records::each(&body, header.record_count).flatten() {
-        show(&header, &record)?;
-    }
-    Ok(true)
-}
-
-/// The batch without the records that do not stay. `keep` says that it stays if it has none.
-fn filter(
-    payload: &[u8],
-    keep: bool,
-    mut stays: impl FnMut(Offset) -> bool,
-) -> std::result::Result<(Left, u64), String> {
-    let header = Header::parse_stored(payload).map_err(|invalid| invalid.to_string())?;
-    let body = codec::decompress(header.codec(), &payload[HEADER_BYTES..])?;
-    let (mut left, mut count, mut max, mut removed) = (Vec::new(), 0, -1, 0);
-    for record in records::each(&body, header.record_count) {
-        let record = record.ok_or("torn record")?;
-        if stays(Offset(header.base_offset.0 + record.head.offset_delta)) {
-            left.extend_from_slice(record.bytes);
-            count += 1;
-            max = max.max(row::timestamp(&header, &record));
-        } else {
-            removed += 1;
-        }
-    }
-    if removed == 0 && (count > 0 || keep) {
-        return Ok((Left::All, 0));
-    }
-    if count == 0 && !keep {
-        return Ok((Left::Nothing, removed));
-    }
-    let mut packed = Vec::new();
-    if count > 0 {
-        codec::compress(compression(header.codec()), &left, &mut packed)
-            .map_err(|error| error.to_string())?;
-    }
-    // An empty batch keeps its time: Kafka's cleaner does so too.
-    let max = if count > 0 { max } else { header.max_timestamp };
-    Ok((Left::Some(batch::with_records(payload, count, max, &packed)), removed))
-}
-
-/// A codec with the level that its library has by itself.
-fn compression(codec: u8) -> Compression {
-    match codec {
-        1 => Compression::Gzip { level: -1 },
-        2 => Compression::Snappy,
-        3 => Compression::Lz4 { level: 9 },
-        4 => Compression::Zstd { level: 3 },
-        _ => Compression::Uncompressed,
     }
 }

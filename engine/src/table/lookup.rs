@@ -80,13 +80,21 @@ impl PartitionLog {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<KeyRecord>> {
+        self.in_one_view(below, |view| self.history_once(view, key, count_max, bytes_max))
+    }
+
+    /// What `look` finds in a table that does not change under it; it gives `None` when it sees that it has.
+    fn in_one_view(
+        &self,
+        below: Offset,
+        look: impl Fn(&View) -> Result<Option<Vec<KeyRecord>>>,
+    ) -> Result<Vec<KeyRecord>> {
         for _ in 0..TRIES {
             let view = self.key_view(below)?;
             if view.below <= Offset(0) {
                 return Ok(Vec::new());
             }
-            let found = self.history_once(&view, key, count_max, bytes_max)?;
-            if let Some(found) = found.filter(|_| !self.has_other_table(&view)) {
+            if let Some(found) = look(&view)?.filter(|_| !self.has_other_table(&view)) {
                 return Ok(found);
             }
         }
@@ -142,17 +150,7 @@ impl PartitionLog {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<KeyRecord>> {
-        for _ in 0..TRIES {
-            let view = self.key_view(below)?;
-            if view.below <= Offset(0) {
-                return Ok(Vec::new());
-            }
-            let found = self.keys_once(&view, prefix, after, (count_max, bytes_max))?;
-            if let Some(found) = found.filter(|_| !self.has_other_table(&view)) {
-                return Ok(found);
-            }
-        }
-        Err(self.partition.corrupt(Index(0), "key index: its records are not there"))
+        self.in_one_view(below, |view| self.keys_once(view, prefix, after, (count_max, bytes_max)))
     }
 
     fn keys_once(

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::clean::each_record;
+use super::unpacked::Unpacked;
 use crate::{Entry, Offset};
 
 /// Memory that this takes, about.
@@ -51,11 +51,11 @@ impl Newer {
 
     /// Remembers the records of a batch.
     pub(crate) fn note(&mut self, batch: &Entry) {
-        let _ = each_record(&batch.payload, |_, record| {
+        let Some(unpacked) = Unpacked::of(&batch.payload) else { return };
+        for (offset, record) in unpacked.records() {
             if let Some(key) = record.key {
-                self.remember(key, Offset(batch.base_offset.0 + record.head.offset_delta));
+                self.remember(key, offset);
             }
-            Ok(())
-        });
+        }
     }
 }

@@ -16,35 +16,25 @@ const GLANCES: u32 = 100;
 /// The longest rest: the rate may be another by then, and the node may be about to stop.
 const REST_MAX: Duration = Duration::from_secs(10);
 
-/// The pace of one pass.
-#[derive(Debug, Default)]
-pub(super) struct Pace;
-
-impl Pace {
-    pub(super) fn new() -> Self {
-        Self
-    }
-
-    /// Lets appends pass that wait for the disk.
-    pub(super) async fn wait_for_appends(&mut self, engine: &Engine) {
-        for _ in 0..GLANCES {
-            let stats = engine.stats();
-            if stats.queued_bytes <= stats.queue_bytes_max / QUEUE_PARTS {
-                return;
-            }
-            tokio::time::sleep(GLANCE).await;
+/// Lets appends pass that wait for the disk.
+pub(super) async fn wait_for_appends(engine: &Engine) {
+    for _ in 0..GLANCES {
+        let stats = engine.stats();
+        if stats.queued_bytes <= stats.queue_bytes_max / QUEUE_PARTS {
+            return;
         }
+        tokio::time::sleep(GLANCE).await;
     }
+}
 
-    /// Rests after a step that took so long for so many bytes.
-    pub(super) async fn rest(&mut self, took: Duration, bytes: u64, rate: f64) {
-        tokio::time::sleep(rest(took, bytes, rate)).await;
-    }
+/// Rests after a step that took so long for so many bytes.
+pub(super) async fn rest(took: Duration, bytes: u64, rate: f64) {
+    tokio::time::sleep(rest_of(took, bytes, rate)).await;
 }
 
 /// How long to rest after a step, at `rate` bytes a second.
 #[expect(clippy::cast_precision_loss, reason = "53 bits are enough for the bytes of a step")]
-fn rest(took: Duration, bytes: u64, rate: f64) -> Duration {
+fn rest_of(took: Duration, bytes: u64, rate: f64) -> Duration {
     let whole = Duration::try_from_secs_f64(bytes as f64 / rate.max(1.0)).unwrap_or(REST_MAX);
     took.max(whole.saturating_sub(took)).min(REST_MAX)
 }
@@ -56,9 +46,9 @@ mod tests {
     #[test]
     fn a_step_is_followed_by_a_rest_as_long_and_by_what_the_rate_asks_for() {
         let ms = Duration::from_millis;
-        assert_eq!(rest(ms(20), 1 << 20, f64::MAX), ms(20), "half of a core");
-        assert_eq!(rest(ms(20), 1_000_000, 10_000_000.0), ms(80), "100 ms from step to step");
-        assert_eq!(rest(ms(20), 1 << 20, 0.0), REST_MAX);
-        assert_eq!(rest(ms(20), 1 << 20, f64::NAN), REST_MAX);
+        assert_eq!(rest_of(ms(20), 1 << 20, f64::MAX), ms(20), "half of a core");
+        assert_eq!(rest_of(ms(20), 1_000_000, 10_000_000.0), ms(80), "100 ms from step to step");
+        assert_eq!(rest_of(ms(20), 1 << 20, 0.0), REST_MAX);
+        assert_eq!(rest_of(ms(20), 1 << 20, f64::NAN), REST_MAX);
     }
 }

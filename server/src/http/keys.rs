@@ -139,7 +139,9 @@ async fn one(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> Outcome {
     }
     let (body, content_type) = match format {
         Format::Raw => (value, "application/octet-stream"),
-        Format::Base64 => (json::base64(&value).into(), "text/plain; charset=utf-8"),
+        Format::Base64 => {
+            (crate::bytes_in_json::base64(&value).into(), "text/plain; charset=utf-8")
+        }
         Format::Json => (json::one(&place, newest, found.high_watermark), json::TYPE),
     };
     Ok(place.found(&broker, Some(newest), found.high_watermark, body, content_type).await)

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::sweep::Sweep;
-use super::{Left, View, WRITTEN_BYTES, each_record, filter};
+use super::{View, WRITTEN_BYTES};
 use crate::batch::Header;
 use crate::command::{Home, RowChange};
 use crate::keys;
@@ -16,6 +16,7 @@ use crate::state::SPARSE_BYTES;
 use crate::table::maintain::{Rows, Step};
 use crate::table::newer::Newer;
 use crate::table::row::{self, Mark};
+use crate::table::unpacked::{Left, Unpacked};
 use crate::table::{CleanRules, CleanStep, settled};
 use crate::{Entry, EntryKind, Index, Offset, PayloadPart, Result, Term};
 
@@ -53,7 +54,7 @@ impl PartitionLog {
         }
         drop(rows);
         drop(db);
-        settling.end(entries.is_empty())
+        settling.end()
     }
 
     /// Entries from `start` on, with a batch among them if one is there.
@@ -110,21 +111,19 @@ impl<'a> Settling<'a> {
         if batch.next_offset() <= self.view.log_start {
             return Ok(());
         }
+        let Some(unpacked) = Unpacked::of(&batch.payload) else {
+            self.put(&batch.payload, batch.term, batch.index);
+            return Ok(());
+        };
         let mut gone = Vec::new();
-        let is_readable = each_record(&batch.payload, |_, record| {
-            let offset = Offset(batch.base_offset.0 + record.head.offset_delta);
-            if !self.stays(record, offset, newer, rows)? {
+        for (offset, record) in unpacked.records() {
+            if !self.stays(&record, offset, newer, rows)? {
                 gone.push(offset);
             }
-            Ok(())
-        })?;
-        let last = Offset(batch.next_offset().0 - 1);
-        let keep = self.rules.keeps(last);
-        let filtered = if is_readable {
-            filter(&batch.payload, keep, |offset| gone.binary_search(&offset).is_err())
-        } else {
-            Ok((Left::All, 0))
-        };
+        }
+        let last = unpacked.last();
+        let filtered =
+            unpacked.filter(self.rules.keeps(last), |at| gone.binary_search(&at).is_err());
         let (left, removed) = filtered.map_err(|what| {
             self.log.partition.corrupt(batch.index, format!("batch to be cleaned ({what})"))
         })?;
@@ -228,11 +227,8 @@ impl<'a> Settling<'a> {
     }
 
     /// Writes the step; `None` when it settled nothing.
-    fn end(mut self, nothing_there: bool) -> Result<Option<CleanStep>> {
-        let Some(last) = self.last else {
-            debug_assert!(nothing_there || self.table.settled == self.begun);
-            return Ok(None);
-        };
+    fn end(mut self) -> Result<Option<CleanStep>> {
+        let Some(last) = self.last else { return Ok(None) };
         self.table.settled_upto = last;
         // The sparse index has the settled batches below, and begins anew behind them.
         let (id, end) = (self.log.id(), self.table.settled);

@@ -6,7 +6,7 @@
 
 use rocksdb::ReadOptions;
 
-use super::{Left, View, WRITTEN_BYTES, each_record, filter};
+use super::{View, WRITTEN_BYTES};
 use crate::batch::Header;
 use crate::command::{Home, RowChange};
 use crate::db::{Db, failed};
@@ -16,6 +16,7 @@ use crate::state::SPARSE_BYTES;
 use crate::table::maintain::Step;
 use crate::table::row::{self, Mark};
 use crate::table::settled::{self, Batches};
+use crate::table::unpacked::{Left, Unpacked};
 use crate::table::{CleanRules, CleanStep};
 use crate::{Index, Offset, Result, Term};
 
@@ -151,17 +152,18 @@ impl Sweeping<'_> {
             return Ok(());
         }
         let corrupt = |what: String| self.log.partition.corrupt(Index(0), what);
-        let header =
-            Header::parse_stored(payload).map_err(|invalid| corrupt(invalid.to_string()))?;
-        let last = Offset(header.base_offset.0 + i64::from(header.last_offset_delta));
+        let unpacked = Unpacked::of(payload)
+            .ok_or_else(|| corrupt("settled batch (its records cannot be read)".to_owned()))?;
+        let last = unpacked.last();
         let keep = self.rules.keeps(last);
         if was_empty && keep && due.is_empty() {
             return Ok(());
         }
         let is_due = |at: Offset| due.binary_search_by_key(&at, |(at, _)| *at).is_ok();
-        let (left, removed) = filter(payload, keep, |at| !is_due(at))
+        let (left, removed) = unpacked
+            .filter(keep, |at| !is_due(at))
             .map_err(|what| corrupt(format!("settled batch ({what})")))?;
-        self.forget_tombstones(payload, &due)?;
+        self.forget_tombstones(&unpacked, &due);
         self.done.removed += removed;
         let old = u64::try_from(payload.len()).unwrap_or(0);
         self.done.read_bytes += old;
@@ -198,20 +200,16 @@ impl Sweeping<'_> {
     }
 
     /// Tombstones that go take their rows with them; what they superseded has gone before, being older.
-    fn forget_tombstones(&mut self, payload: &[u8], due: &[(Offset, Mark)]) -> Result<()> {
-        let (area, step) = (self.view.area, &mut self.step);
-        each_record(payload, |header, record| {
-            let offset = Offset(header.base_offset.0 + record.head.offset_delta);
+    fn forget_tombstones(&mut self, unpacked: &Unpacked<'_>, due: &[(Offset, Mark)]) {
+        for (offset, record) in unpacked.records() {
             let found = due.binary_search_by_key(&offset, |(at, _)| *at);
             if let (Some(key), Ok(at)) = (record.key, found)
                 && matches!(due[at].1, Mark::Tombstone(_))
             {
-                let key = row::row_key(area, key, offset);
-                step.rows.push(RowChange::Delete { home: Home::Keys, key });
+                let key = row::row_key(self.view.area, key, offset);
+                self.step.rows.push(RowChange::Delete { home: Home::Keys, key });
             }
-            Ok(())
-        })?;
-        Ok(())
+        }
     }
 
     /// Writes the step; `next` is where the sweep goes on, if it does.
