@@ -1,5 +1,7 @@
 //! The command line: every flag with its default, its environment variable, and examples.
 
+mod bench;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangbu_client::Compression;
 
 use crate::timestamp::Timestamp;
+
+pub(crate) use bench::{BenchCommand, EngineArgs, LoadArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -52,6 +56,9 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Print the value of a key.
     Get(GetArgs),
+    /// Measure a broker, two brokers beside each other, or the storage engine alone.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Look into the data directory of a node that is stopped.
     #[command(subcommand)]
     Inspect(InspectCommand),

@@ -2,6 +2,7 @@
 //!
 //! Everything a user reads on standard output or as an error goes through `output.rs`.
 
+mod bench;
 mod cli;
 mod cluster;
 mod consume;
@@ -45,6 +46,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(args, cli.json).await,
         Command::Consume(args) => consume::run(args, cli.json).await,
         Command::Get(args) => get::run(args, cli.json).await,
+        Command::Bench(command) => bench::run(command, cli.json).await,
         Command::Inspect(command) => inspect::run(command, cli.json),
     }
 }

@@ -25,7 +25,7 @@ fn dead_address() -> String {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["serve"],
         &["topic", "create"],
@@ -35,6 +35,9 @@ fn every_subcommand_has_help_with_an_example() {
         &["produce"],
         &["consume"],
         &["get"],
+        &["bench"],
+        &["bench", "latency"],
+        &["bench", "engine"],
     ];
     for command in commands {
         let output = jangbu(&[command, &["--help"]].concat());
