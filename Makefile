@@ -5,7 +5,7 @@
 # How long `make soak` goes on.
 MINUTES ?= 60
 
-.PHONY: help demo cluster-demo test soak build fmt lint docs bench
+.PHONY: help demo cluster-demo test soak build fmt lint docs bench deb
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -25,6 +25,9 @@ soak: ## The long versions of the crash tests; MINUTES=60 altogether
 build: ## Build target/release/jangbu
 	@scripts/install-deps build
 	@. scripts/rust.sh && cargo build --release --locked -p jangbu-tools
+
+deb: build ## Build a Debian package of it in target/debian, with a service, manual pages and completions
+	@scripts/deb
 
 fmt: ## Format the code
 	@. scripts/rust.sh && cargo fmt --all

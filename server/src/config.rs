@@ -349,6 +349,22 @@ mod tests {
     }
 
     #[test]
+    fn the_packaged_file_has_every_key_and_comments_out_what_is_right() {
+        let file = include_str!("../../packaging/jangbu.toml");
+        let has = |key: &&str| {
+            file.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key} = ")))
+        };
+        assert_eq!(KEYS.iter().filter(|key| !has(key)).count(), 0);
+        Config::from_toml(file).unwrap().validate().unwrap();
+        // With everything turned on but for one of the two ways into a cluster.
+        let options = file
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| rest.contains(" = ")).unwrap_or(line));
+        let all: Vec<&str> = options.filter(|line| !line.starts_with("join = ")).collect();
+        Config::from_toml(&all.join("\n")).unwrap().validate().unwrap();
+    }
+
+    #[test]
     fn values_out_of_bounds_name_their_key() {
         let config = Config { node: Some(0), ..Config::default() };
         assert!(config.validate().unwrap_err().to_string().contains("`node`"));

@@ -59,6 +59,23 @@ pub(crate) enum Command {
     /// Measure a broker, two brokers beside each other, or the storage engine alone.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Print what a shell needs to complete commands and flags.
+    #[command(after_help = "\
+Examples:
+  jangbu completions bash > /etc/bash_completion.d/jangbu
+  jangbu completions zsh > ~/.zfunc/_jangbu")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of all commands into a directory.
+    #[command(after_help = "Examples:\n  jangbu man /usr/local/share/man/man1")]
+    Man {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Look into the data directory of a node that is stopped.
     #[command(subcommand)]
     Inspect(InspectCommand),

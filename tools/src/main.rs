@@ -10,6 +10,7 @@ mod explain;
 mod get;
 mod inspect;
 mod output;
+mod pages;
 mod produce;
 mod progress;
 mod serve;
@@ -47,6 +48,8 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Consume(args) => consume::run(args, cli.json).await,
         Command::Get(args) => get::run(args, cli.json).await,
         Command::Bench(command) => bench::run(command, cli.json).await,
+        Command::Completions { shell } => pages::completions(*shell),
+        Command::Man { dir } => pages::manual(dir, cli.json),
         Command::Inspect(command) => inspect::run(command, cli.json),
     }
 }

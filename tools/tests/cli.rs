@@ -25,7 +25,7 @@ fn dead_address() -> String {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &[],
         &["serve"],
         &["topic", "create"],
@@ -36,6 +36,8 @@ fn every_subcommand_has_help_with_an_example() {
         &["consume"],
         &["get"],
         &["bench"],
+        &["completions"],
+        &["man"],
         &["bench", "latency"],
         &["bench", "engine"],
     ];
@@ -45,6 +47,18 @@ fn every_subcommand_has_help_with_an_example() {
         assert!(output.status.success(), "{command:?}");
         assert!(help.contains("Examples:"), "{command:?}:\n{help}");
     }
+}
+
+#[test]
+fn shells_get_completions_and_every_command_a_manual_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&jangbu(&["completions", shell]).stdout);
+        assert!(script.contains("replication-factor"), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(jangbu(&["man", dir.path().to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(dir.path().join("jangbu-topic-create.1")).unwrap();
+    assert!(page.contains("jangbu topic create flights"), "{page}");
 }
 
 #[test]
