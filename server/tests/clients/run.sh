@@ -2,16 +2,17 @@
 # Runs the real-client suites against a node, one after the other.
 #
 #   run.sh BOOTSTRAP [SUITE...]       SUITE: frames kcat librdkafka kafka-python kafka-python-old java tools franz-go
+#                                            sarama kafka-go kafkajs aiokafka streams connect
 #   TARGET=jangbu run.sh ...          adds what only jangbu answers (old protocol versions, stricter refusals)
 #   NODE_PID=PID run.sh ...           lets the frame suite watch the node's memory
 #
-# What is missing is installed (Debian packages; PyPI, Maven and Go modules outside the checkout, see env.sh).
+# What is missing is installed (Debian packages; PyPI, npm, Maven and Go modules outside the checkout, see env.sh).
 # Ends with 'N passed, N failed' and is non-zero unless every test of every suite passed.
 set -u
 source "$(dirname "$0")/env.sh"
 BROKER="${1:?usage: run.sh BOOTSTRAP [SUITE...]}"
 shift
-ALL=(frames kcat librdkafka kafka-python java tools franz-go)
+ALL=(frames kcat librdkafka kafka-python java tools franz-go sarama kafka-go kafkajs aiokafka streams connect)
 [ "${TARGET:-}" = jangbu ] && ALL+=(kafka-python-old)
 [ $# -gt 0 ] && ALL=("$@")
 LOG="$(mktemp -d)" # of this run alone: two runs at a time must not count each other's lines
@@ -50,6 +51,30 @@ suite_java() {
 suite_franz-go() {
   need_go && (cd "$HERE/franz-go" && "$GO" build -o "$CLIENTS_DIR/franz-go" .) && "$CLIENTS_DIR/franz-go" "$BROKER"
 }
+go_suite() { # go_suite PROGRAM of the module in go/
+  need_go && (cd "$HERE/go" && "$GO" build -o "$CLIENTS_DIR/go/" "./$1") && "$CLIENTS_DIR/go/$1" "$BROKER"
+}
+suite_sarama() { go_suite sarama; }
+suite_kafka-go() { go_suite kafka-go; }
+suite_aiokafka() { python_suite aiokafka aiokafka/requirements.txt aiokafka/suite_aiokafka.py; }
+suite_kafkajs() {
+  need_node || return 1
+  local out="$CLIENTS_DIR/kafkajs"
+  if ! cmp -s "$HERE/kafkajs/package-lock.json" "$out/package-lock.json"; then
+    rm -rf "$out"
+    mkdir -p "$out/install" && cp "$HERE"/kafkajs/package*.json "$out/install/" &&
+      (cd "$out/install" && npm ci --silent --no-audit --no-fund >&2) && mv "$out"/install/* "$out/" || return 1
+  fi
+  cp "$HERE/kafkajs/suite.mjs" "$out/" && node "$out/suite.mjs" "$BROKER"
+}
+suite_streams() {
+  jars streams || return 1
+  local out="$CLIENTS_DIR/streams"
+  javac -cp "$out/jars/*" -d "$out/classes" "$HERE"/streams/src/*.java &&
+    java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=error \
+      -cp "$out/classes:$out/jars/*" Streams "$BROKER"
+}
+suite_connect() { jars connect && python3 "$HERE/connect/suite_connect.py" "$CLIENTS_DIR/connect/jars" "$BROKER"; }
 
 for suite in "${ALL[@]}"; do
   start=$SECONDS
