@@ -3,13 +3,15 @@
 
 Usage: compaction.py [--kills N] [--drop-one] JANGBU DATA
 
-One librdkafka producer overwrites and deletes keys all the time; one librdkafka consumer reads again and again, from the beginning
-and from anywhere. After every kill, and in the end by librdkafka and kafka-python: the last acknowledged value of every key is there, none that
+One librdkafka producer overwrites and deletes keys all the time; librdkafka, the Java client and franz-go each read again and again, from the
+beginning and from anywhere. After every kill, and in the end by these and kafka-python: the last acknowledged value of every key is there, none that
 was deleted is back, and no offset holds anything but what was acknowledged there. Then the topic is left alone until it is clean: one record for
 each key; and `jangbu inspect verify` finds nothing. --drop-one forgets a key that was read: the check must then fail.
+JAVA_READER and GO_READER are the commands of the two readers that are no Python.
 """
 
 import argparse
+import os
 import random
 import re
 import subprocess
@@ -111,12 +113,35 @@ def read_kafka_python(address):
     return found
 
 
+class Program:
+    """A reader in another language: takes offsets to read from on its standard input, prints what is there."""
+
+    def __init__(self, command, address):
+        self.process = subprocess.Popen([*command.split(), address, TOPIC], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def read(self, starts):
+        self.process.stdin.write(" ".join(map(str, starts)) + "\n")
+        self.process.stdin.flush()
+        found = [[] for _ in starts]
+        for line in self.process.stdout:
+            if line == ".\n":
+                return found
+            partition, offset, *rest = line.split()
+            key, value = (None if each == "-" else bytes.fromhex(each) for each in rest)
+            found[int(partition)].append((int(offset), key, value))
+        raise AssertionError(f"{self.process.args[0]} ended with {self.process.wait()}")
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
 class Reader(threading.Thread):
     """Reads from the beginning and from anywhere, again and again; what is wrong stands in `wrong`."""
 
-    def __init__(self, address, updates):
+    def __init__(self, name, read, updates):
         super().__init__(daemon=True)
-        self.address, self.updates, self.wrong, self.reads = address, updates, [], 0
+        self.name, self.read, self.updates, self.wrong, self.reads = name, read, updates, [], 0
         self.stopping = threading.Event()
 
     def run(self):
@@ -125,12 +150,16 @@ class Reader(threading.Thread):
             starts = [random.choice([0, random.randint(0, end)]) for end in ends]
             known = [dict(acked) for acked in map(dict.copy, self.updates.acked)]
             try:
-                found = read(self.address, starts)
+                found = self.read(starts)
             except AssertionError as error:
                 self.wrong.append(str(error))
                 return
             self.wrong += filter(None, [untrue(known, found), unordered(starts, found)])
             self.reads += 1
+
+    def verdict(self):
+        """What was wrong, if anything."""
+        return "; ".join(self.wrong[:3]) or (None if self.reads else "nothing was read")
 
 
 def untrue(acked, found):
@@ -210,7 +239,7 @@ def main():
     node = Node([options.jangbu, "serve", "--data", options.data, "--listen", "127.0.0.1:{port}", "--http",
                  f"127.0.0.1:{http}"], free_port())
     node.start()
-    bad = False
+    bad, programs = False, {}
     try:
         admin = AdminClient({"bootstrap.servers": node.address})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1, config=CONFIG)])[TOPIC].result(60)
@@ -218,9 +247,12 @@ def main():
         resource = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[backoff])
         admin.incremental_alter_configs([resource])[resource].result(60)
         updates = Updates(node.address)
-        reader = Reader(node.address, updates)
+        programs |= {name: Program(os.environ[command], node.address) for name, command in [("java", "JAVA_READER"), ("franz-go", "GO_READER")]}
+        by_name = {"librdkafka": lambda starts: read(node.address, starts), **{name: each.read for name, each in programs.items()}}
+        readers = [Reader(name, way, updates) for name, way in by_name.items()]
         updates.start()
-        reader.start()
+        for reader in readers:
+            reader.start()
         for kill in range(options.kills):
             cleans(http, 2000)
             time.sleep(random.uniform(0, 1))
@@ -231,13 +263,19 @@ def main():
         cleans(http, 2000)
         updates.stopping.set()
         updates.join()
-        reader.stopping.set()
-        reader.join()
-        print(f"{updates.sent} updates, {reader.reads} readings meanwhile", flush=True)
+        for reader in readers:
+            reader.stopping.set()
+        for reader in readers:
+            reader.join()
+        readings = ", ".join(f"{reader.reads} by {reader.name}" for reader in readers)
+        print(f"{updates.sent} updates; readings meanwhile: {readings}", flush=True)
         bad |= report("every update was acknowledged", "; ".join(updates.failed[:3]))
-        bad |= report("read from anywhere while cleaned", "; ".join(reader.wrong[:3]) or (None if reader.reads else "nothing was read"))
+        for reader in readers:
+            bad |= report(f"{reader.name}: read from anywhere while cleaned", reader.verdict())
         acked = updates.acked
-        for name, found in [("librdkafka", read(node.address, [0] * PARTITIONS)), ("kafka-python", read_kafka_python(node.address))]:
+        everything = {**by_name, "kafka-python": lambda _: read_kafka_python(node.address)}
+        for name, way in everything.items():
+            found = way([0] * PARTITIONS)
             if options.drop_one:
                 found[1] = [record for record in found[1] if record[1] != b"key-1"]
             bad |= report(f"{name}: the last value of every key", untrue(acked, found) or stale(acked, found))
@@ -261,6 +299,8 @@ def main():
         bad |= report("clean: one record for each key that has a value", why or (None if values == want else "other values"))
         bad |= report("asked for when clean", asked(http, acked))
     finally:
+        for program in programs.values():
+            program.end()
         node.process.terminate()
         node.process.wait(30)
     verify = subprocess.run([options.jangbu, "inspect", "verify", options.data], stdout=subprocess.PIPE, text=True)

@@ -70,6 +70,19 @@ jars() {
     -DoutputDirectory="$home/jars" </dev/null >&2 && cp "$HERE/$1/pom.xml" "$home/"
 }
 
+# java_programs: the Java suite and the Java reader, compiled into $CLIENTS_DIR/java.
+java_programs() {
+  need_java || return 1
+  local out="$CLIENTS_DIR/java"
+  if ! diff -qr "$HERE/java/src" "$out/src" >/dev/null || ! cmp -s "$HERE/java/pom.xml" "$out/pom.xml"; then
+    rm -rf "$out"
+    mvn -q -B -f "$HERE/java/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+      -DoutputDirectory="$out/jars" </dev/null >&2 || return 1
+    javac -cp "$out/jars/*" -d "$out/classes" "$HERE"/java/src/*.java || return 1
+    cp -r "$HERE/java/src" "$HERE/java/pom.xml" "$out/"
+  fi
+}
+
 # kafka_jars: Apache Kafka 4.3.0 and its tools in $KAFKA_JARS, from Maven.
 kafka_jars() {
   KAFKA_JARS="$CLIENTS_DIR/kafka-4.3.0"

@@ -36,18 +36,7 @@ suite_librdkafka() { python_suite librdkafka librdkafka/requirements.txt librdka
 suite_kafka-python() { python_suite kafka-python kafka-python/requirements.txt kafka-python/suite_kafka_python.py; }
 suite_kafka-python-old() { python_suite kafka-python-old kafka-python/requirements-old.txt kafka-python/suite_old.py; }
 suite_tools() { kafka_jars && KAFKA_JARS="$KAFKA_JARS" "$HERE/java/tools.sh" "$BROKER"; }
-suite_java() {
-  need_java || return 1
-  local out="$CLIENTS_DIR/java"
-  if ! diff -qr "$HERE/java/src" "$out/src" >/dev/null || ! cmp -s "$HERE/java/pom.xml" "$out/pom.xml"; then
-    rm -rf "$out"
-    mvn -q -B -f "$HERE/java/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
-      -DoutputDirectory="$out/jars" </dev/null >&2 || return 1
-    javac -cp "$out/jars/*" -d "$out/classes" "$HERE"/java/src/*.java || return 1
-    cp -r "$HERE/java/src" "$HERE/java/pom.xml" "$out/"
-  fi
-  java -XX:TieredStopAtLevel=1 -cp "$out/classes:$out/jars/*" Suite "$BROKER"
-}
+suite_java() { java_programs && java -XX:TieredStopAtLevel=1 -cp "$CLIENTS_DIR/java/classes:$CLIENTS_DIR/java/jars/*" Suite "$BROKER"; }
 suite_franz-go() {
   need_go && (cd "$HERE/franz-go" && "$GO" build -o "$CLIENTS_DIR/franz-go" .) && "$CLIENTS_DIR/franz-go" "$BROKER"
 }
