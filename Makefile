@@ -10,7 +10,7 @@ MINUTES ?= 60
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
-demo: ## Build, stream 336,776 rows through a node that is killed half-way, check all of them
+demo: ## Build, stream 336,776 rows through a node that is killed half-way, check them; groups on a bus, one member killed
 	@scripts/demo
 
 cluster-demo: ## The same with three nodes, of which a leader is killed

@@ -11,9 +11,8 @@ import subprocess
 import sys
 import time
 
-from demo import (HOME, PARTITIONS, READY_SECONDS, TOPIC, Node, Off, compare, get, play, read_back,
-                  read_input, step, stream, tail)
-from ports import free_port
+from demo import PARTITIONS, TOPIC, compare, play, read_back, read_input, stream
+from demo_node import HOME, READY_SECONDS, Node, Off, free_port, get, step, tail
 
 
 class Member(Node):

@@ -1,101 +1,25 @@
-"""Streams a CSV file through a node that is killed on the way, reads it back with kcat, checks every row.
+"""Streams a CSV file through a node that is killed on the way, reads it back with kcat, checks every row; then a bus of topics and groups.
 
-Usage: demo.py JANGBU FLIGHTS.csv
+Usage: demo.py JANGBU FLIGHTS.csv, beside which is weather.csv
 
 What is checked: as many records as rows, per key the same rows in the same order, offsets without a gap
-in each partition, one partition per key. Exits non-zero when anything is off. Ends its own processes only.
+in each partition, one partition per key. The bus is demo_bus.py. Exits non-zero when anything is off. Ends its own processes only.
 """
 
 import collections
 import csv
 import json
-import pathlib
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "server/tests/clients"))
-from ports import free_port  # noqa: E402
+import demo_bus
+from demo_node import HOME, Node, Off, rate, step, tail
 
 TOPIC, KEY, PARTITIONS = "flights", "tailnum", 6
-HOME = pathlib.Path("demo-data")
-READY_SECONDS, PRODUCE_SECONDS, READ_SECONDS = 60, 600, 300
-
-
-class Off(Exception):
-    """Something is not as promised."""
-
-
-def step(text):
-    print(f"\n== {text}", flush=True)
-
-
-def rate(count, seconds):
-    return f"{count / max(seconds, 1e-9):,.0f}/s"
-
-
-def get(address, path):
-    with urllib.request.urlopen(f"http://{address}{path}", timeout=2) as answer:
-        return answer.read().decode()
-
-
-class Node:
-    """A `jangbu serve` process. Can be killed and started again on the same ports and data."""
-
-    def __init__(self, binary):
-        self.binary = binary
-        self.kafka, self.http = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        self.process = None
-
-    def start(self):
-        """Starts it; returns the seconds until it listens and until all partitions have a leader."""
-        began = time.monotonic()
-        command = [self.binary, "serve", "--data", str(HOME / "node"), "--listen", self.kafka]
-        command += ["--http", self.http, "--json"]
-        with open(HOME / "node.log", "ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            raise Off(f"the node did not start; {HOME}/node.log says why:\n" + tail(HOME / "node.log"))
-        listening = time.monotonic() - began
-        while time.monotonic() - began < READY_SECONDS:
-            try:
-                get(self.http, "/readyz")
-                return listening, time.monotonic() - began
-            except OSError:
-                time.sleep(0.005)
-        raise Off(f"the node was not ready after {READY_SECONDS} s; see {HOME}/node.log")
-
-    def records(self):
-        """Records it has taken in since it was started."""
-        found = re.search(r"^jangbu_produced_records_total (\S+)", get(self.http, "/metrics"), re.M)
-        return int(float(found.group(1))) if found else 0
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        """SIGTERM; the seconds it took. It must end with 0."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=10)
-        if code != 0:
-            raise Off(f"the node ended with {code} after SIGTERM")
-        return time.monotonic() - began
-
-    def cleanup(self):
-        if self.process and self.process.poll() is None:
-            self.kill()
-
-
-def tail(path):
-    return "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+PRODUCE_SECONDS, READ_SECONDS = 600, 300
 
 
 def read_input(path):
@@ -223,6 +147,7 @@ def run(node, path):
     stream(node, path, total)
     step("Read everything back with kcat and compare with the file")
     compare(header, by_key, total, read_back(node))
+    demo_bus.run(node, path)
     step("Ask for a key")
     ask(node, header, by_key)
     print(f"stopped with SIGTERM in {node.stop() * 1000:.0f} ms")

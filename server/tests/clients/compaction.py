@@ -3,15 +3,16 @@
 
 Usage: compaction.py [--kills N] [--drop-one] JANGBU DATA
 
-One librdkafka producer overwrites and deletes keys all the time; one librdkafka consumer reads again and again, from the beginning
-and from anywhere. After every kill, and in the end by librdkafka and kafka-python: the last acknowledged value of every key is there, none that
+One librdkafka producer overwrites and deletes keys all the time; librdkafka, the Java client and franz-go each read again and again, from the
+beginning and from anywhere. After every kill, and in the end by these and kafka-python: the last acknowledged value of every key is there, none that
 was deleted is back, and no offset holds anything but what was acknowledged there. Then the topic is left alone until it is clean: one record for
 each key; and `jangbu inspect verify` finds nothing. --drop-one forgets a key that was read: the check must then fail.
+JAVA_READER and GO_READER are the commands of the two readers that are no Python.
 """
 
 import argparse
+import os
 import random
-import re
 import subprocess
 import sys
 import threading
@@ -19,104 +20,42 @@ import time
 import urllib.error
 import urllib.request
 
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
-from kafka import KafkaConsumer
-from kafka import TopicPartition as PyPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from compacted import KEYS, PARTITIONS, TOPIC, Updates, cleans, create, read, read_kafka_python, stale, unordered, untrue, wait_for
 from crash import Node, report
 from ports import free_port
 
-TOPIC, PARTITIONS, KEYS = "state", 3, 300
-CONFIG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "500"}
 
+class Program:
+    """A reader in another language: takes offsets to read from on its standard input, prints what is there."""
 
-class Updates(threading.Thread):
-    """Overwrites and deletes keys until told to stop; `acked` is what stands at each offset."""
+    def __init__(self, command, address):
+        self.process = subprocess.Popen([*command.split(), address, TOPIC], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def __init__(self, address):
-        super().__init__(daemon=True)
-        self.acked = [{} for _ in range(PARTITIONS)]
-        self.failed, self.stopping, self.sent = [], threading.Event(), 0
-        self.producer = Producer({
-            "bootstrap.servers": address, "enable.idempotence": True, "acks": "all", "linger.ms": 2,
-            "message.timeout.ms": 300000, "reconnect.backoff.max.ms": 200, "queue.buffering.max.messages": 5000,
-            "compression.type": "gzip", "log_level": 0})
+    def read(self, starts):
+        self.process.stdin.write(" ".join(map(str, starts)) + "\n")
+        self.process.stdin.flush()
+        found = [[] for _ in starts]
+        for line in self.process.stdout:
+            if line == ".\n":
+                return found
+            partition, offset, *rest = line.split()
+            key, value = (None if each == "-" else bytes.fromhex(each) for each in rest)
+            found[int(partition)].append((int(offset), key, value))
+        raise AssertionError(f"{self.process.args[0]} ended with {self.process.wait()}")
 
-    def delivered(self, error, message):
-        if error:
-            self.failed.append(str(error))
-        else:
-            self.acked[message.partition()][message.offset()] = (message.key(), message.value())
-
-    def send(self, key, value):
-        while True:
-            try:
-                self.producer.produce(TOPIC, value, b"key-%d" % key, key % PARTITIONS, on_delivery=self.delivered)
-                self.sent += 1
-                return
-            except BufferError:
-                self.producer.poll(0.05)
-
-    def run(self):
-        while not self.stopping.is_set():
-            # Some keys are written often, some hardly ever.
-            key = int(random.paretovariate(0.6)) % KEYS
-            deleted = key % 7 == 0 and random.random() < 0.3
-            self.send(key, None if deleted else b"%012d" % self.sent + b"." * random.choice([20, 400]))
-            if self.sent % 500 == 0:
-                self.producer.poll(0)
-                time.sleep(0.01)
-        for key in range(KEYS):
-            self.send(key, None if key % 7 == 0 else b"the end of %d" % key)
-        left = self.producer.flush(120)
-        if left:
-            self.failed.append(f"{left} records were never answered")
-
-
-def read(address, starts):
-    """What librdkafka reads from these offsets to the ends: (offset, key, value) by partition."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "none", "enable.partition.eof": True,
-                         "enable.auto.commit": False, "log_level": 0})
-    consumer.assign([TopicPartition(TOPIC, p, start) for p, start in enumerate(starts)])
-    found, ended, quiet = [[] for _ in starts], set(), time.monotonic()
-    while len(ended) < len(starts):
-        batch = consumer.consume(10000, 0.1)
-        quiet = time.monotonic() if batch else quiet
-        if time.monotonic() - quiet > 60:
-            raise AssertionError("nothing came for 60 s")
-        for m in batch:
-            if m.error():
-                ended.add(m.partition())
-            else:
-                found[m.partition()].append((m.offset(), m.key(), m.value()))
-    consumer.close()
-    return found
-
-
-def read_kafka_python(address):
-    consumer = KafkaConsumer(bootstrap_servers=address, enable_auto_commit=False)
-    assigned = [PyPartition(TOPIC, p) for p in range(PARTITIONS)]
-    consumer.assign(assigned)
-    consumer.seek_to_beginning(*assigned)
-    ends = consumer.end_offsets(assigned)
-    found, deadline = [[] for _ in assigned], time.monotonic() + 120
-    while any(consumer.position(p) < ends[p] for p in assigned):
-        if time.monotonic() > deadline:
-            raise AssertionError("the ends were not reached within 120 s")
-        for records in consumer.poll(500, max_records=20000).values():
-            for r in records:
-                found[r.partition].append((r.offset, r.key, r.value))
-    consumer.close()
-    return found
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(30)
 
 
 class Reader(threading.Thread):
     """Reads from the beginning and from anywhere, again and again; what is wrong stands in `wrong`."""
 
-    def __init__(self, address, updates):
+    def __init__(self, name, read, updates):
         super().__init__(daemon=True)
-        self.address, self.updates, self.wrong, self.reads = address, updates, [], 0
+        self.name, self.read, self.updates, self.wrong, self.reads = name, read, updates, [], 0
         self.stopping = threading.Event()
 
     def run(self):
@@ -125,63 +64,16 @@ class Reader(threading.Thread):
             starts = [random.choice([0, random.randint(0, end)]) for end in ends]
             known = [dict(acked) for acked in map(dict.copy, self.updates.acked)]
             try:
-                found = read(self.address, starts)
+                found = self.read(starts)
             except AssertionError as error:
                 self.wrong.append(str(error))
                 return
             self.wrong += filter(None, [untrue(known, found), unordered(starts, found)])
             self.reads += 1
 
-
-def untrue(acked, found):
-    """What was read is what was acknowledged at that offset."""
-    for p, (want, got) in enumerate(zip(acked, found)):
-        for offset, key, value in got:
-            if offset in want and want[offset] != (key, value):
-                return f"partition {p}, offset {offset}: {key} {value and value[:20]}, not {want[offset]}"
-    return None
-
-
-def unordered(starts, found):
-    for p, (start, got) in enumerate(zip(starts, found)):
-        offsets = [offset for offset, _, _ in got]
-        if offsets != sorted(set(offsets)) or (offsets and offsets[0] < start):
-            return f"partition {p}: the offsets go back or repeat"
-    return None
-
-
-def stale(acked, found):
-    """The last value of every key was read, and no deleted key has one."""
-    for p, (want, got) in enumerate(zip(acked, found)):
-        last = {key: value for _, (key, value) in sorted(want.items())}
-        read_last = {key: value for _, key, value in got}
-        for key, value in last.items():
-            if read_last.get(key) != value:
-                return f"partition {p}: {key} is {read_last.get(key)}, was last written {value}"
-    return None
-
-
-def metric(http, name):
-    with urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics", timeout=10) as page:
-        return float(re.search(rf"^{name} (\S+)$", page.read().decode(), re.M).group(1))
-
-
-def wait_for(what, holds, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.1)
-
-
-def cleans(http, records):
-    """Waits until so many records were taken away since the start of the node."""
-    def holds():
-        try:
-            return metric(http, "jangbu_compaction_removed_records_total") >= records
-        except OSError:
-            return False
-    wait_for("cleaning", holds)
+    def verdict(self):
+        """What was wrong, if anything."""
+        return "; ".join(self.wrong[:3]) or (None if self.reads else "nothing was read")
 
 
 def asked(http, acked):
@@ -210,17 +102,17 @@ def main():
     node = Node([options.jangbu, "serve", "--data", options.data, "--listen", "127.0.0.1:{port}", "--http",
                  f"127.0.0.1:{http}"], free_port())
     node.start()
-    bad = False
+    bad, programs = False, {}
     try:
         admin = AdminClient({"bootstrap.servers": node.address})
-        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1, config=CONFIG)])[TOPIC].result(60)
-        backoff = ConfigEntry("log.cleaner.backoff.ms", "100", incremental_operation=AlterConfigOpType.SET)
-        resource = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[backoff])
-        admin.incremental_alter_configs([resource])[resource].result(60)
+        create(admin)
         updates = Updates(node.address)
-        reader = Reader(node.address, updates)
+        programs |= {name: Program(os.environ[command], node.address) for name, command in [("java", "JAVA_READER"), ("franz-go", "GO_READER")]}
+        by_name = {"librdkafka": lambda starts: read(node.address, starts), **{name: each.read for name, each in programs.items()}}
+        readers = [Reader(name, way, updates) for name, way in by_name.items()]
         updates.start()
-        reader.start()
+        for reader in readers:
+            reader.start()
         for kill in range(options.kills):
             cleans(http, 2000)
             time.sleep(random.uniform(0, 1))
@@ -231,13 +123,19 @@ def main():
         cleans(http, 2000)
         updates.stopping.set()
         updates.join()
-        reader.stopping.set()
-        reader.join()
-        print(f"{updates.sent} updates, {reader.reads} readings meanwhile", flush=True)
+        for reader in readers:
+            reader.stopping.set()
+        for reader in readers:
+            reader.join()
+        readings = ", ".join(f"{reader.reads} by {reader.name}" for reader in readers)
+        print(f"{updates.sent} updates; readings meanwhile: {readings}", flush=True)
         bad |= report("every update was acknowledged", "; ".join(updates.failed[:3]))
-        bad |= report("read from anywhere while cleaned", "; ".join(reader.wrong[:3]) or (None if reader.reads else "nothing was read"))
+        for reader in readers:
+            bad |= report(f"{reader.name}: read from anywhere while cleaned", reader.verdict())
         acked = updates.acked
-        for name, found in [("librdkafka", read(node.address, [0] * PARTITIONS)), ("kafka-python", read_kafka_python(node.address))]:
+        everything = {**by_name, "kafka-python": lambda _: read_kafka_python(node.address)}
+        for name, way in everything.items():
+            found = way([0] * PARTITIONS)
             if options.drop_one:
                 found[1] = [record for record in found[1] if record[1] != b"key-1"]
             bad |= report(f"{name}: the last value of every key", untrue(acked, found) or stale(acked, found))
@@ -261,6 +159,8 @@ def main():
         bad |= report("clean: one record for each key that has a value", why or (None if values == want else "other values"))
         bad |= report("asked for when clean", asked(http, acked))
     finally:
+        for program in programs.values():
+            program.end()
         node.process.terminate()
         node.process.wait(30)
     verify = subprocess.run([options.jangbu, "inspect", "verify", options.data], stdout=subprocess.PIPE, text=True)

@@ -7,7 +7,10 @@ JANGBU="${1:?usage: compaction.sh JANGBU [--kills N] [--drop-one]}"
 shift
 DATA="$(mktemp -d)"
 trap 'rm -rf "$DATA"' EXIT
-need python3 python3 && venv crash "$HERE/crash-requirements.txt" || { echo "0 passed, 1 failed"; exit 1; }
+need python3 python3 && venv crash "$HERE/crash-requirements.txt" && java_programs && need_go &&
+  (cd "$HERE/franz-go" && "$GO" build -o "$CLIENTS_DIR/franz-go-reader" ./reader) || { echo "0 passed, 1 failed"; exit 1; }
+export JAVA_READER="java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp $CLIENTS_DIR/java/classes:$CLIENTS_DIR/java/jars/* ReadFrom"
+export GO_READER="$CLIENTS_DIR/franz-go-reader"
 "$CLIENTS_DIR/venv-crash/bin/python" "$HERE/compaction.py" "$@" "$JANGBU" "$DATA/node" 2>"$CLIENTS_DIR/compaction.err" | tee "$DATA/out"
 code=${PIPESTATUS[0]}
 bad=$(grep -c '^FAIL ' "$DATA/out")

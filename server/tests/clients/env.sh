@@ -6,6 +6,7 @@
 CLIENTS_DIR="${JANGBU_CLIENTS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/jangbu-clients}"
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 GO_WANTED=1.26
+NODE_WANTED=22.15
 mkdir -p "$CLIENTS_DIR"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -47,6 +48,39 @@ need_go() {
     GO="$CLIENTS_DIR/venv-go/bin/go"
   fi
   export GOTOOLCHAIN=local GOFLAGS=-mod=readonly
+}
+
+# need_node: a Node.js of at least NODE_WANTED (the first with zstd) and its npm in PATH; where it is older, PyPI's is taken.
+need_node() {
+  local has
+  has="$(command -v npm >/dev/null && node --version 2>/dev/null | sed 's/^v//')"
+  if [ -z "$has" ] || [ "$(printf '%s\n' "$NODE_WANTED" "$has" | sort -V | head -1)" != "$NODE_WANTED" ]; then
+    venv node "$HERE/kafkajs/node.txt" || return 1
+    PATH="$CLIENTS_DIR/venv-node/bin:$PATH"
+  fi
+}
+
+# jars NAME: what server/tests/clients/NAME/pom.xml asks for, in $CLIENTS_DIR/NAME/jars, from Maven.
+jars() {
+  local home="$CLIENTS_DIR/$1"
+  cmp -s "$HERE/$1/pom.xml" "$home/pom.xml" && return
+  need_java || return 1
+  rm -rf "$home"
+  mvn -q -B -f "$HERE/$1/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+    -DoutputDirectory="$home/jars" </dev/null >&2 && cp "$HERE/$1/pom.xml" "$home/"
+}
+
+# java_programs: the Java suite and the Java reader, compiled into $CLIENTS_DIR/java.
+java_programs() {
+  need_java || return 1
+  local out="$CLIENTS_DIR/java"
+  if ! diff -qr "$HERE/java/src" "$out/src" >/dev/null || ! cmp -s "$HERE/java/pom.xml" "$out/pom.xml"; then
+    rm -rf "$out"
+    mvn -q -B -f "$HERE/java/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+      -DoutputDirectory="$out/jars" </dev/null >&2 || return 1
+    javac -cp "$out/jars/*" -d "$out/classes" "$HERE"/java/src/*.java || return 1
+    cp -r "$HERE/java/src" "$HERE/java/pom.xml" "$out/"
+  fi
 }
 
 # kafka_jars: Apache Kafka 4.3.0 and its tools in $KAFKA_JARS, from Maven.

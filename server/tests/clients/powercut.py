@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Power cuts in the middle of writing: every acknowledged record is back at its offset, once and in order.
 
-Usage: powercut.py [--cuts N] [--minutes M] [--partitions P] [--drop-one] -- COMMAND...
+Usage: powercut.py [--compacted] [--cuts N] [--minutes M] [--partitions P] [--drop-one] -- COMMAND...
 
 COMMAND starts the node in the foreground; in it {data} is replaced by the data directory, {port} by the port to
-listen on and {wire} by the port to tell clients. Needs root: the data lies on an ext4 file system of its own, in a file
+listen on, {wire} by the port to tell clients and {http} by that of the metrics. Needs root: the data lies on an ext4 file system of its own, in a file
 on a loop device, and a cut is FS_IOC_SHUTDOWN without flushing the journal, which drops whatever was not synced.
 
 A cut takes the network first and then the disk: clients reach the node over a wire that this program holds, and
@@ -15,7 +15,9 @@ database); in a real power cut no call returns. So what is answered after the io
 A cut falls while clients write, while the node starts, or while it stops. Producers are librdkafka's (idempotent,
 acks=all), the readers librdkafka's and kafka-python's.
 
---drop-one takes one record away from what was read: the check must then fail, which shows that it can.
+With --compacted a topic is written to and cleaned meanwhile: powercut_compacted.py.
+
+--drop-one takes one record (with --compacted, one key) away from what was read: the check must then fail, which shows that it can.
 """
 
 import argparse
@@ -30,6 +32,7 @@ import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import powercut_compacted
 from crash import (
     Node,
     StartFailed,
@@ -38,7 +41,7 @@ from crash import (
     report,
 )
 from disk import Disk, DiskFailed
-from ports import free_port
+from ports import free_ports
 
 
 class Wire:
@@ -108,9 +111,10 @@ class Rig:
 
     def __init__(self, command, disk):
         self.disk = disk
-        port = free_port()
+        port, self.http = free_ports(2)
         self.wire = Wire(port)
-        places = {"{wire}": str(self.wire.port), "{data}": f"{disk.root}/data"}
+        self.address = f"127.0.0.1:{self.wire.port}"
+        places = {"{wire}": str(self.wire.port), "{data}": f"{disk.root}/data", "{http}": str(self.http)}
         for name, value in places.items():
             command = [part.replace(name, value) for part in command]
         self.node = Node(command, port)
@@ -142,6 +146,17 @@ class Rig:
         time.sleep(random.uniform(0, 0.2))
         self.cut()
 
+    def cut_somehow(self, made):
+        """Cuts after so many cuts: mostly while it runs, sometimes while it stops, or starts again. How many cuts it were."""
+        if made % 5 == 4:
+            self.cut_while_stopping()
+        else:
+            self.cut()
+        if made % 5 == 2:
+            self.cut_while_starting()
+            return 2
+        return 1
+
 
 def wait_for(writer, more):
     goal, end = writer.count() + more, time.monotonic() + 120
@@ -161,15 +176,9 @@ def cut_while_writing(rig, writer, cuts, minutes):
         why = wait_for(writer, random.randrange(500, 15000))
         if why:
             return made, why
-        if made % 5 == 4:
-            rig.cut_while_stopping()
-        else:
-            rig.cut()
-        if made % 5 == 2:
-            rig.cut_while_starting()
-            made += 1
+        more = rig.cut_somehow(made)
         rig.node.start()
-        made += 1
+        made += more
     return made, None
 
 
@@ -178,11 +187,10 @@ def check(rig, options):
     for _ in range(2):
         rig.cut_while_starting()
     rig.node.start()
-    address = f"127.0.0.1:{rig.wire.port}"
     topic = f"powercut-{os.getpid()}"
-    admin = AdminClient({"bootstrap.servers": address})
+    admin = AdminClient({"bootstrap.servers": rig.address})
     admin.create_topics([NewTopic(topic, options.partitions, 1)])[topic].result(60)
-    writer = Writer(address, topic, options.partitions)
+    writer = Writer(rig.address, topic, options.partitions)
     writer.start()
     try:
         made, why = cut_while_writing(rig, writer, options.cuts, options.minutes)
@@ -194,7 +202,7 @@ def check(rig, options):
     bad |= report("no-delivery-failed", "; ".join(writer.failed[:3]))
     rig.cut()
     rig.node.start()
-    bad |= check_what_is_there(address, topic, writer, options)
+    bad |= check_what_is_there(rig.address, topic, writer, options)
     print(f"# {made + 3} cuts, {writer.count()} acknowledged records")
     print(f"# the node ended by itself within 0.1 s of {rig.ended_itself} cuts")
     return bad
@@ -202,6 +210,7 @@ def check(rig, options):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--compacted", action="store_true")
     parser.add_argument("--cuts", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=0, help="go on at least this long")
     parser.add_argument("--partitions", type=int, default=8)
@@ -220,7 +229,8 @@ def main():
     try:
         disk = Disk()
         rig = Rig(options.command, disk)
-        sys.exit(1 if check(rig, options) else 0)
+        bad = (powercut_compacted.check if options.compacted else check)(rig, options)
+        sys.exit(1 if bad else 0)
     except (StartFailed, DiskFailed, OSError) as why:
         sys.exit(report("the-node-starts-on-a-disk-whose-power-can-be-cut", str(why)))
     finally:

@@ -3,7 +3,7 @@
 # Usage: powercut.sh JANGBU [OPTION OF powercut.py...]. Ends with 'N passed, N failed'.
 set -u
 source "$(dirname "$0")/env.sh"
-JANGBU="$(realpath "${1:?usage: powercut.sh JANGBU [--cuts N] [--minutes M] [--drop-one]}")"
+JANGBU="$(realpath "${1:?usage: powercut.sh JANGBU [--compacted] [--cuts N] [--minutes M] [--drop-one]}")"
 shift
 OUT="$(mktemp)"
 trap 'rm -f "$OUT"' EXIT
@@ -11,7 +11,7 @@ need mkfs.ext4 e2fsprogs && need mount mount && need python3 python3 && venv cra
   { echo "0 passed, 1 failed"; exit 1; }
 as_root "$CLIENTS_DIR/venv-crash/bin/python" "$HERE/powercut.py" "$@" -- \
   "$JANGBU" serve --data '{data}' --listen '127.0.0.1:{port}' --advertise '127.0.0.1:{wire}' \
-  --http 127.0.0.1:0 --log-filter warn 2>"$CLIENTS_DIR/powercut.err" | tee "$OUT"
+  --http '127.0.0.1:{http}' --log-filter warn 2>"$CLIENTS_DIR/powercut.err" | tee "$OUT"
 code=${PIPESTATUS[0]}
 bad=$(grep -c '^FAIL ' "$OUT")
 [ "$bad" = 0 ] && [ "$code" != 0 ] && bad=1 && echo "FAIL power-cuts: the rig ended with $code"
