@@ -1,4 +1,6 @@
-//! What the metadata says of topics, made into what groups use of it, once for each version of it.
+//! What the metadata says of topics, made into what groups use of it, once for each version of it that a heartbeat meets.
+//!
+//! All topics are gone through for it, so that commits and the clock, which do not need the newest, make do with the last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +16,12 @@ use crate::controller::{Image, Topic};
 pub(super) struct Catalogs(Mutex<Arc<Catalog>>);
 
 impl Catalogs {
+    /// The last catalog, if there is one.
+    pub(super) fn last(&self, image: &Image<'_>) -> Arc<Catalog> {
+        let last = Arc::clone(&self.0.lock());
+        if last.layout == 0 { self.of(image) } else { last }
+    }
+
     /// The catalog of what the image says.
     pub(super) fn of(&self, image: &Image<'_>) -> Arc<Catalog> {
         let mut newest = self.0.lock();

@@ -59,10 +59,6 @@ pub(crate) struct ConsumerLimits {
     pub(crate) assignor: Assignor,
     /// Whether `group.consumer.assignors` names uniform, and range.
     pub(crate) assignors: (bool, bool),
-    /// Whether `group.consumer.migration.policy` lets a classic group become one of these.
-    pub(crate) upgrades: bool,
-    /// Whether it lets one of these become a classic group.
-    pub(crate) downgrades: bool,
 }
 
 /// A value and what it may be for a single group.
@@ -91,8 +87,6 @@ impl Default for ConsumerLimits {
             heartbeat_interval_ms: Bounded { value: 5_000, min: 5_000, max: 15_000 },
             assignor: Assignor::Uniform,
             assignors: (true, true),
-            upgrades: true,
-            downgrades: true,
         }
     }
 }

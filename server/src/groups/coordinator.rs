@@ -44,9 +44,14 @@ impl Coordinator {
         *self.limits.lock()
     }
 
-    /// What the metadata says now, as groups use it.
-    pub(crate) fn catalog(&self, broker: &Broker) -> Arc<Catalog> {
-        self.catalogs.of(&broker.controller.image())
+    /// What the metadata said at the last heartbeat of a consumer group, or later.
+    pub(super) fn catalog(&self, broker: &Broker) -> Arc<Catalog> {
+        self.catalogs.last(&broker.controller.image())
+    }
+
+    /// Has consumer groups see the metadata of now.
+    pub(crate) fn refresh(&self, broker: &Broker) {
+        let _newest = self.catalogs.of(&broker.controller.image());
     }
 
     /// The shard of a group, if its partition runs here.

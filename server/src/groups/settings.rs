@@ -7,7 +7,14 @@ use super::consumer::{Assignor, Bounded, ConsumerLimits};
 use crate::configs::BrokerConfigs;
 
 /// Broker configs about groups that a running node takes.
-pub(crate) const DYNAMIC: [&str; 9] = [
+pub(crate) const DYNAMIC: [&str; 16] = [
+    "group.consumer.heartbeat.interval.ms",
+    "group.consumer.max.heartbeat.interval.ms",
+    "group.consumer.max.session.timeout.ms",
+    "group.consumer.max.size",
+    "group.consumer.min.heartbeat.interval.ms",
+    "group.consumer.min.session.timeout.ms",
+    "group.consumer.session.timeout.ms",
     "group.initial.rebalance.delay.ms",
     "group.max.session.timeout.ms",
     "group.max.size",
@@ -54,15 +61,12 @@ impl ConsumerLimits {
         let assignors = text("group.consumer.assignors");
         let named = |name: &str| assignors.split(',').any(|given| given.trim() == name);
         let first = assignors.split(',').find_map(|given| Assignor::find(given.trim()));
-        let policy = text("group.consumer.migration.policy").to_ascii_lowercase();
         Self {
             members_max: usize::try_from(int("group.consumer.max.size", i32::MAX)).unwrap_or(0),
             session_timeout_ms: bounded("session.timeout.ms", unset.session_timeout_ms),
             heartbeat_interval_ms: bounded("heartbeat.interval.ms", unset.heartbeat_interval_ms),
             assignor: first.unwrap_or(unset.assignor),
             assignors: (named("uniform"), named("range")),
-            upgrades: matches!(policy.as_str(), "bidirectional" | "upgrade"),
-            downgrades: matches!(policy.as_str(), "bidirectional" | "downgrade"),
         }
     }
 }

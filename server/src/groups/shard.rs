@@ -94,7 +94,7 @@ impl Shard {
         self.broker.groups.limits()
     }
 
-    /// What the metadata says now.
+    /// What consumer groups know of the metadata.
     pub(super) fn catalog(&self) -> Arc<Catalog> {
         self.broker.groups.catalog(&self.broker)
     }

@@ -54,11 +54,11 @@ async fn heartbeat(
     request: ConsumerGroupHeartbeatRequest,
 ) -> Result<Heard, Refusal> {
     check(call.version, &request, &broker.groups.limits().consumer)?;
-    let group = request.group_id.to_string();
-    let shard = shard(broker, &group)?;
+    let shard = shard(broker, request.group_id.as_str())?;
     let beat = read(call, request);
+    broker.groups.refresh(broker);
     let waits = shard.ask(|ask| {
-        ask.machine.beat(&group, &beat, ask.token, ask.table, ask.now, ask.limits, ask.fx);
+        ask.machine.beat(&beat, ask.token, ask.table, ask.now, ask.limits, ask.fx);
         Ok(())
     })?;
     match reply(broker, waits).await? {
@@ -160,6 +160,7 @@ fn read(call: &Call, request: ConsumerGroupHeartbeatRequest) -> Beat {
         all
     });
     Beat {
+        group: request.group_id.to_string(),
         member_id,
         epoch: request.member_epoch,
         instance: string(request.instance_id),

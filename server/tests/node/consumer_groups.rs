@@ -6,12 +6,13 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse, DescribeConfigsRequest, DescribeGroupsRequest,
     FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, ListGroupsRequest,
-    OffsetFetchRequest,
+    MetadataRequest, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use tempfile::tempdir;
@@ -265,6 +266,25 @@ async fn a_group_has_configs_of_its_own() {
     let expected =
         [("consumer.heartbeat.interval.ms", "7000"), ("consumer.session.timeout.ms", "45000")];
     assert_eq!(told, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_is_found_by_its_id_whatever_name_is_said() {
+    let dir = tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("t", 1).await;
+    let named = MetadataRequestTopic::default().with_name(Some(topic_name("t")));
+    let request = MetadataRequest::default().with_topics(Some(vec![named]));
+    let id = client.ask(&request, 12).await.topics[0].topic_id;
+    // As Java's consumer asks for what a regular expression has brought it.
+    for name in [None, Some(topic_name(""))] {
+        let by_id = MetadataRequestTopic::default().with_name(name).with_topic_id(id);
+        let request = MetadataRequest::default().with_topics(Some(vec![by_id]));
+        let found = client.ask(&request, 12).await.topics.remove(0);
+        assert_eq!((found.error_code, found.name), (0, Some(topic_name("t"))));
+    }
     node.shutdown().await;
 }
 

@@ -16,6 +16,7 @@ use super::{Assignment, Heard, Refusal, is_subset};
 /// What a member says in a heartbeat; nothing where it is as before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Beat {
+    pub(crate) group: String,
     pub(crate) member_id: String,
     /// 0 to join, -1 to leave, -2 to leave for a while.
     pub(crate) epoch: i32,

@@ -21,7 +21,6 @@ impl Machine {
     /// Takes a heartbeat of the consumer protocol; it is answered through `fx`, at once or when what has changed is stored.
     pub(crate) fn beat(
         &mut self,
-        id: &str,
         beat: &Beat,
         token: Token,
         table: &Table,
@@ -29,6 +28,7 @@ impl Machine {
         limits: &Limits,
         fx: &mut Effects,
     ) {
+        let id = beat.group.as_str();
         let topics = Arc::clone(&self.topics);
         let context = Context { topics: &topics, now, limits };
         let heard = match self.consumers.get_mut(id) {

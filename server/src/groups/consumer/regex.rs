@@ -13,6 +13,8 @@ use super::{Catalog, Refusal};
 const LENGTH_MAX: usize = 16 << 10;
 /// Bytes that one expression compiles to.
 const COMPILED_MAX: usize = 1 << 20;
+/// Bytes of the names that one expression matches: they become a record.
+const MATCHED_MAX: usize = 512 << 10;
 
 /// The topics that an expression matches as a whole.
 ///
@@ -21,20 +23,24 @@ const COMPILED_MAX: usize = 1 << 20;
 pub(super) fn resolve(expression: &str, topics: &Catalog) -> Result<BTreeSet<String>, Refusal> {
     let regex = compile(expression)?;
     let matching = topics.topic_names().filter(|name| regex.is_match(name));
-    Ok(matching.map(str::to_owned).collect())
+    let matched: BTreeSet<String> = matching.map(str::to_owned).collect();
+    if matched.iter().map(|name| name.len() + 2).sum::<usize>() > MATCHED_MAX {
+        return Err(invalid(expression, "it matches too many topics"));
+    }
+    Ok(matched)
+}
+
+fn invalid(expression: &str, why: &str) -> Refusal {
+    let shown: String = expression.chars().take(100).collect();
+    let text = format!("SubscribedTopicRegex `{shown}` is not a valid regular expression: {why}.");
+    Refusal::new(ResponseError::InvalidRegularExpression, text)
 }
 
 fn compile(expression: &str) -> Result<Regex, Refusal> {
-    let invalid = |why: &str| {
-        let text = format!(
-            "SubscribedTopicRegex `{}` is not a valid regular expression: {why}.",
-            expression.chars().take(100).collect::<String>()
-        );
-        Refusal::new(ResponseError::InvalidRegularExpression, text)
-    };
     if expression.len() > LENGTH_MAX {
-        return Err(invalid("it is too long"));
+        return Err(invalid(expression, "it is too long"));
     }
+    let original = expression;
     let expression = unquoted(expression);
     let build = |text: &str| {
         RegexBuilder::new(text).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build()
@@ -44,7 +50,7 @@ fn compile(expression: &str) -> Result<Regex, Refusal> {
     built.map_err(|error| {
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        invalid(why)
+        invalid(original, why)
     })
 }
 

@@ -47,8 +47,11 @@ impl Group {
             if known.is_some() && !anew {
                 continue;
             }
-            // It was checked when it came in; one that another coordinator took matches nothing here.
-            let topics = regex::resolve(&expression, context.topics).unwrap_or_default();
+            // It was checked when it came in; what another coordinator took, or has too many topics by now, stays as it was.
+            let topics = match regex::resolve(&expression, context.topics) {
+                Ok(topics) => topics,
+                Err(_) => known.map(|known| known.topics.clone()).unwrap_or_default(),
+            };
             if known.is_some_and(|known| known.topics == topics) {
                 continue;
             }

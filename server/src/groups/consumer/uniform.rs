@@ -107,8 +107,8 @@ impl<'a> Shares<'a> {
                 more -= 1;
             }
         }
-        for at in 0..members {
-            while self.loads[at] > quotas[at] {
+        for (at, quota) in quotas.iter().enumerate() {
+            while self.loads[at] > *quota {
                 let Some(topic) = self.of[at].keys().next_back().copied() else { break };
                 let Some(partition) = self.take(at, topic) else { break };
                 self.left.insert((topic, partition));

@@ -297,7 +297,8 @@ impl World {
         let token = self.token();
         let mut fx = Effects::default();
         let (table, limits) = (&self.table, &self.limits);
-        self.machine.beat(group, beat, token, table, self.now, limits, &mut fx);
+        let beat = Beat { group: group.to_owned(), ..beat.clone() };
+        self.machine.beat(&beat, token, table, self.now, limits, &mut fx);
         self.take(fx);
         token
     }
