@@ -86,6 +86,8 @@ pub(crate) struct Group {
     pub(crate) targets: BTreeMap<String, Assignment>,
     pub(super) regexes: BTreeMap<String, RegexValue>,
     owners: HashMap<(Uuid, i32), String>,
+    /// When its epoch changed last, if that was here.
+    pub(super) changed_at: Option<u64>,
     /// The layout of the topics of which the hash was last worked out.
     pub(super) seen_layout: Option<u64>,
     /// Commits that are on their way into the log.
@@ -116,6 +118,7 @@ impl Group {
             targets: BTreeMap::new(),
             regexes: BTreeMap::new(),
             owners: HashMap::new(),
+            changed_at: None,
             seen_layout: None,
             committing: 0,
             changes: Vec::new(),

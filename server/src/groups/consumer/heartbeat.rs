@@ -9,9 +9,14 @@ use std::collections::BTreeSet;
 use kafka_protocol::ResponseError;
 
 use super::group::{Context, Group};
-use super::member::{Current, Member, Subscription};
+use super::member::{Current, Member, Progress, Subscription};
 use super::records::Piece;
 use super::{Assignment, Heard, Refusal, is_subset};
+
+/// How many times as often members are heard while something changes.
+const SOONER: i32 = 5;
+/// The shortest time between two heartbeats of a member.
+const INTERVAL_MIN_MS: i32 = 500;
 
 /// What a member says in a heartbeat; nothing where it is as before.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +98,7 @@ impl Group {
         member.heard(context.now.ms, context.session_timeout_ms(&self.id));
         self.insert(member);
         let matched = self.resolve_regexes(context);
-        self.maybe_bump(resubscribed || matched || self.epoch == 0, context.topics);
+        self.maybe_bump(resubscribed || matched || self.epoch == 0, context);
         self.maybe_assign(context);
         self.reconcile(id, beat.owned.as_ref(), resubscribed || matched, context);
         let member = self.members.get(id).ok_or(ResponseError::UnknownMemberId)?;
@@ -102,9 +107,20 @@ impl Group {
         Ok(Heard {
             member_id: id.to_owned(),
             epoch: member.current.epoch,
-            interval_ms: context.heartbeat_interval_ms(&self.id),
+            interval_ms: self.interval_ms(member, context),
             assignment: is_told.then_some(has),
         })
+    }
+
+    /// When the member shall be heard again: sooner while what members have is changing, so that whoever has to give
+    /// something up hears of it soon.
+    fn interval_ms(&self, member: &Member, context: &Context<'_>) -> i32 {
+        let calm = context.heartbeat_interval_ms(&self.id);
+        let lasts = u64::try_from(calm).unwrap_or(0);
+        let is_fresh = |at: u64| context.now.ms.saturating_sub(at) < lasts;
+        let changes =
+            member.current.progress != Progress::Stable || self.changed_at.is_some_and(is_fresh);
+        if changes { (calm / SOONER).max(INTERVAL_MIN_MS).min(calm) } else { calm }
     }
 
     pub(super) fn check_room(&self, member: &str, context: &Context<'_>) -> Result<(), Refusal> {

@@ -60,7 +60,7 @@ impl Group {
         }
         if any {
             self.resolve_regexes(context);
-            self.maybe_bump(true, context.topics);
+            self.maybe_bump(true, context);
         }
     }
 

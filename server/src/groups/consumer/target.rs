@@ -13,7 +13,8 @@ use crate::groups::Now;
 
 impl Group {
     /// Begins a new epoch where `changed` says so, or where the topics are not what they were.
-    pub(super) fn maybe_bump(&mut self, changed: bool, topics: &Catalog) {
+    pub(super) fn maybe_bump(&mut self, changed: bool, context: &Context<'_>) {
+        let topics = context.topics;
         if !changed && self.seen_layout == Some(topics.layout) {
             return;
         }
@@ -21,6 +22,7 @@ impl Group {
         let metadata_hash = topics.hash(self.names().into_iter());
         if changed || metadata_hash != self.metadata_hash {
             self.epoch = self.epoch.saturating_add(1);
+            self.changed_at = Some(context.now.ms);
             self.metadata_hash = metadata_hash;
             self.change(Piece::Epoch(Some(EpochValue { epoch: self.epoch, metadata_hash })));
         }

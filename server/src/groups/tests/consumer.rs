@@ -92,10 +92,13 @@ fn a_member_is_told_what_it_has_once_that_is_stored() {
     assert_eq!(world.heard(token), None, "nothing is stored");
     world.store_all();
     let heard = world.heard(token).unwrap().unwrap();
-    assert_eq!((heard.member_id.as_str(), heard.epoch, heard.interval_ms), ("a", 1, 5_000));
+    assert_eq!((heard.member_id.as_str(), heard.epoch, heard.interval_ms), ("a", 1, 1_000));
     assert_eq!(heard.assignment.unwrap().values().next().unwrap().len(), 4);
     let again = told(&mut world, &beats("a", 1, None)).unwrap();
     assert_eq!((again.epoch, again.assignment), (1, None), "nothing is new");
+    world.pass(5_000);
+    let calm = told(&mut world, &beats("a", 1, None)).unwrap();
+    assert_eq!(calm.interval_ms, 5_000, "nothing has changed for a while");
     let full = Beat { epoch: 1, ..joins("a", &["t"]) };
     assert!(told(&mut world, &full).unwrap().assignment.is_some(), "it says and is told all");
 }
