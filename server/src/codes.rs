@@ -4,8 +4,9 @@
 
 use kafka_protocol::messages::{
     AlterConfigsResponse, AlterPartitionReassignmentsResponse, ApiVersionsResponse,
-    CreatePartitionsResponse, CreateTopicsResponse, DeleteGroupsResponse, DeleteRecordsResponse,
-    DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse, DescribeGroupsResponse,
+    ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatResponse, CreatePartitionsResponse,
+    CreateTopicsResponse, DeleteGroupsResponse, DeleteRecordsResponse, DeleteTopicsResponse,
+    DescribeClusterResponse, DescribeConfigsResponse, DescribeGroupsResponse,
     DescribeLogDirsResponse, DescribeTopicPartitionsResponse, ElectLeadersResponse, FetchResponse,
     FindCoordinatorResponse, HeartbeatResponse, IncrementalAlterConfigsResponse,
     InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse,
@@ -43,6 +44,8 @@ macro_rules! codes {
 codes!(AlterConfigsResponse: [responses]);
 codes!(AlterPartitionReassignmentsResponse: [] [responses.partitions]);
 codes!(ApiVersionsResponse: []);
+codes!(ConsumerGroupDescribeResponse: [groups]);
+codes!(ConsumerGroupHeartbeatResponse: []);
 codes!(CreatePartitionsResponse: [results]);
 codes!(CreateTopicsResponse: [topics]);
 codes!(DeleteGroupsResponse: [results]);

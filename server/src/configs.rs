@@ -11,6 +11,7 @@
 mod broker;
 mod change;
 mod describe;
+mod group;
 mod settings;
 mod table;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use change::{Change, Edit, Operation, Rejected, Scope};
 pub use describe::{
     Ask, Row, Source, Synonym, describe_broker, describe_every_broker, describe_topic,
 };
+pub(crate) use group::{HEARTBEAT_INTERVAL, SESSION_TIMEOUT, describe_group};
 pub use jangbu_engine::records::codec::Compression;
 pub use settings::{Durability, TimestampType, TopicSettings};
 pub use topic::{

@@ -304,6 +304,20 @@ impl Controller {
         self.submit(Command::SetBrokerConfigs(command)).await.map(|_| ())
     }
 
+    /// Replaces what is set for a group, if it still is what the caller saw.
+    ///
+    /// # Errors
+    /// [`Error::Stale`], [`Error::Consensus`].
+    pub(crate) async fn set_group_configs(
+        &self,
+        group: String,
+        seen: BTreeMap<String, String>,
+        configs: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let command = proto::SetGroupConfigs { group, seen, configs };
+        self.submit(Command::SetGroupConfigs(command)).await.map(|_| ())
+    }
+
     /// A producer id that was never given out before.
     ///
     /// # Errors

@@ -109,6 +109,8 @@ pub(crate) static APIS: &[Api] = &[
     api!(ListPartitionReassignments, 0..=0, handlers::list_partition_reassignments::handle),
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
     api!(UnregisterBroker, 0..=0, handlers::unregister_broker::handle),
+    api!(ConsumerGroupHeartbeat, 0..=1, handlers::consumer_group_heartbeat::handle),
+    api!(ConsumerGroupDescribe, 0..=1, handlers::consumer_group_describe::handle),
     api!(DescribeTopicPartitions, 0..=0, handlers::describe_topic_partitions::handle),
     api!(own GetKeys, 0..=0, raw handlers::get_keys::handle),
 ];

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!  handlers ─ coordinator ─ shard (one a partition) ─┬─ machine: groups and offsets, pure ─ group, join, rebalance, sync
+//!                                                    │           (classic), consumer (KIP-848)
 //!                                                    ├─ writer: records → batch → the partition's Raft group
 //!                                                    └─ tail: every replica reads what is committed into its table
 //! ```
@@ -15,6 +16,8 @@
 //! - The files of the machine do no I/O and read no clock.
 
 mod batch;
+mod catalogs;
+pub(crate) mod consumer;
 pub(crate) mod coordinator;
 pub(crate) mod effects;
 pub(crate) mod group;
@@ -70,4 +73,6 @@ pub(crate) struct Limits {
     pub(crate) metadata_bytes_max: usize,
     /// `offsets.retention.minutes`, in ms.
     pub(crate) retention_ms: i64,
+    /// What groups of the consumer protocol are held to.
+    pub(crate) consumer: consumer::ConsumerLimits,
 }

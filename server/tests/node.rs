@@ -11,6 +11,8 @@ mod compaction;
 mod compression;
 #[path = "node/configs.rs"]
 mod configs;
+#[path = "node/consumer_groups.rs"]
+mod consumer_groups;
 #[path = "node/damage.rs"]
 mod damage;
 #[path = "node/fairness.rs"]

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::broker::{broker_config, is_dynamic};
+use super::group::{group_config, validate_group_config};
 use super::topic::{topic_config, validate_broker_config, validate_topic_configs};
 use super::value::{ConfigDef, Invalid, Kind, elements};
 
@@ -19,6 +20,8 @@ pub enum Scope {
     Topic,
     /// One broker, or every broker.
     Broker,
+    /// One group.
+    Group,
 }
 
 /// What to do with one config.
@@ -122,6 +125,9 @@ impl Change<'_> {
             Scope::Broker => {
                 configs.iter().try_for_each(|(name, value)| validate_broker_config(name, value))?
             }
+            Scope::Group => {
+                configs.iter().try_for_each(|(name, value)| validate_group_config(name, value))?
+            }
         }
         Ok(normal(scope, configs))
     }
@@ -190,7 +196,7 @@ fn edited(
 
 fn no_list(scope: Scope, name: &str, adds: bool) -> Rejected {
     Rejected::NoList(match scope {
-        Scope::Topic => {
+        Scope::Topic | Scope::Group => {
             let word = if adds { "APPEND" } else { "SUBTRACT" };
             format!("Can't {word} to key {name} because its type is not LIST.")
         }
@@ -205,6 +211,7 @@ fn definition(scope: Scope, name: &str) -> Option<&'static ConfigDef> {
     match scope {
         Scope::Topic => topic_config(name),
         Scope::Broker => broker_config(name),
+        Scope::Group => group_config(name),
     }
 }
 

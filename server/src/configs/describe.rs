@@ -29,6 +29,8 @@ pub enum Source {
     DynamicDefault,
     /// The broker was started with it.
     StaticBroker,
+    /// The group's own value.
+    Group,
     /// Nobody: it is the default.
     Default,
 }
@@ -42,6 +44,7 @@ impl Source {
             Self::DynamicDefault => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
+            Self::Group => 8,
         }
     }
 }
@@ -58,7 +61,7 @@ pub struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    fn wants(&self, name: &str) -> bool {
+    pub(super) fn wants(&self, name: &str) -> bool {
         self.keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| &**key == name))
     }
 }
@@ -146,14 +149,14 @@ pub fn describe_every_broker(broker: &BrokerConfigs, ask: &Ask<'_>) -> Vec<Row> 
 }
 
 /// Where a broker config has a value, each under its name.
-fn named_places<'a>(
+pub(super) fn named_places<'a>(
     def: &'static ConfigDef,
     broker: &'a BrokerConfigs,
 ) -> impl Iterator<Item = (&'static str, &'a str, Source)> {
     broker.places(def).map(|(value, source)| (def.name, value, source))
 }
 
-fn row<'a>(
+pub(super) fn row<'a>(
     def: &'static ConfigDef,
     (value, source): (Option<&str>, Source),
     read_only: bool,

@@ -114,6 +114,12 @@ pub enum Invalid {
         /// The name asked for.
         name: String,
     },
+    /// No group config has this name.
+    #[error("Unknown group config name: {name}")]
+    UnknownGroupConfig {
+        /// The name asked for.
+        name: String,
+    },
     /// A topic config came without a value.
     #[error("Null value not supported for topic configs: {name}")]
     NullValue {

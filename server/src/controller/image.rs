@@ -104,6 +104,8 @@ pub(crate) struct Data {
     pub(crate) brokers: BTreeMap<i32, Broker>,
     /// Configs set on brokers at run time; `None` is every broker.
     pub(super) broker_configs: BTreeMap<Option<i32>, BTreeMap<String, String>>,
+    /// Configs set for groups of consumers.
+    pub(super) group_configs: BTreeMap<String, BTreeMap<String, String>>,
     /// The largest id any broker has had.
     pub(super) last_broker: i32,
     /// Brokers that have left for good.
@@ -160,6 +162,25 @@ impl Data {
         self.own_configs.every = self.set_on(None);
         for topic in self.topics.values_mut() {
             Arc::make_mut(topic).resolve(&self.own_configs);
+        }
+    }
+
+    /// What is set for a group.
+    pub(crate) fn set_for_group(&self, group: &str) -> BTreeMap<String, String> {
+        self.group_configs.get(group).cloned().unwrap_or_default()
+    }
+
+    /// What is set for groups, by name.
+    pub(crate) fn group_configs(&self) -> &BTreeMap<String, BTreeMap<String, String>> {
+        &self.group_configs
+    }
+
+    /// Replaces what is set for a group.
+    pub(super) fn set_group_configs(&mut self, group: String, configs: BTreeMap<String, String>) {
+        if configs.is_empty() {
+            self.group_configs.remove(&group);
+        } else {
+            self.group_configs.insert(group, configs);
         }
     }
 

@@ -87,6 +87,7 @@ fn apply(data: &mut Data, command: Command) -> proto::Outcome {
         Command::CreatePartitions(c) => create_partitions(data, c),
         Command::SetTopicConfigs(c) => set_topic_configs(data, c),
         Command::SetBrokerConfigs(c) => set_broker_configs(data, c),
+        Command::SetGroupConfigs(c) => set_group_configs(data, c),
         Command::SetLiveness(c) => brokers::set_liveness(data, &c),
         Command::RemoveBroker(c) => brokers::remove(data, c.broker),
         Command::ReportLeaders(c) => moves::report_leaders(data, &c),
@@ -186,6 +187,21 @@ fn set_broker_configs(
         return Err(outcome::Error::Stale);
     }
     data.set_broker_configs(command.broker, command.configs);
+    Ok(())
+}
+
+fn set_group_configs(
+    data: &mut Data,
+    command: proto::SetGroupConfigs,
+) -> Result<(), outcome::Error> {
+    let set = data.set_for_group(&command.group);
+    if set == command.configs {
+        return Ok(());
+    }
+    if set != command.seen {
+        return Err(outcome::Error::Stale);
+    }
+    data.set_group_configs(command.group, command.configs);
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::catalogs::Catalogs;
+use super::consumer::Catalog;
 use super::shard::Shard;
 use super::topic::{OFFSETS_TOPIC, partition_of};
 use super::{Limits, queue, tail};
@@ -26,12 +28,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Coordinator {
     shards: RwLock<BTreeMap<i32, Arc<Shard>>>,
     limits: Mutex<Limits>,
+    catalogs: Catalogs,
 }
 
 impl Default for Coordinator {
     fn default() -> Self {
         let limits = Mutex::new(Limits::of(&BrokerConfigs::default()));
-        Self { shards: RwLock::default(), limits }
+        Self { shards: RwLock::default(), limits, catalogs: Catalogs::default() }
     }
 }
 
@@ -39,6 +42,16 @@ impl Coordinator {
     /// What groups are held to at the moment.
     pub(crate) fn limits(&self) -> Limits {
         *self.limits.lock()
+    }
+
+    /// What the metadata said at the last heartbeat of a consumer group, or later.
+    pub(super) fn catalog(&self, broker: &Broker) -> Arc<Catalog> {
+        self.catalogs.last(&broker.controller.image())
+    }
+
+    /// Has consumer groups see the metadata of now.
+    pub(crate) fn refresh(&self, broker: &Broker) {
+        let _newest = self.catalogs.of(&broker.controller.image());
     }
 
     /// The shard of a group, if its partition runs here.

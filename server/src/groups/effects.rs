@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::Token;
+use super::consumer::{Heard, Refusal};
 use super::member::Member;
 use super::records::Record;
 
@@ -67,6 +68,7 @@ impl Synced {
 pub(crate) enum Reply {
     Joined(Joined),
     Synced(Synced),
+    Heard(Result<Heard, Refusal>),
     /// What was to be stored is, or why not.
     Stored(Result<(), ResponseError>),
 }
@@ -82,8 +84,22 @@ pub(crate) enum Then {
     Answer(Token),
     /// A commit to this group is answered.
     Committed { group: String, token: Token },
+    /// A heartbeat to a consumer group is answered, unless something before it was not stored.
+    Heard { group: String, failures: u64, token: Token, heard: Box<Heard> },
+    /// A consumer group knows that it is stored.
+    Kept { group: String },
     /// Nothing.
     Nothing,
+}
+
+impl Then {
+    /// The consumer group whose later writes count on this one.
+    pub(super) fn chain(&self) -> Option<&str> {
+        match self {
+            Self::Heard { group, .. } | Self::Kept { group } => Some(group),
+            _ => None,
+        }
+    }
 }
 
 /// How a static member came back while its group was stable.
@@ -123,6 +139,10 @@ impl Effects {
 
     pub(super) fn stored(&mut self, token: Token, result: Result<(), ResponseError>) {
         self.replies.push((token, Reply::Stored(result)));
+    }
+
+    pub(super) fn heard(&mut self, token: Token, heard: Result<Heard, Refusal>) {
+        self.replies.push((token, Reply::Heard(heard)));
     }
 
     pub(super) fn write(&mut self, records: Vec<Record>, then: Then) {

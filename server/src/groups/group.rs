@@ -26,7 +26,7 @@ use super::records::{GroupValue, MemberValue};
 use super::{Limits, Now};
 
 /// The protocol type of consumers.
-pub(super) const CONSUMER: &str = "consumer";
+pub(crate) const CONSUMER: &str = "consumer";
 
 /// Where a group stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

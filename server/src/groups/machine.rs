@@ -4,15 +4,19 @@
 //! [`Machine::stored`] once it is committed; what offsets are committed is the [`Table`]'s to say.
 //!
 //! Invariants:
-//! - Every group of the table has its group here.
+//! - Every group of the table has its group here, either as a classic one or as one of the consumer protocol.
 //! - A group that consists of nothing, and for which nothing is stored, is forgotten.
 //!
-//! Not here: one group's rules (`group.rs` and those it names), reading and writing the log (`shard.rs`).
+//! Not here: one group's rules (`group.rs` and those it names, `consumer.rs`), heartbeats of consumer groups
+//! (`consumer/machine.rs`), reading and writing the log (`shard.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
+use super::consumer::group::{Context, Group as ConsumerGroup};
+use super::consumer::{Catalog, Refusal};
 use super::effects::{Effects, Joined, Synced, Then};
 use super::group::{CONSUMER, Group, State};
 use super::offsets::Committed;
@@ -30,6 +34,8 @@ const TOGETHER_MAX: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     pub(crate) caller: Caller,
+    /// The caller's generation may be a member epoch (version 9).
+    pub(crate) tells_epoch: bool,
     /// Topic, partition, offset: those that passed the checks of each partition.
     pub(crate) offsets: Vec<(String, i32, Committed)>,
 }
@@ -37,7 +43,11 @@ pub(crate) struct Commit {
 /// The groups of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
-    groups: BTreeMap<String, Group>,
+    /// Classic groups.
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) consumers: BTreeMap<String, ConsumerGroup>,
+    /// What is known of topics.
+    pub(super) topics: Arc<Catalog>,
     /// When to look at which group. An entry may be early, never late.
     timers: BTreeSet<(u64, String)>,
 }
@@ -47,6 +57,14 @@ impl Machine {
     pub(crate) fn load(table: &Table, now: Now, limits: &Limits, fx: &mut Effects) -> Self {
         let mut machine = Self::default();
         for (id, stored) in table.iter() {
+            if let Some(pieces) = stored.consumer.as_deref().filter(|pieces| pieces.is_group()) {
+                let topics = Arc::clone(&machine.topics);
+                let context = Context { topics: &topics, now, limits };
+                let group = ConsumerGroup::load(id, pieces, &context);
+                machine.consumers.insert(id.to_owned(), group);
+                machine.schedule(id);
+                continue;
+            }
             let group = match &stored.group {
                 Some(value) => Group::load(id, value, now, limits, fx),
                 None => Group::new(id.to_owned()),
@@ -59,19 +77,44 @@ impl Machine {
 
     /// Takes note of a group that has come into the table: its offsets may have been committed while it was deleted.
     pub(crate) fn know(&mut self, id: &str) {
-        if !self.groups.contains_key(id) {
+        if !self.groups.contains_key(id) && !self.consumers.contains_key(id) {
             self.groups.insert(id.to_owned(), Group::new(id.to_owned()));
         }
     }
 
-    /// The group of this name.
+    /// What the metadata said last.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.topics
+    }
+
+    /// Takes note of what the metadata says now.
+    pub(crate) fn learn(&mut self, topics: Arc<Catalog>) {
+        self.topics = topics;
+    }
+
+    /// The classic group of this name.
     pub(crate) fn get(&self, id: &str) -> Option<&Group> {
         self.groups.get(id)
     }
 
-    /// All groups, by name.
+    /// The group of the consumer protocol of this name.
+    pub(crate) fn consumer(&self, id: &str) -> Option<&ConsumerGroup> {
+        self.consumers.get(id)
+    }
+
+    /// All classic groups, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
+    }
+
+    /// All groups of the consumer protocol, by name.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = &ConsumerGroup> {
+        self.consumers.values()
+    }
+
+    /// Whether there is no room for another group.
+    pub(super) fn is_full(&self) -> bool {
+        self.groups.len() + self.consumers.len() >= GROUPS_MAX
     }
 
     /// When [`Machine::tick`] has something to do.
@@ -87,16 +130,24 @@ impl Machine {
                 group.looked_at = None;
                 group.expire(now, limits, fx);
                 self.settle(&id, table);
+            } else {
+                self.expire_consumers(&id, table, now, limits, fx);
             }
         }
     }
 
     /// Has a group looked at in time.
-    fn schedule(&mut self, id: &str) {
-        let Some(group) = self.groups.get_mut(id) else { return };
-        let Some(next) = group.next_deadline() else { return };
-        if group.looked_at.is_none_or(|at| at > next) {
-            if let Some(at) = group.looked_at.replace(next) {
+    pub(super) fn schedule(&mut self, id: &str) {
+        let (next, looked_at) = if let Some(group) = self.groups.get_mut(id) {
+            (group.next_deadline(), &mut group.looked_at)
+        } else if let Some(group) = self.consumers.get_mut(id) {
+            (group.next_deadline(), &mut group.looked_at)
+        } else {
+            return;
+        };
+        let Some(next) = next else { return };
+        if looked_at.is_none_or(|at| at > next) {
+            if let Some(at) = looked_at.replace(next) {
                 self.timers.remove(&(at, id.to_owned()));
             }
             self.timers.insert((next, id.to_owned()));
@@ -113,8 +164,10 @@ impl Machine {
         }
     }
 
-    fn forget(&mut self, id: &str) {
-        if let Some(at) = self.groups.remove(id).and_then(|group| group.looked_at) {
+    pub(super) fn forget(&mut self, id: &str) {
+        let classic = self.groups.remove(id).and_then(|group| group.looked_at);
+        let consumer = self.consumers.remove(id).and_then(|group| group.looked_at);
+        for at in classic.into_iter().chain(consumer) {
             self.timers.remove(&(at, id.to_owned()));
         }
     }
@@ -130,13 +183,17 @@ impl Machine {
         fx: &mut Effects,
     ) {
         let id = ask.group.clone();
+        if let Err(code) = self.yield_to_classic(&id, table, fx) {
+            fx.joined(token, Joined::refused(&ask.member_id, code));
+            return;
+        }
         if !self.groups.contains_key(&id) {
             if !ask.member_id.is_empty() {
                 let code = ResponseError::UnknownMemberId;
                 fx.joined(token, Joined::refused(&ask.member_id, code));
                 return;
             }
-            if self.groups.len() >= GROUPS_MAX {
+            if self.is_full() {
                 fx.joined(token, Joined::refused("", ResponseError::GroupMaxSizeReached));
                 return;
             }
@@ -205,9 +262,16 @@ impl Machine {
         now: Now,
         fx: &mut Effects,
     ) -> Result<(), ResponseError> {
-        let is_full = self.groups.len() >= GROUPS_MAX;
+        let is_full = self.is_full();
+        if let Some(group) = self.consumers.get(id) {
+            group.may_commit(&commit)?;
+        }
         match self.groups.get_mut(id) {
+            _ if self.consumers.contains_key(id) => {}
             Some(group) => group.may_commit(&commit.caller, now)?,
+            None if commit.caller.generation >= 0 && commit.tells_epoch => {
+                return Err(ResponseError::GroupIdNotFound);
+            }
             None if commit.caller.generation >= 0 => return Err(ResponseError::IllegalGeneration),
             None if is_full => {
                 return Err(ResponseError::CoordinatorNotAvailable);
@@ -227,9 +291,7 @@ impl Machine {
         if records.is_empty() {
             fx.stored(token, Ok(()));
         } else {
-            if let Some(group) = self.groups.get_mut(id) {
-                group.committing += 1;
-            }
+            self.count_commit(id, |committing| committing + 1);
             fx.write(records, Then::Committed { group: id.to_owned(), token });
         }
         Ok(())
@@ -246,6 +308,9 @@ impl Machine {
         token: Token,
         fx: &mut Effects,
     ) -> Result<(), ResponseError> {
+        if self.consumers.contains_key(id) {
+            return self.delete_consumers(id, table, token, fx);
+        }
         let group = self.groups.get(id).ok_or(ResponseError::GroupIdNotFound)?;
         // Somebody who commits at this moment uses it.
         if group.state != State::Empty || group.committing > 0 {
@@ -263,6 +328,12 @@ impl Machine {
     /// `GROUP_ID_NOT_FOUND`; `NON_EMPTY_GROUP` of a group of which it is not known what it reads;
     /// `GROUP_SUBSCRIBED_TO_TOPIC`.
     pub(crate) fn may_delete_offsets(&self, id: &str, topic: &str) -> Result<(), ResponseError> {
+        if let Some(group) = self.consumers.get(id) {
+            return match group.subscribes_to(topic) {
+                true => Err(ResponseError::GroupSubscribedToTopic),
+                false => Ok(()),
+            };
+        }
         let group = self.groups.get(id).ok_or(ResponseError::GroupIdNotFound)?;
         match group.state {
             State::Empty => Ok(()),
@@ -310,16 +381,30 @@ impl Machine {
             Then::Nothing => {}
             Then::Answer(token) => fx.stored(token, result),
             Then::Committed { group: id, token } => {
-                if let Some(group) = self.groups.get_mut(&id) {
-                    group.committing = group.committing.saturating_sub(1);
-                    self.settle(&id, table);
-                }
+                self.count_commit(&id, |committing| committing.saturating_sub(1));
+                self.settle(&id, table);
                 fx.stored(token, result);
             }
             Then::Assign { group: id, generation, assignments } => {
                 if let Some(group) = self.groups.get_mut(&id) {
                     group.assigned(generation, assignments, result, now, limits, fx);
                     self.settle(&id, table);
+                }
+            }
+            Then::Heard { group: id, failures, token, heard } => {
+                let group = self.consumers.get_mut(&id);
+                let is_kept = group.is_none_or(|group| {
+                    group.settled(result);
+                    group.failures() == failures
+                });
+                // What came before may not be stored; the member asks again.
+                let lost =
+                    if is_kept { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) };
+                fx.heard(token, result.and(lost).map(|()| *heard).map_err(Refusal::from));
+            }
+            Then::Kept { group: id } => {
+                if let Some(group) = self.consumers.get_mut(&id) {
+                    group.settled(result);
                 }
             }
             Then::Replaced { group: id, replaced } => {
@@ -341,6 +426,7 @@ impl Machine {
         fx: &mut Effects,
     ) {
         let ids: Vec<String> = self.groups.keys().cloned().collect();
+        self.expire_consumer_offsets(table, &is_gone, now, limits, fx);
         for id in ids {
             let (Some(group), stored) = (self.groups.get(&id), table.get(&id)) else { continue };
             // A tombstone must not follow a commit that it does not know.
@@ -392,7 +478,7 @@ impl Group {
 }
 
 /// Has many records stored, the last of them with what then.
-fn write_all(mut records: Vec<Record>, then: Then, fx: &mut Effects) {
+pub(super) fn write_all(mut records: Vec<Record>, then: Then, fx: &mut Effects) {
     while records.len() > TOGETHER_MAX {
         let rest = records.split_off(TOGETHER_MAX);
         fx.write(std::mem::replace(&mut records, rest), Then::Nothing);
@@ -401,7 +487,7 @@ fn write_all(mut records: Vec<Record>, then: Then, fx: &mut Effects) {
 }
 
 /// The tombstones of a group's chosen offsets, and of the group.
-fn tombstones(
+pub(super) fn tombstones(
     id: &str,
     stored: Option<&Stored>,
     chosen: impl Fn(&str, i32, &Committed) -> bool,

@@ -2,9 +2,10 @@
 //!
 //! Invariants:
 //! - Writes reach the log in the order in which they were asked for, and only in the term in which they were.
+//! - A write of a consumer group that fails takes those behind it of the same group along: they count on it.
 //! - What waits is bounded.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,20 @@ impl Queue {
         *self = Self::default();
     }
 
+    /// What waits of these consumer groups.
+    fn take_chained(&mut self, groups: &BTreeSet<String>) -> Vec<Queued> {
+        if groups.is_empty() {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.waiting);
+        let is_chained =
+            |queued: &Queued| queued.then.chain().is_some_and(|id| groups.contains(id));
+        let (taken, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_chained);
+        self.waiting = kept.into();
+        self.bytes -= taken.iter().map(|queued| queued.bytes).sum::<usize>();
+        taken
+    }
+
     /// The next writes that become one batch; none when nothing waits.
     fn take(&mut self) -> Vec<Queued> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
@@ -89,8 +104,7 @@ pub(super) async fn write(shard: Arc<Shard>) {
                 () = shard.queued.notified() => continue,
             }
         };
-        let (fitting, large): (Vec<_>, Vec<_>) =
-            taken.into_iter().partition(|queued| queued.bytes <= WRITE_BYTES_MAX);
+        let (fitting, large) = split(taken);
         tell(&shard, epoch, large, |then| match then {
             Then::Committed { .. } => Err(ResponseError::InvalidCommitOffsetSize),
             _ => Err(ResponseError::UnknownServerError),
@@ -101,6 +115,19 @@ pub(super) async fn write(shard: Arc<Shard>) {
         let result = store(&shard, epoch, &fitting).await;
         tell(&shard, epoch, fitting, |_| result);
     }
+}
+
+/// What can be stored, and what is too large, with what counts on it.
+fn split(taken: Vec<Queued>) -> (Vec<Queued>, Vec<Queued>) {
+    let mut torn = BTreeSet::new();
+    taken.into_iter().partition(|queued| {
+        let chain = queued.then.chain();
+        let fits = queued.bytes <= WRITE_BYTES_MAX;
+        if !fits {
+            torn.extend(chain.map(str::to_owned));
+        }
+        fits && chain.is_none_or(|id| !torn.contains(id))
+    })
 }
 
 /// Has the log store the writes as one batch, and waits until the table has it.
@@ -157,8 +184,15 @@ fn tell(
         return;
     };
     let mut fx = Effects::default();
-    for queued in writes {
+    let failed = writes.iter().filter(|queued| result(&queued.then).is_err());
+    let failed = failed.filter_map(|queued| queued.then.chain()).map(str::to_owned).collect();
+    let behind = state.queue.take_chained(&failed);
+    let refused = |queued| (queued, Err(ResponseError::CoordinatorNotAvailable));
+    let told = writes.into_iter().map(|queued| {
         let result = result(&queued.then);
+        (queued, result)
+    });
+    for (queued, result) in told.chain(behind.into_iter().map(refused)) {
         machine.stored(queued.then, result, &state.table, now, &limits, &mut fx);
     }
     shard.carry_out(state, fx);

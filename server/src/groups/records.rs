@@ -1,14 +1,15 @@
-//! The records of `__consumer_offsets`, in Kafka's formats: keys 0 and 1 (a committed offset) and 2 (a group).
+//! The records of `__consumer_offsets`, in Kafka's formats: keys 0 and 1 (a committed offset) and 2 (a classic group).
 //!
 //! Written as Kafka 4.3 writes them: offsets in version 4, or 1 where the client has said when the offset expires; groups in
 //! version 3. Read in every version that Kafka ever wrote. A key without a value is a tombstone.
 //!
-//! Not here: keys of the newer group protocols, which are passed over.
+//! Not here: groups of the consumer protocol (`consumer/records.rs`). Keys of other protocols are passed over.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::Now;
+use super::consumer::records::{KEYS, Piece};
 use super::member::{Member, Protocol};
 use super::offsets::Committed;
 use super::wire::{Reader, put_bytes, put_compact, put_nullable, put_string, put_varint};
@@ -20,6 +21,8 @@ pub(crate) enum Record {
     Offset { group: String, topic: String, partition: i32, value: Option<Committed> },
     /// A group as of a generation, or that it is gone.
     Group { group: String, value: Option<GroupValue> },
+    /// A part of a group of the consumer protocol.
+    Consumer { group: String, piece: Piece },
     /// Something this version does not know.
     Unknown,
 }
@@ -115,6 +118,7 @@ impl Record {
                 put_string(&mut key, group);
                 (key.freeze(), value.as_ref().map(encode_group))
             }
+            Self::Consumer { group, piece } => piece.encode(group),
             Self::Unknown => (Bytes::new(), None),
         }
     }
@@ -138,6 +142,10 @@ impl Record {
                 let group = key.string(false).ok_or("key of a group")?;
                 let decode = |value| decode_group(value).ok_or("value of a group");
                 Ok(Self::Group { group, value: value.map(decode).transpose()? })
+            }
+            kind if KEYS.contains(&kind) => {
+                let (group, piece) = Piece::decode(kind, key, value)?;
+                Ok(Self::Consumer { group, piece })
             }
             _ => Ok(Self::Unknown),
         }
@@ -339,7 +347,7 @@ mod tests {
 
     #[test]
     fn kinds_of_records_that_are_not_known_are_passed_over() {
-        assert_eq!(Record::decode(&[0, 3, 9, 9], Some(&[1])), Ok(Record::Unknown));
+        assert_eq!(Record::decode(&[0, 9, 9, 9], Some(&[1])), Ok(Record::Unknown));
         assert!(Record::decode(&[0], None).is_err());
         assert!(Record::decode(&[0, 2, 0, 9, 1], None).is_err());
     }

@@ -3,10 +3,18 @@
 //! A running node takes new values of all of them, for itself or for every broker (`configs/broker.rs`).
 
 use super::Limits;
+use super::consumer::{Assignor, Bounded, ConsumerLimits};
 use crate::configs::BrokerConfigs;
 
 /// Broker configs about groups that a running node takes.
-pub(crate) const DYNAMIC: [&str; 9] = [
+pub(crate) const DYNAMIC: [&str; 16] = [
+    "group.consumer.heartbeat.interval.ms",
+    "group.consumer.max.heartbeat.interval.ms",
+    "group.consumer.max.session.timeout.ms",
+    "group.consumer.max.size",
+    "group.consumer.min.heartbeat.interval.ms",
+    "group.consumer.min.session.timeout.ms",
+    "group.consumer.session.timeout.ms",
     "group.initial.rebalance.delay.ms",
     "group.max.session.timeout.ms",
     "group.max.size",
@@ -34,6 +42,31 @@ impl Limits {
             ),
             metadata_bytes_max: size("offset.metadata.max.bytes"),
             retention_ms: number("offsets.retention.minutes").saturating_mul(60_000),
+            consumer: ConsumerLimits::of(configs),
+        }
+    }
+}
+
+impl ConsumerLimits {
+    /// As the node's configs say now.
+    fn of(configs: &BrokerConfigs) -> Self {
+        let unset = Self::default();
+        let int = |name: &str, unset| configs.number::<i32>(name).unwrap_or(unset);
+        let bounded = |what: &str, unset: Bounded| {
+            let (min, max) = (int(&format!("group.consumer.min.{what}"), unset.min), unset.max);
+            let max = int(&format!("group.consumer.max.{what}"), max);
+            Bounded { value: int(&format!("group.consumer.{what}"), unset.value), min, max }
+        };
+        let text = |name: &str| configs.number::<String>(name).unwrap_or_default();
+        let assignors = text("group.consumer.assignors");
+        let named = |name: &str| assignors.split(',').any(|given| given.trim() == name);
+        let first = assignors.split(',').find_map(|given| Assignor::find(given.trim()));
+        Self {
+            members_max: usize::try_from(int("group.consumer.max.size", i32::MAX)).unwrap_or(0),
+            session_timeout_ms: bounded("session.timeout.ms", unset.session_timeout_ms),
+            heartbeat_interval_ms: bounded("heartbeat.interval.ms", unset.heartbeat_interval_ms),
+            assignor: first.unwrap_or(unset.assignor),
+            assignors: (named("uniform"), named("range")),
         }
     }
 }
@@ -49,6 +82,7 @@ mod tests {
         assert_eq!(limits.session_timeout_ms, (6_000, 1_800_000));
         assert_eq!(limits.metadata_bytes_max, 4_096);
         assert_eq!(limits.retention_ms, 7 * 24 * 3_600_000);
+        assert_eq!(limits.consumer, ConsumerLimits::default());
         assert_eq!(limits.members_max, i32::MAX.unsigned_abs() as usize);
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::consumer::Catalog;
 use super::effects::{Effects, Reply};
 use super::queue::Queue;
 use super::{Limits, Machine, Now, Table, Token};
@@ -93,6 +94,11 @@ impl Shard {
         self.broker.groups.limits()
     }
 
+    /// What consumer groups know of the metadata.
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        self.broker.groups.catalog(&self.broker)
+    }
+
     /// Has a request worked on that is answered later: through the receiver, which fails when this node ceases to
     /// coordinate.
     ///
@@ -103,13 +109,14 @@ impl Shard {
         &self,
         work: impl FnOnce(Ask<'_>) -> Result<(), ResponseError>,
     ) -> Result<oneshot::Receiver<Reply>, ResponseError> {
-        let (limits, now) = (self.limits(), self.now());
+        let (limits, now, topics) = (self.limits(), self.now(), self.catalog());
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.queue.is_full() {
             return Err(ResponseError::CoordinatorNotAvailable);
         }
         let machine = self.machine(&mut state.leading)?;
+        machine.learn(topics);
         state.last_token += 1;
         let token = state.last_token;
         let mut fx = Effects::default();
@@ -128,10 +135,11 @@ impl Shard {
     /// # Errors
     /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`.
     pub(crate) fn act<R>(&self, work: impl FnOnce(Ask<'_>) -> R) -> Result<R, ResponseError> {
-        let (limits, now) = (self.limits(), self.now());
+        let (limits, now, topics) = (self.limits(), self.now(), self.catalog());
         let mut state = self.state.lock();
         let state = &mut *state;
         let machine = self.machine(&mut state.leading)?;
+        machine.learn(topics);
         let mut fx = Effects::default();
         let token = state.last_token;
         let ask = Ask { machine, table: &state.table, token, now, limits: &limits, fx: &mut fx };

@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 
+use super::consumer;
 use super::offsets::Offsets;
 use super::records::{GroupValue, Record};
 
 /// What is stored of one group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
+    /// As a group of the classic protocol.
     pub(crate) group: Option<GroupValue>,
+    /// As a group of the consumer protocol.
+    pub(crate) consumer: Option<Box<consumer::stored::Stored>>,
     pub(crate) offsets: Offsets,
 }
 
@@ -38,6 +42,15 @@ impl Table {
                     self.groups.entry(group.clone()).or_default().group = value;
                     self.forget_nothing(&group);
                 }
+            }
+            Record::Consumer { group, piece } => {
+                let stored = self.groups.entry(group.clone()).or_default();
+                let pieces = stored.consumer.get_or_insert_default();
+                pieces.apply(piece);
+                if pieces.is_nothing() {
+                    stored.consumer = None;
+                }
+                self.forget_nothing(&group);
             }
             Record::Unknown => {}
         }

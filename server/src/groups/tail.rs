@@ -104,11 +104,12 @@ fn apply(shard: &Shard, state: &mut State, offset: Offset, payload: &[u8]) {
 
 /// Does what the time asks for; when to look again.
 fn tick(shard: &Shard) -> Option<u64> {
-    let (limits, now) = (shard.limits(), shard.now());
+    let (limits, now, topics) = (shard.limits(), shard.now(), shard.catalog());
     let mut state = shard.state.lock();
     let state = &mut *state;
     let mut fx = Effects::default();
     if let Some((_, machine)) = &mut state.leading {
+        machine.learn(topics);
         machine.tick(&state.table, now, &limits, &mut fx);
     }
     // What follows sets no alarm for what is about to be slept until.

@@ -1,5 +1,9 @@
 //! Classic groups do what Kafka's do, and go on after their coordinator has died.
+//!
+//! Not here: groups of the consumer protocol (`tests/consumer.rs`).
 
+mod consumer;
+mod consumer_model;
 mod model;
 mod world;
 

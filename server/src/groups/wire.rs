@@ -21,6 +21,10 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().ok()
     }
 
+    pub(crate) fn i8(&mut self) -> Option<i8> {
+        self.array().map(i8::from_be_bytes)
+    }
+
     pub(crate) fn i16(&mut self) -> Option<i16> {
         self.array().map(i16::from_be_bytes)
     }

@@ -9,12 +9,14 @@ use uuid::Uuid;
 
 use super::topics::{Refusal, is_valid_name};
 use crate::broker::Broker;
-use crate::configs::{Change, DRAINING, Rejected, Scope};
+use crate::configs::{Change, DRAINING, HEARTBEAT_INTERVAL, Rejected, SESSION_TIMEOUT, Scope};
 use crate::controller::{Error, Topic};
+use crate::groups::consumer::ConsumerLimits;
 
 /// Kafka's `ConfigResource.Type`.
 pub(super) const RESOURCE_TOPIC: i8 = 2;
 pub(super) const RESOURCE_BROKER: i8 = 4;
+pub(super) const RESOURCE_GROUP: i8 = 32;
 
 /// How often a change that somebody else got in front of is tried again: each time somebody else's has
 /// succeeded.
@@ -62,6 +64,7 @@ async fn change(broker: &Broker, wish: &Wish<'_>, validate_only: bool) -> Result
         let tried = match wish.resource_type {
             RESOURCE_TOPIC => change_topic(broker, wish, validate_only).await,
             RESOURCE_BROKER => change_broker(broker, wish, validate_only).await,
+            RESOURCE_GROUP => change_group(broker, wish, validate_only).await,
             other => return Err(no_configs(other)),
         };
         match tried? {
@@ -126,6 +129,64 @@ async fn change_broker(
     })
 }
 
+async fn change_group(
+    broker: &Broker,
+    wish: &Wish<'_>,
+    validate_only: bool,
+) -> Result<Result<(), Error>, Refusal> {
+    let group = named_group(wish.name)?;
+    let seen = broker.controller.image().set_for_group(group);
+    let Some(configs) = wish.changed(Scope::Group, &seen, false)? else { return Ok(Ok(())) };
+    check_group(&configs, &broker.groups.limits().consumer)?;
+    if validate_only {
+        return Ok(Ok(()));
+    }
+    Ok(broker.controller.set_group_configs(group.to_owned(), seen, configs).await)
+}
+
+/// The group whose configs are meant.
+///
+/// # Errors
+/// INVALID_REQUEST without a name.
+pub(super) fn named_group(name: &str) -> Result<&str, Refusal> {
+    match name {
+        "" => Err(Refusal::new(
+            ResponseError::InvalidRequest,
+            "Default group resources are not allowed.",
+        )),
+        name => Ok(name),
+    }
+}
+
+/// Checks a group's configs against the bounds of the broker and each other, in Kafka's words.
+fn check_group(configs: &BTreeMap<String, String>, limits: &ConsumerLimits) -> Result<(), Refusal> {
+    let own = |name: &str| configs.get(name).and_then(|value| value.parse::<i32>().ok());
+    let bounded = [
+        (SESSION_TIMEOUT, limits.session_timeout_ms),
+        (HEARTBEAT_INTERVAL, limits.heartbeat_interval_ms),
+    ];
+    let refuse = |text: String| Err(Refusal::new(ResponseError::InvalidConfig, text));
+    for (name, bounds) in bounded {
+        let bound = |side: &str| {
+            format!("group.{}", name.replacen("consumer.", &format!("consumer.{side}."), 1))
+        };
+        match own(name) {
+            Some(value) if value < bounds.min => {
+                return refuse(format!("{name} must be greater than or equal to {}", bound("min")));
+            }
+            Some(value) if value > bounds.max => {
+                return refuse(format!("{name} must be less than or equal to {}", bound("max")));
+            }
+            _ => {}
+        }
+    }
+    let session = limits.session_timeout_ms.of(own(SESSION_TIMEOUT));
+    if session <= limits.heartbeat_interval_ms.of(own(HEARTBEAT_INTERVAL)) {
+        return refuse(format!("{SESSION_TIMEOUT} must be greater than {HEARTBEAT_INTERVAL}"));
+    }
+    Ok(())
+}
+
 impl Wish<'_> {
     /// The configs that the request names.
     fn named(&self) -> Vec<&str> {
@@ -159,7 +220,7 @@ impl Wish<'_> {
 
 fn rejection(scope: Scope, rejected: &Rejected) -> Refusal {
     let code = match (rejected, scope) {
-        (Rejected::NoList(_), _) | (Rejected::Value(_), Scope::Topic) => {
+        (Rejected::NoList(_), _) | (Rejected::Value(_), Scope::Topic | Scope::Group) => {
             ResponseError::InvalidConfig
         }
         (Rejected::Value(_), Scope::Broker)
@@ -220,7 +281,8 @@ fn any_id(broker: &Broker, name: &str) -> Result<i32, Refusal> {
 
 /// The refusal of a resource that has no configs here.
 pub(super) fn no_configs(resource_type: i8) -> Refusal {
-    let text =
-        format!("resource type {resource_type} has no configs here; topics (2) and brokers (4) do");
+    let text = format!(
+        "resource type {resource_type} has no configs here; topics (2), brokers (4) and groups (32) do"
+    );
     Refusal::new(ResponseError::InvalidRequest, text)
 }

@@ -1,4 +1,4 @@
-//! DescribeConfigs (32), versions 1 to 4: every config a topic or a broker has, with its default and
+//! DescribeConfigs (32), versions 1 to 4: every config a topic, a broker or a group has, with its default and
 //! where its value comes from.
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -7,7 +7,8 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::config_resources::{
-    RESOURCE_BROKER, RESOURCE_TOPIC, existing_topic, named_broker, no_configs,
+    RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, existing_topic, named_broker, named_group,
+    no_configs,
 };
 use super::topics::Refusal;
 use crate::broker::Broker;
@@ -58,6 +59,11 @@ fn describe(
                 true => configs::describe_every_broker(image.own_configs(), ask),
                 false => configs::describe_broker(image.own_configs(), ask),
             })
+        }
+        RESOURCE_GROUP => {
+            let image = broker.controller.image();
+            let own = image.set_for_group(named_group(name)?);
+            Ok(configs::describe_group(&own, image.own_configs(), ask))
         }
         other => Err(no_configs(other)),
     }

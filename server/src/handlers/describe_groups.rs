@@ -1,17 +1,15 @@
-//! DescribeGroups (15), versions 0 to 6: a group's state and members.
+//! DescribeGroups (15), versions 0 to 6: a classic group's state and members. Groups of the consumer protocol do not exist here,
+//! as in Kafka: tools ask ConsumerGroupDescribe first.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 
-use super::groups::{shard, text};
+use super::groups::{GROUP_OPERATIONS, shard, text};
 use crate::broker::Broker;
 use crate::dispatch::Call;
 use crate::groups::group::{Group, State};
 
-/// Everything that may be done with a group, as a bit field (KIP-430): read, delete, describe, and its configs' two. There
-/// are no ACLs yet.
-const GROUP_OPERATIONS: i32 = (1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11);
 /// A group that does not exist is an error from this version on, and not a dead group (KIP-1043).
 const VERSION_NOT_FOUND: i16 = 6;
 
@@ -33,17 +31,21 @@ pub(crate) async fn handle(
 }
 
 fn describe(broker: &Broker, version: i16, group: &str) -> DescribedGroup {
-    let described =
-        shard(broker, group).and_then(|shard| shard.act(|ask| ask.machine.get(group).map(entry)));
+    let described = shard(broker, group).and_then(|shard| {
+        shard.act(|ask| (ask.machine.get(group).map(entry), ask.machine.consumer(group).is_some()))
+    });
     match described {
-        Ok(Some(entry)) => entry,
-        Ok(None) if version < VERSION_NOT_FOUND => {
+        Ok((Some(entry), _)) => entry,
+        Ok((None, _)) if version < VERSION_NOT_FOUND => {
             DescribedGroup::default().with_group_state(text("Dead"))
         }
-        Ok(None) => DescribedGroup::default()
-            .with_error_code(ResponseError::GroupIdNotFound.code())
-            .with_error_message(Some(text(format!("Group {group} not found."))))
-            .with_group_state(text("Dead")),
+        Ok((None, is_consumer)) => {
+            let why = if is_consumer { "is not a classic group" } else { "not found" };
+            DescribedGroup::default()
+                .with_error_code(ResponseError::GroupIdNotFound.code())
+                .with_error_message(Some(text(format!("Group {group} {why}."))))
+                .with_group_state(text("Dead"))
+        }
         Err(refused) => DescribedGroup::default().with_error_code(refused.code()),
     }
 }

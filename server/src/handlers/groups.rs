@@ -10,6 +10,10 @@ use crate::broker::Broker;
 use crate::groups::effects::Reply;
 use crate::groups::{Caller, Shard};
 
+/// Everything that may be done with a group, as a bit field (KIP-430): read, delete, describe, and its configs' two. There
+/// are no ACLs yet.
+pub(super) const GROUP_OPERATIONS: i32 = (1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11);
+
 /// The shard of a group whose name may not be empty.
 ///
 /// # Errors
@@ -47,7 +51,9 @@ pub(super) async fn stored(
 ) -> Result<(), ResponseError> {
     match reply(broker, waits).await? {
         Reply::Stored(result) => result,
-        Reply::Joined(_) | Reply::Synced(_) => Err(ResponseError::UnknownServerError),
+        Reply::Joined(_) | Reply::Synced(_) | Reply::Heard(_) => {
+            Err(ResponseError::UnknownServerError)
+        }
     }
 }
 

@@ -49,7 +49,9 @@ async fn join(
     })?;
     match reply(broker, waits).await? {
         Reply::Joined(joined) => Ok(joined),
-        Reply::Synced(_) | Reply::Stored(_) => Err(ResponseError::UnknownServerError),
+        Reply::Synced(_) | Reply::Stored(_) | Reply::Heard(_) => {
+            Err(ResponseError::UnknownServerError)
+        }
     }
 }
 

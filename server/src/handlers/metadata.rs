@@ -111,8 +111,8 @@ async fn find(
 ) -> Result<Arc<Topic>, Box<MetadataResponseTopic>> {
     let refused =
         |code: ResponseError| MetadataResponseTopic::default().with_error_code(code.code());
-    // Versions 10 and 11 carry the id field but must not use it (KIP-516).
-    if call.version >= 12 && asked.name.is_none() {
+    // Versions 10 and 11 carry the id field but must not use it (KIP-516). Java's consumer says an empty name with an id.
+    if call.version >= 12 && (asked.name.is_none() || !asked.topic_id.is_nil()) {
         let unknown = || {
             let refused = refused(ResponseError::UnknownTopicId).with_name(None);
             Box::new(refused.with_topic_id(asked.topic_id))

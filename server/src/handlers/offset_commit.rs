@@ -17,9 +17,12 @@ use crate::controller::Topic;
 use crate::dispatch::Call;
 use crate::groups::{Commit, Committed};
 
+/// The generation may be the epoch of a member of a consumer group from this version on.
+const VERSION_MEMBER_EPOCH: i16 = 9;
+
 pub(crate) async fn handle(
     broker: &Broker,
-    _call: &Call,
+    call: &Call,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let now_ms = now_ms();
@@ -46,7 +49,7 @@ pub(crate) async fn handle(
             }
         }
     }
-    let committed = commit(broker, &request, offsets).await;
+    let committed = commit(broker, call, &request, offsets).await;
     let mut codes =
         refused.into_iter().map(|refused| refused.map_or(code(committed), |code| code.code()));
     let topics = request.topics.into_iter().map(|topic| answer(topic, &mut codes)).collect();
@@ -73,6 +76,7 @@ fn check<'a>(
 
 async fn commit(
     broker: &Broker,
+    call: &Call,
     request: &OffsetCommitRequest,
     offsets: Vec<(String, i32, Committed)>,
 ) -> Result<(), ResponseError> {
@@ -80,7 +84,7 @@ async fn commit(
     let shard = broker.groups.shard(broker, group)?;
     let instance = request.group_instance_id.as_ref();
     let caller = caller(&request.member_id, instance, request.generation_id_or_member_epoch);
-    let commit = Commit { caller, offsets };
+    let commit = Commit { caller, tells_epoch: call.version >= VERSION_MEMBER_EPOCH, offsets };
     let waits = shard.ask(|ask| ask.machine.commit(group, commit, ask.token, ask.now, ask.fx))?;
     stored(broker, waits).await
 }

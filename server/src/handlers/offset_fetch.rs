@@ -44,7 +44,8 @@ pub(crate) async fn handle(
     // Before version 2 there is no way to ask for all.
     let asked =
         if call.version < VERSION_TOP_ERROR { Some(asked.unwrap_or_default()) } else { asked };
-    match fetch(broker, request.group_id.as_str(), asked.clone()).await {
+    let nobody = (None, -1);
+    match fetch(broker, request.group_id.as_str(), nobody, asked.clone()).await {
         Ok(found) => {
             let topics = found.into_iter().map(|(name, partitions)| topic(name, partitions, 0));
             OffsetFetchResponse::default().with_topics(topics.collect())
@@ -67,7 +68,8 @@ async fn of_group(broker: &Broker, asked: OffsetFetchRequestGroup) -> OffsetFetc
         .topics
         .map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
     let response = OffsetFetchResponseGroup::default();
-    let response = match fetch(broker, asked.group_id.as_str(), topics).await {
+    let caller = (asked.member_id.as_deref(), asked.member_epoch);
+    let response = match fetch(broker, asked.group_id.as_str(), caller, topics).await {
         Ok(found) => {
             let topic = |(name, partitions): (TopicName, Vec<_>)| {
                 let partitions =
@@ -83,14 +85,22 @@ async fn of_group(broker: &Broker, asked: OffsetFetchRequestGroup) -> OffsetFetc
     response.with_group_id(asked.group_id)
 }
 
-/// What a group has committed for what is asked.
-async fn fetch(broker: &Broker, group: &str, asked: Asked) -> Result<Found, ResponseError> {
+/// What a group has committed for what is asked. A member of a consumer group may say who it is, and in which epoch.
+async fn fetch(
+    broker: &Broker,
+    group: &str,
+    (member, epoch): (Option<&str>, i32),
+    asked: Asked,
+) -> Result<Found, ResponseError> {
     let shard = broker.groups.shard(broker, group)?;
     shard.linearize().await?;
     shard.act(|ask| {
+        if let Some(group) = ask.machine.consumer(group) {
+            group.may_fetch(member, epoch)?;
+        }
         let offsets = ask.table.get(group).map(|stored| &stored.offsets);
         let find = |topic: &str, p: i32| offsets.and_then(|offsets| offsets.get(topic, p)).cloned();
-        match asked {
+        Ok(match asked {
             Some(topics) => topics
                 .into_iter()
                 .map(|(name, partitions)| {
@@ -113,8 +123,8 @@ async fn fetch(broker: &Broker, group: &str, asked: Asked) -> Result<Found, Resp
                 }
                 found
             }
-        }
-    })
+        })
+    })?
 }
 
 fn partitions_entry(partition: i32, found: Option<Committed>) -> OffsetFetchResponsePartitions {

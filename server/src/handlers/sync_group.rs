@@ -51,6 +51,8 @@ async fn sync(broker: &Broker, request: SyncGroupRequest) -> Result<Synced, Resp
     })?;
     match reply(broker, waits).await? {
         Reply::Synced(synced) => Ok(synced),
-        Reply::Joined(_) | Reply::Stored(_) => Err(ResponseError::UnknownServerError),
+        Reply::Joined(_) | Reply::Stored(_) | Reply::Heard(_) => {
+            Err(ResponseError::UnknownServerError)
+        }
     }
 }

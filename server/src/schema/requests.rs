@@ -153,6 +153,32 @@ pub(super) static REQUESTS: &[Request] = &[
         ]),
     },
     Request {
+        key: ApiKey::ConsumerGroupHeartbeat,
+        versions: 0..=1,
+        flexible: 0,
+        body: layout(&[
+            field("group_id", Kind::String),
+            field("member_id", Kind::String),
+            field("member_epoch", INT32),
+            field("instance_id", Kind::NullableString),
+            field("rack_id", Kind::NullableString),
+            field("rebalance_timeout_ms", INT32),
+            field("subscribed_topic_names", Kind::NullableArray(&Kind::String)),
+            field("subscribed_topic_regex", Kind::NullableString).since(1),
+            field("server_assignor", Kind::NullableString),
+            field("topic_partitions", Kind::NullableArray(&Kind::Struct(&OWNED_TOPIC))),
+        ]),
+    },
+    Request {
+        key: ApiKey::ConsumerGroupDescribe,
+        versions: 0..=1,
+        flexible: 0,
+        body: layout(&[
+            field("group_ids", Kind::Array(&Kind::String)),
+            field("include_authorized_operations", BOOLEAN),
+        ]),
+    },
+    Request {
         key: ApiKey::DescribeGroups,
         versions: 0..=6,
         flexible: 5,
@@ -375,6 +401,9 @@ static FETCHED_GROUP: Layout = layout(&[
     field("member_epoch", INT32).since(9),
     field("topics", Kind::NullableArray(&Kind::Struct(&NAMED_PARTITIONS))),
 ]);
+
+static OWNED_TOPIC: Layout =
+    layout(&[field("topic_id", UUID), field("partitions", Kind::Array(&INT32))]);
 
 static GROUP_PROTOCOL: Layout =
     layout(&[field("name", Kind::String), field("metadata", Kind::Bytes)]);

@@ -4,7 +4,7 @@ Members commit after each record and note what was acknowledged. In the end:
 - every record that was produced was read, and none was passed over behind a commit;
 - for each partition the committed offset is what was acknowledged last, or a commit after it that was not answered.
 
-Usage: coordinator.py JANGBU [ROUNDS]. One line, `ok groups-...` or `FAIL groups-...: why`; the exit code says the same.
+Usage: coordinator.py JANGBU [ROUNDS [classic|consumer]], the group protocol. One line, `ok groups-...` or `FAIL groups-...: why`; the exit code says the same.
 """
 
 import pathlib
@@ -21,12 +21,17 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from ports import free_ports
 
 TOPIC, GROUP, PARTITIONS = "work", "workers", 6
+# What the members follow, and how they are heard: the coordinator says that in the consumer protocol.
+PROTOCOLS = {
+    "classic": {"session.timeout.ms": 10000, "heartbeat.interval.ms": 1000},
+    "consumer": {"group.protocol": "consumer"},
+}
 # Errors of a commit after which nothing is known of it, or that say that it is not there.
 PASSING = {
     KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError._TIMED_OUT, KafkaError._WAIT_COORD, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT,
     KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError._ASSIGNMENT_LOST, KafkaError._NO_OFFSET, KafkaError._STATE, KafkaError._ALL_BROKERS_DOWN,
+    KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH, KafkaError._ASSIGNMENT_LOST, KafkaError._NO_OFFSET, KafkaError._STATE, KafkaError._ALL_BROKERS_DOWN,
 }
 
 
@@ -57,14 +62,15 @@ class Nodes:
 class Member(threading.Thread):
     """Reads, commits after each record, and notes what was acknowledged."""
 
-    def __init__(self, bootstrap, seen):
+    def __init__(self, bootstrap, seen, protocol):
         super().__init__(daemon=True)
+        self.protocol = PROTOCOLS[protocol]
         self.bootstrap, self.seen, self.ended, self.failure = bootstrap, seen, threading.Event(), None
 
     def run(self):
         consumer = Consumer({
             "bootstrap.servers": self.bootstrap, "group.id": GROUP, "auto.offset.reset": "earliest",
-            "enable.auto.commit": False, "session.timeout.ms": 10000, "heartbeat.interval.ms": 1000, "log_level": 0,
+            "enable.auto.commit": False, "log_level": 0, **self.protocol,
         })
         consumer.subscribe([TOPIC])
         try:
@@ -140,7 +146,7 @@ def coordinator(bootstrap):
             time.sleep(0.1)
 
 
-def run(binary, rounds, home):
+def run(binary, rounds, protocol, home):
     nodes = Nodes(binary, home)
     try:
         for node in (1, 2, 3):
@@ -165,7 +171,7 @@ def run(binary, rounds, home):
 
         writer = threading.Thread(target=produce, daemon=True)
         writer.start()
-        members = [Member(nodes.bootstrap, seen) for _ in range(2)]
+        members = [Member(nodes.bootstrap, seen, protocol) for _ in range(2)]
         for member in members:
             member.start()
         until("members read and commit", lambda: seen.commits > 50)
@@ -206,10 +212,11 @@ def run(binary, rounds, home):
 
 if __name__ == "__main__":
     home = pathlib.Path(tempfile.mkdtemp(prefix="jangbu-groups-"))
+    protocol = sys.argv[3] if len(sys.argv) > 3 else "classic"
     try:
-        run(str(pathlib.Path(sys.argv[1]).resolve()), int(sys.argv[2]) if len(sys.argv) > 2 else 5, home)
-        print("ok groups-survive-their-coordinators")
+        run(str(pathlib.Path(sys.argv[1]).resolve()), int(sys.argv[2]) if len(sys.argv) > 2 else 5, protocol, home)
+        print(f"ok groups-survive-their-coordinators-{protocol}")
         shutil.rmtree(home)
     except Exception as error:
-        print(f"FAIL groups-survive-their-coordinators: {type(error).__name__}: {error} (nodes' logs: {home})".replace("\n", " "))
+        print(f"FAIL groups-survive-their-coordinators-{protocol}: {type(error).__name__}: {error} (nodes' logs: {home})".replace("\n", " "))
         sys.exit(1)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The groups check (coordinator.py) against a jangbu binary, with what it needs installed.
-# Usage: coordinator.sh JANGBU [KILLS]. Ends with 'N passed, N failed'.
+# Usage: coordinator.sh JANGBU [KILLS [classic|consumer]], the group protocol. Ends with 'N passed, N failed'.
 set -u
 source "$(dirname "$0")/env.sh"
 JANGBU="$(realpath "${1:?usage: coordinator.sh JANGBU [KILLS]}")"

@@ -10,14 +10,14 @@ use crate::configs::value::{ConfigDef, Kind, Valid};
 pub(super) static ROWS: &[ConfigDef] = rows! {
     "add.partitions.to.txn.retry.backoff.max.ms" Int "100" (min 0) ro "Longest wait before AddPartitionsToTxn is tried again, in ms.";
     "add.partitions.to.txn.retry.backoff.ms" Int "20" (min 1) ro "First wait before AddPartitionsToTxn is tried again, in ms.";
-    "group.consumer.assignment.interval.ms" Int "1000" (min 0) rw "Shortest time between two assignments of a consumer group, in ms.";
+    "group.consumer.assignment.interval.ms" Int "0" (min 0) rw "Shortest time between two assignments of a consumer group, in ms.";
     "group.consumer.assignors" List "uniform,range" () ro "Server-side assignors of consumer groups, the first being the default.";
     "group.consumer.heartbeat.interval.ms" Int "5000" (min 1) ro "Time between heartbeats of a consumer group member, in ms.";
     "group.consumer.max.assignment.interval.ms" Int "15000" (min 0) ro "Upper bound of a consumer group's own assignment interval, in ms.";
     "group.consumer.max.heartbeat.interval.ms" Int "15000" (min 1) ro "Upper bound of a consumer group's own heartbeat interval, in ms.";
     "group.consumer.max.session.timeout.ms" Int "60000" (min 1) ro "Upper bound of a consumer group's own session timeout, in ms.";
     "group.consumer.max.size" Int "2147483647" (min 1) ro "Most members of a consumer group.";
-    "group.consumer.migration.policy" String "bidirectional" (any_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") ro "Which way groups may move between the classic and the consumer protocol.";
+    "group.consumer.migration.policy" String "disabled" (any_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") ro "Which way groups may move between the classic and the consumer protocol.";
     "group.consumer.min.assignment.interval.ms" Int "0" (min 0) ro "Lower bound of a consumer group's own assignment interval, in ms.";
     "group.consumer.min.heartbeat.interval.ms" Int "5000" (min 1) ro "Lower bound of a consumer group's own heartbeat interval, in ms.";
     "group.consumer.min.session.timeout.ms" Int "45000" (min 1) ro "Lower bound of a consumer group's own session timeout, in ms.";
@@ -25,7 +25,7 @@ pub(super) static ROWS: &[ConfigDef] = rows! {
     "group.coordinator.append.linger.ms" Int "-1" (min -1) ro "Time the group coordinator collects writes, in ms; -1 adapts.";
     "group.coordinator.background.threads" Int "2" (min 1) ro "Background threads of the group coordinator.";
     "group.coordinator.cached.buffer.max.bytes" Int "1048588" (min 524288) rw "Largest write buffer the group coordinator keeps for reuse.";
-    "group.coordinator.rebalance.protocols" List "classic" (list "consumer" "classic" "share" "streams") ro "Group protocols that are switched on.";
+    "group.coordinator.rebalance.protocols" List "classic,consumer" (list "consumer" "classic" "share" "streams") ro "Group protocols that are switched on.";
     "group.coordinator.threads" Int "4" (min 1) ro "Threads of the group coordinator.";
     "group.initial.rebalance.delay.ms" Int "3000" () ro "Wait for more members before the first rebalance of a classic group, in ms.";
     "group.max.session.timeout.ms" Int "1800000" () ro "Longest session timeout a classic member may ask for, in ms.";

@@ -35,6 +35,10 @@ pub(super) fn encode(data: &Data) -> Vec<u8> {
     let configs = |(broker, configs): (&Option<i32>, &BTreeMap<String, String>)| {
         proto::BrokerConfigs { broker: *broker, configs: configs.clone() }
     };
+    let of_group = |(group, configs): (&String, &BTreeMap<String, String>)| proto::GroupConfigs {
+        group: group.clone(),
+        configs: configs.clone(),
+    };
     proto::State {
         cluster_id: data.cluster_id.clone(),
         next_group: data.next_group,
@@ -42,6 +46,7 @@ pub(super) fn encode(data: &Data) -> Vec<u8> {
         brokers: data.brokers.values().map(Broker::to_proto).collect(),
         topics: data.topics().map(topic).collect(),
         broker_configs: data.broker_configs.iter().map(configs).collect(),
+        group_configs: data.group_configs.iter().map(of_group).collect(),
         last_broker: data.last_broker,
         removed: data.removed.iter().copied().collect(),
     }
@@ -71,6 +76,9 @@ pub(super) fn decode(bytes: &[u8], holder: &Holder) -> Result<Data, String> {
     }
     for set in stored.broker_configs {
         data.set_broker_configs(set.broker, set.configs);
+    }
+    for set in stored.group_configs {
+        data.set_group_configs(set.group, set.configs);
     }
     Ok(data)
 }

@@ -83,6 +83,9 @@ fn command() -> impl Strategy<Value = Command> {
         (broker(), configs(), configs()).prop_map(|(broker, seen, configs)| {
             Command::SetBrokerConfigs(proto::SetBrokerConfigs { broker, seen, configs })
         }),
+        ("[gh]", configs(), configs()).prop_map(|(group, seen, configs)| {
+            Command::SetGroupConfigs(proto::SetGroupConfigs { group, seen, configs })
+        }),
     ]
 }
 

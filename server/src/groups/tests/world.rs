@@ -1,10 +1,12 @@
 //! A coordinator, its log and its clients in one place, with a clock that tests move.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
+use super::super::consumer::{Beat, Catalog, ConsumerLimits, Heard, TopicFacts};
 use super::super::effects::{Effects, Joined, Reply, Write};
 use super::super::group::State;
 use super::super::{
@@ -24,6 +26,8 @@ pub(super) struct World {
     replies: BTreeMap<Token, Reply>,
     next: Token,
     ids: u32,
+    topics: BTreeMap<String, TopicFacts>,
+    catalog: Arc<Catalog>,
 }
 
 /// A request to join by a member with this id.
@@ -60,6 +64,7 @@ impl World {
             session_timeout_ms: (6_000, 1_800_000),
             metadata_bytes_max: 4096,
             retention_ms: 600_000,
+            consumer: ConsumerLimits::default(),
         };
         Self {
             machine: Machine::default(),
@@ -70,6 +75,8 @@ impl World {
             replies: BTreeMap::new(),
             next: 0,
             ids: 0,
+            topics: BTreeMap::new(),
+            catalog: Arc::default(),
         }
     }
 
@@ -185,7 +192,7 @@ impl World {
         answers?[0]
     }
 
-    /// Asks for a commit of partition 0 of `t`.
+    /// Asks for a commit of partition 0 of `t`, in the version of members of consumer groups if there is such a group.
     pub(super) fn ask_commit(
         &mut self,
         group: &str,
@@ -203,7 +210,9 @@ impl World {
             expires_ms: None,
             topic_id: Default::default(),
         };
-        let commit = Commit { caller, offsets: vec![("t".to_owned(), 0, value)] };
+        let (topic_id, tells_epoch) = self.topic_of_commit(group);
+        let value = Committed { topic_id, ..value };
+        let commit = Commit { caller, tells_epoch, offsets: vec![("t".to_owned(), 0, value)] };
         let mut fx = Effects::default();
         let taken = self.machine.commit(group, commit, token, self.now, &mut fx);
         if let Err(code) = taken {
@@ -211,6 +220,11 @@ impl World {
         }
         self.take(fx);
         taken.map(|()| token)
+    }
+
+    fn topic_of_commit(&self, group: &str) -> (uuid::Uuid, bool) {
+        let id = self.topics.get("t").map(|facts| facts.id).unwrap_or_default();
+        (id, self.machine.consumer(group).is_some())
     }
 
     /// The same, and stores it.
@@ -260,9 +274,55 @@ impl World {
         Some(self.machine.get(group)?.state)
     }
 
+    /// The topic exists with so many partitions from now on; with none it is gone.
+    pub(super) fn topic(&mut self, name: &str, partitions: i32) {
+        let layout = self.catalog.layout + 1;
+        let id = self.topics.remove(name).map(|facts| facts.id);
+        if partitions > 0 {
+            let id = id.unwrap_or_else(|| uuid::Uuid::from_u128(layout.into()));
+            let facts = TopicFacts { id, partitions, racks: Vec::new() };
+            self.topics.insert(name.to_owned(), facts);
+        }
+        self.catalog = Arc::new(Catalog::new(layout, self.topics.clone(), BTreeMap::new()));
+        self.machine.learn(Arc::clone(&self.catalog));
+    }
+
+    /// The partitions of these topics.
+    pub(super) fn partitions(&self, names: &[&str]) -> BTreeSet<(uuid::Uuid, i32)> {
+        let facts = names.iter().filter_map(|name| self.topics.get(*name));
+        facts.flat_map(|facts| (0..facts.partitions).map(|p| (facts.id, p))).collect()
+    }
+
+    pub(super) fn beat(&mut self, group: &str, beat: &Beat) -> Token {
+        let token = self.token();
+        let mut fx = Effects::default();
+        let (table, limits) = (&self.table, &self.limits);
+        let beat = Beat { group: group.to_owned(), ..beat.clone() };
+        self.machine.beat(&beat, token, table, self.now, limits, &mut fx);
+        self.take(fx);
+        token
+    }
+
+    pub(super) fn heard(&self, token: Token) -> Option<Result<Heard, ResponseError>> {
+        match self.replies.get(&token)? {
+            Reply::Heard(heard) => Some(heard.clone().map_err(|refusal| refusal.code)),
+            other => panic!("{other:?} is no answer to a heartbeat"),
+        }
+    }
+
+    /// Stores the oldest write and has the answer say that it may not be stored.
+    pub(super) fn store_in_doubt(&mut self) {
+        let Some(write) = self.writes.front() else { return };
+        for record in write.records.clone() {
+            self.table.apply(record);
+        }
+        let _ = self.store_one(Err(ResponseError::CoordinatorNotAvailable));
+    }
+
     /// Stores the oldest write. False when there is none.
     pub(super) fn store_one(&mut self, result: Result<(), ResponseError>) -> bool {
         let Some(write) = self.writes.pop_front() else { return false };
+        let chain = write.then.chain().filter(|_| result.is_err()).map(str::to_owned);
         if result.is_ok() {
             for record in write.records {
                 let (key, value) = record.encode();
@@ -273,6 +333,14 @@ impl World {
         let mut fx = Effects::default();
         let (table, limits) = (&self.table, &self.limits);
         self.machine.stored(write.then, result, table, self.now, limits, &mut fx);
+        // Whatever counts on it fails with it, as in the queue.
+        let is_behind = |write: &Write| chain.is_some() && write.then.chain() == chain.as_deref();
+        let all = std::mem::take(&mut self.writes).into_iter();
+        let (behind, kept): (Vec<Write>, Vec<Write>) = all.partition(is_behind);
+        self.writes = kept.into();
+        for write in behind {
+            self.machine.stored(write.then, result, table, self.now, limits, &mut fx);
+        }
         self.take(fx);
         true
     }
@@ -307,6 +375,7 @@ impl World {
         self.writes.clear();
         let mut fx = Effects::default();
         self.machine = Machine::load(&self.table, self.now, &self.limits, &mut fx);
+        self.machine.learn(Arc::clone(&self.catalog));
         self.take(fx);
     }
 

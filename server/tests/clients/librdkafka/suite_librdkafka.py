@@ -27,6 +27,7 @@ from confluent_kafka.admin import (  # noqa: E402
     NewTopic,
     OffsetSpec,
 )
+import consumer_groups  # noqa: E402
 import groups  # noqa: E402
 from suite import BOOTSTRAP, equal, main, odd_records, test, topic_name, wait_until  # noqa: E402
 
@@ -331,6 +332,7 @@ def delete_records():
 
 
 groups.define(new_topic, produce)
+consumer_groups.define(new_topic, produce)
 
 if __name__ == "__main__":
     main()

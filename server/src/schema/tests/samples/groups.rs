@@ -1,6 +1,7 @@
 //! Requests about consumer groups.
 
 use bytes::Bytes;
+use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
@@ -14,9 +15,10 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest,
+    DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    SyncGroupRequest,
 };
 
 use super::{Sample, encode, text, topic};
@@ -26,6 +28,35 @@ fn group(name: &str) -> GroupId {
 }
 
 impl Sample {
+    pub(super) fn consumer_group_heartbeat(&self) -> Vec<Bytes> {
+        let owned = TopicPartitions::default()
+            .with_topic_id(uuid::Uuid::from_u128(7))
+            .with_partitions(vec![0, 5])
+            .with_unknown_tagged_fields(self.tags(0));
+        let full = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group("gruppe"))
+            .with_member_id(text("mitglied"))
+            .with_member_epoch(4)
+            .with_instance_id(Some(text("i")))
+            .with_rack_id(Some(text("r")))
+            .with_rebalance_timeout_ms(9)
+            .with_subscribed_topic_names(Some(vec![topic("eins"), topic("zwei")]))
+            .with_subscribed_topic_regex(self.since(1, Some(text("e.*")), None))
+            .with_server_assignor(Some(text("uniform")))
+            .with_topic_partitions(Some(vec![owned]))
+            .with_unknown_tagged_fields(self.tags(0));
+        let nothing = ConsumerGroupHeartbeatRequest::default();
+        vec![encode(&full, self.version), encode(&nothing, self.version)]
+    }
+
+    pub(super) fn consumer_group_describe(&self) -> Vec<Bytes> {
+        let full = ConsumerGroupDescribeRequest::default()
+            .with_group_ids(vec![group("eins"), group("zwei")])
+            .with_include_authorized_operations(true)
+            .with_unknown_tagged_fields(self.tags(0));
+        vec![encode(&full, self.version)]
+    }
+
     pub(super) fn offset_commit(&self) -> Vec<Bytes> {
         let partition = OffsetCommitRequestPartition::default()
             .with_partition_index(3)

@@ -66,6 +66,7 @@ public final class Suite {
         topicTests();
         describeTests();
         Groups.tests();
+        ConsumerGroups.tests();
         admin.close(Duration.ofSeconds(5));
         System.exit(failed == 0 ? 0 : 1);
     }
