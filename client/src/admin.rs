@@ -1,6 +1,11 @@
 //! The brokers of a cluster, and moving partitions between them.
 //!
-//! Not here: which moves are good ones (`jangbu cluster` plans them).
+//! Not here: which moves are good ones (`jangbu cluster` plans them); groups (`admin/groups.rs`) and what they have
+//! committed (`admin/offsets.rs`).
+
+mod assignment;
+pub(crate) mod groups;
+pub(crate) mod offsets;
 
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,

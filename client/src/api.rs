@@ -1,15 +1,19 @@
 //! The requests this client sends, each with the newest version it was written for and its response's layout.
 //!
-//! Produce stops at 12 and Fetch at 12, because later ones name topics by id instead of by name.
+//! Produce stops at 12 and Fetch at 12, because later ones name topics by id instead of by name. FindCoordinator stops at 3
+//! and OffsetFetch at 7, because later ones ask about several groups at a time.
 
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
-    FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest, UnregisterBrokerRequest,
+    AlterPartitionReassignmentsRequest, ConsumerGroupDescribeRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest, FetchRequest,
+    FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest,
+    UnregisterBrokerRequest,
 };
 
-use crate::claims::layouts::{self, Response};
+use crate::claims::layouts::{self, Response, groups};
 use crate::connection::Api;
 
 macro_rules! apis {
@@ -38,4 +42,12 @@ apis! {
     IncrementalAlterConfigsRequest, "IncrementalAlterConfigs", 1, layouts::INCREMENTAL_ALTER_CONFIGS;
     ElectLeadersRequest, "ElectLeaders", 2, layouts::ELECT_LEADERS;
     UnregisterBrokerRequest, "UnregisterBroker", 0, layouts::UNREGISTER_BROKER;
+    FindCoordinatorRequest, "FindCoordinator", 3, groups::FIND_COORDINATOR;
+    ListGroupsRequest, "ListGroups", 5, groups::LIST_GROUPS;
+    DescribeGroupsRequest, "DescribeGroups", 6, groups::DESCRIBE_GROUPS;
+    ConsumerGroupDescribeRequest, "ConsumerGroupDescribe", 1, groups::CONSUMER_GROUP_DESCRIBE;
+    DeleteGroupsRequest, "DeleteGroups", 2, groups::DELETE_GROUPS;
+    OffsetFetchRequest, "OffsetFetch", 7, groups::OFFSET_FETCH;
+    OffsetCommitRequest, "OffsetCommit", 9, groups::OFFSET_COMMIT;
+    OffsetDeleteRequest, "OffsetDelete", 0, groups::OFFSET_DELETE;
 }

@@ -113,6 +113,15 @@ impl<'a> Walker<'a> {
                 let length = self.length(Width::Two)?;
                 self.take(length)
             }
+            Kind::Texts => {
+                let count = self.length(Width::Four)?;
+                // No text takes nothing: its length is written.
+                self.expect(count)?;
+                (0..count).try_for_each(|_| {
+                    let length = self.length(Width::Two)?;
+                    self.take(length)
+                })
+            }
             Kind::Records => {
                 let length = self.length(Width::Four)?;
                 self.take(length)

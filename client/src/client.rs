@@ -56,6 +56,17 @@ pub enum Position {
     Timestamp(i64),
 }
 
+impl Position {
+    /// As ListOffsets writes it.
+    pub(crate) fn timestamp(self) -> i64 {
+        match self {
+            Self::Earliest => -2,
+            Self::Latest => -1,
+            Self::Timestamp(ms) => ms.max(0),
+        }
+    }
+}
+
 impl Client {
     /// Connects to one of the bootstrap brokers and learns of the others.
     ///
@@ -272,15 +283,10 @@ fn create_request(topic: &NewTopic, timeout: Duration) -> CreateTopicsRequest {
 }
 
 fn offsets_request(topic: &str, partition: i32, at: Position) -> ListOffsetsRequest {
-    let timestamp = match at {
-        Position::Earliest => -2,
-        Position::Latest => -1,
-        Position::Timestamp(ms) => ms.max(0),
-    };
     let partition = ListOffsetsPartition::default()
         .with_partition_index(partition)
         .with_current_leader_epoch(-1)
-        .with_timestamp(timestamp);
+        .with_timestamp(at.timestamp());
     let topic =
         ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
     ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic])

@@ -41,6 +41,8 @@ mod producer;
 mod record;
 mod sizes;
 
+pub use admin::groups::{GroupDescription, GroupListing, GroupMember};
+pub use admin::offsets::{Committed, TopicPartition};
 pub use admin::{Broker, ClusterDescription, Move, Moving};
 pub use client::{Client, NewTopic, Position, TopicConfig};
 pub use cluster::{BrokerId, Partition, Topic};

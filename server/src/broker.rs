@@ -24,6 +24,7 @@ use crate::health::{BehindHere, Stalled};
 use crate::metrics::Metrics;
 use crate::partition::{Partition, epoch_of};
 use crate::peer::Peers;
+use crate::quotas::{Quotas, Table};
 use crate::replicas::Replicas;
 
 /// For so long a dead broker is still listed, from the first client on that asks.
@@ -57,6 +58,8 @@ pub(crate) struct Broker {
     /// Room for records that are read and not taken by their clients.
     pub(crate) answers: AnswerRoom,
     pub(crate) metrics: Arc<Metrics>,
+    /// What clients with quotas have taken of late.
+    pub(crate) quotas: Quotas,
     /// Bounds how many batches are decompressed at a time.
     pub(crate) recoding: Semaphore,
     /// When a client was first not told a dead broker's death.
@@ -90,6 +93,12 @@ impl Broker {
     /// disk is nearly full.
     pub(crate) fn steps_back(&self) -> bool {
         self.stopping.load(Ordering::Acquire) || self.disk.is_short()
+    }
+
+    /// The quotas of clients, if there are any.
+    pub(crate) fn quotas_set(&self) -> Option<Arc<Table>> {
+        let image = self.controller.image();
+        (!image.quotas.is_empty()).then(|| Arc::clone(&image.quotas))
     }
 
     /// The topic of this name.

@@ -257,6 +257,11 @@ impl Service for Answers {
             Request::Leading(leading) => cluster.spawn(incoming, async move |cluster| {
                 cluster.answer_leading(&leading).map(Response::Led)
             }),
+            Request::Quorum(_) => {
+                let controller = cluster.controller.get().ok_or("the node is starting".to_owned());
+                let state = controller.map(|controller| controller.quorum_here());
+                incoming.reply.send(state.map(Response::Quorum));
+            }
             Request::Ping(_) => incoming.reply.send(Ok(Response::Pong(Default::default()))),
             raft => {
                 incoming.request = raft;

@@ -6,6 +6,7 @@
 //!   before it are answered, as on a Kafka broker.
 //! - What a connection has taken in and not answered is bounded by [`PIPELINE_MAX`] and, over all
 //!   connections, by the admission of bytes; beyond it the socket is not read.
+//! - A connection whose client has taken more than its quota is not read until it is due; what was taken in is answered.
 //! - A client that does not take its records keeps their room from others for a while only.
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use kafka_protocol::protocol::StrBytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -28,6 +30,7 @@ use crate::broker::Broker;
 use crate::dispatch::{self, Answer, Refused, Response};
 use crate::frame::{self, FrameReader};
 use crate::metrics::Failure;
+use crate::quotas::{self, Kind, Table};
 
 /// Produce requests of one connection that are on their way at the same time.
 const PIPELINE_MAX: usize = 64;
@@ -123,6 +126,8 @@ struct Connection {
     frames: FrameReader<OwnedReadHalf>,
     output: OwnedWriteHalf,
     pending: FuturesOrdered<BoxFuture<'static, (Option<Response>, Option<OwnedSemaphorePermit>)>>,
+    /// Until then nothing is read, because the client has taken more than its quota.
+    rests_until: Option<Instant>,
 }
 
 /// Serves one connection until its client closes it or sends something that is no request, or the node drains or sends
@@ -136,7 +141,9 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAd
     let frames = FrameReader::new(input, broker.config.request_bytes_max);
     let pending = FuturesOrdered::new();
     let clients = broker.clients();
-    let mut connection = Connection { broker, peer: peer.ip(), frames, output, pending };
+    let peer_ip = peer.ip();
+    let mut connection =
+        Connection { broker, peer: peer_ip, frames, output, pending, rests_until: None };
     let Err(error) = connection.run(&clients).await else { return };
     connection.broker.metrics.failed(error.failure());
     match error {
@@ -150,7 +157,8 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAd
 impl Connection {
     async fn run(&mut self, clients: &CancellationToken) -> Result<(), Error> {
         loop {
-            let room = self.pending.len() < PIPELINE_MAX;
+            let rests = self.rests_until;
+            let room = self.pending.len() < PIPELINE_MAX && rests.is_none();
             tokio::select! {
                 biased;
                 Some((response, permit)) = self.pending.next(), if !self.pending.is_empty() => {
@@ -158,6 +166,7 @@ impl Connection {
                     drop(permit);
                 }
                 () = clients.cancelled() => return self.finish().await,
+                () = rest_until(rests), if rests.is_some() => self.rests_until = None,
                 length = self.frames.next_length(), if room => match length? {
                     Some(bytes) => self.take(bytes).await?,
                     None => return self.drain().await,
@@ -190,8 +199,11 @@ impl Connection {
         if !call.overlaps() {
             self.drain().await?;
         }
-        match dispatch::begin(&self.broker, call).await? {
+        let metered = Metered::new(&self.broker, &call);
+        let (answer, spent) = metered.time(dispatch::begin(&self.broker, call)).await;
+        match answer? {
             Answer::Now(response) => {
+                let response = metered.charge(response, spent);
                 self.broker.metrics.answered(key, begun, response.as_ref());
                 self.drain().await?;
                 self.write(response).await?;
@@ -199,7 +211,8 @@ impl Connection {
             Answer::Later(response) => {
                 let metrics = Arc::clone(&self.broker.metrics);
                 self.pending.push_back(Box::pin(async move {
-                    let response = response.await;
+                    let (response, more) = metered.time(response).await;
+                    let response = metered.charge(response, spent + more);
                     metrics.answered(key, begun, response.as_ref());
                     (response, permit)
                 }));
@@ -209,6 +222,7 @@ impl Connection {
     }
 
     async fn write(&mut self, response: Option<Response>) -> Result<(), Error> {
+        self.rest(response.as_ref().map_or(Duration::ZERO, Response::pause));
         let Some((mut chunks, room)) = response.map(Response::into_parts) else { return Ok(()) };
         if room.is_some() {
             return self.write_records(chunks).await;
@@ -217,6 +231,14 @@ impl Connection {
             write_some(&mut self.output, &mut chunks).await?;
         }
         Ok(())
+    }
+
+    /// Reads nothing for so long. What was taken in is answered all the same.
+    fn rest(&mut self, pause: Duration) {
+        if !pause.is_zero() {
+            let until = Instant::now() + pause;
+            self.rests_until = Some(self.rests_until.map_or(until, |known| known.max(until)));
+        }
     }
 
     /// Writes an answer that takes up room. A client that hardly takes any of it loses its connection when others
@@ -280,6 +302,42 @@ impl Connection {
                     drop(done);
                 }
             }
+        }
+    }
+}
+
+async fn rest_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// Counts the time that a request takes against its client's quota, where quotas are set.
+struct Metered(Option<(Arc<Broker>, Arc<Table>, Option<StrBytes>)>);
+
+impl Metered {
+    fn new(broker: &Arc<Broker>, call: &dispatch::Call) -> Self {
+        let quotas = broker.quotas_set();
+        Self(quotas.map(|table| (Arc::clone(broker), table, call.client_id.clone())))
+    }
+
+    async fn time<T>(&self, work: impl Future<Output = T>) -> (T, Duration) {
+        match self.0 {
+            Some(_) => quotas::timed(work).await,
+            None => (work.await, Duration::ZERO),
+        }
+    }
+
+    /// The response, after which the connection rests if its client has taken too much time.
+    fn charge(&self, response: Option<Response>, spent: Duration) -> Option<Response> {
+        let Some((broker, table, client)) = &self.0 else { return response };
+        let client = client.as_deref().unwrap_or_default();
+        let percent_seconds = spent.as_secs_f64() * 100.0;
+        let pause = broker.quotas.charge(table, Kind::Request, client, percent_seconds);
+        match response {
+            None if pause.is_zero() => None,
+            None => Some(Response::silent(pause)),
+            Some(response) => Some(response.resting(pause)),
         }
     }
 }

@@ -12,6 +12,7 @@ mod members;
 mod names;
 mod partition;
 mod placement;
+mod quorum;
 mod reports;
 mod submit;
 
@@ -35,6 +36,7 @@ pub(crate) use reports::{Behind, Damaged};
 use crate::consensus::{self, Clock, Group, Network, ReplicaId};
 use crate::peer::Peers;
 use crate::proto::metadata::{self as proto, command::Command, outcome};
+use crate::quotas::{Entity, Kind};
 use machine::MetadataMachine;
 
 /// Producer ids taken from the group at a time, as Kafka's controller does (KIP-730).
@@ -316,6 +318,22 @@ impl Controller {
     ) -> Result<(), Error> {
         let command = proto::SetGroupConfigs { group, seen, configs };
         self.submit(Command::SetGroupConfigs(command)).await.map(|_| ())
+    }
+
+    /// Sets quotas of an entity, or takes those without a limit away.
+    ///
+    /// # Errors
+    /// [`Error::Consensus`].
+    pub(crate) async fn alter_quotas(
+        &self,
+        of: &Entity,
+        changes: &[(Kind, Option<f64>)],
+    ) -> Result<(), Error> {
+        let to_proto =
+            |(kind, limit): &(Kind, Option<f64>)| machine::quotas::to_proto(of, *kind, *limit);
+        let changes = changes.iter().map(to_proto).collect();
+        let command = proto::AlterQuotas { changes };
+        self.submit(Command::AlterQuotas(command)).await.map(|_| ())
     }
 
     /// A producer id that was never given out before.

@@ -8,6 +8,7 @@ mod key;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -107,6 +108,12 @@ pub(crate) static APIS: &[Api] = &[
     api!(IncrementalAlterConfigs, 0..=1, handlers::incremental_alter_configs::handle),
     api!(AlterPartitionReassignments, 0..=1, handlers::alter_partition_reassignments::handle),
     api!(ListPartitionReassignments, 0..=0, handlers::list_partition_reassignments::handle),
+    api!(DescribeClientQuotas, 0..=1, handlers::describe_client_quotas::handle),
+    api!(AlterClientQuotas, 0..=1, handlers::alter_client_quotas::handle),
+    api!(DescribeQuorum, 0..=2, handlers::describe_quorum::handle),
+    api!(UpdateFeatures, 0..=2, handlers::update_features::handle),
+    api!(DescribeProducers, 0..=0, handlers::describe_producers::handle),
+    api!(ListConfigResources, 0..=1, handlers::list_config_resources::handle),
     api!(DescribeCluster, 0..=2, handlers::describe_cluster::handle),
     api!(UnregisterBroker, 0..=0, handlers::unregister_broker::handle),
     api!(ConsumerGroupHeartbeat, 0..=1, handlers::consumer_group_heartbeat::handle),
@@ -149,6 +156,8 @@ pub(crate) struct Response {
     errors: Vec<i16>,
     /// The room that its records take until they are written.
     room: Reserved,
+    /// For how long the connection is not read once this is written.
+    pause: Duration,
 }
 
 /// A handler's answer.
@@ -169,6 +178,23 @@ impl Response {
     #[must_use]
     pub(crate) fn holding(self, room: Reserved) -> Self {
         Self { room, ..self }
+    }
+
+    /// No response, where the client expects none, after which its connection rests.
+    pub(crate) fn silent(pause: Duration) -> Self {
+        let room = Reserved::default();
+        Self { chunks: VecDeque::new(), errors: Vec::new(), room, pause }
+    }
+
+    /// The same, after which the connection rests for so long at least.
+    #[must_use]
+    pub(crate) fn resting(self, pause: Duration) -> Self {
+        Self { pause: self.pause.max(pause), ..self }
+    }
+
+    /// For how long the connection is not read once this is written.
+    pub(crate) fn pause(&self) -> Duration {
+        self.pause
     }
 
     /// The error codes in it, without those that say that all is well.
@@ -233,6 +259,11 @@ impl Call {
         Refused::Body { key: self.key, version: self.version, reason: reason.to_string() }
     }
 
+    /// The name that the client gives itself; empty for none.
+    pub(crate) fn client(&self) -> &str {
+        self.client_id.as_deref().unwrap_or_default()
+    }
+
     /// A response in this request's version.
     ///
     /// # Errors
@@ -281,7 +312,8 @@ impl Call {
         let length = i32::try_from(length).map_err(|e| self.unencodable(e))?;
         head[..4].copy_from_slice(&length.to_be_bytes());
         let chunks = std::iter::once(head.freeze()).chain(body).collect();
-        Ok(Response { chunks, errors: Vec::new(), room: Reserved::default() })
+        let (errors, room) = (Vec::new(), Reserved::default());
+        Ok(Response { chunks, errors, room, pause: Duration::ZERO })
     }
 
     fn unencodable(&self, reason: impl ToString) -> Refused {

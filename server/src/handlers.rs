@@ -1,5 +1,6 @@
 //! One file per Kafka API: a request in, a response out.
 
+pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
 pub(crate) mod api_versions;
@@ -11,10 +12,13 @@ pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
+pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
 pub(crate) mod describe_log_dirs;
+pub(crate) mod describe_producers;
+pub(crate) mod describe_quorum;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod elect_leaders;
 pub(crate) mod fetch;
@@ -27,6 +31,7 @@ pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 mod leaders;
 pub(crate) mod leave_group;
+pub(crate) mod list_config_resources;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod list_partition_reassignments;
@@ -39,3 +44,4 @@ pub(crate) mod produce;
 pub(crate) mod sync_group;
 pub(crate) mod topics;
 pub(crate) mod unregister_broker;
+pub(crate) mod update_features;

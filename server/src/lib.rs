@@ -34,6 +34,7 @@ mod partition;
 mod peer;
 mod producers;
 mod proto;
+mod quotas;
 mod replicas;
 mod retention;
 mod schema;

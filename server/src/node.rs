@@ -113,6 +113,7 @@ impl Node {
             sessions: FetchSessions::new(Limits::default()),
             groups: Coordinator::default(),
             recoding: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
+            quotas: crate::quotas::Quotas::default(),
             departed: parking_lot::Mutex::default(),
             clients: parking_lot::Mutex::new(opened.draining.child_token()),
             stopping: AtomicBool::new(false),

@@ -503,6 +503,11 @@ impl<L: Log> Partition<L> {
         Ok(self.group.linearize().await?)
     }
 
+    /// The producers whose batches are applied here, by their ids.
+    pub(crate) fn described_producers(&self) -> Vec<crate::producers::Described> {
+        self.progress.described()
+    }
+
     /// What is known of producers by what is applied here.
     #[cfg(test)]
     pub(crate) fn producers(&self) -> crate::producers::Producers {

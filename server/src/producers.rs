@@ -61,6 +61,17 @@ impl Batch {
     }
 }
 
+/// A producer as operators are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    /// -1 when none is remembered.
+    pub(crate) last_sequence: i32,
+    /// The largest timestamp of its newest batch.
+    pub(crate) last_timestamp: i64,
+}
+
 /// One producer's recent batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Producer {
@@ -172,6 +183,19 @@ impl Producers {
         let mut offsets: Vec<_> = newest.map(Batch::last_offset).collect();
         offsets.sort_unstable();
         offsets
+    }
+
+    /// What each producer has written, by its id.
+    pub(crate) fn described(&self) -> Vec<Described> {
+        let describe = |(id, producer): (&i64, &Producer)| Described {
+            id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.batches.back().map_or(-1, |batch| batch.last_sequence),
+            last_timestamp: producer.last_timestamp,
+        };
+        let mut described: Vec<Described> = self.by_id.iter().map(describe).collect();
+        described.sort_unstable_by_key(|producer| producer.id);
+        described
     }
 
     /// Remembers a committed batch. One that is not behind what is remembered of its producer was recorded before: this

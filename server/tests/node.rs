@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+#[path = "node/administration.rs"]
+mod administration;
 #[path = "node/compaction.rs"]
 mod compaction;
 #[path = "node/compression.rs"]
@@ -45,6 +47,8 @@ mod overload;
 mod ports;
 #[path = "node/produce.rs"]
 mod produce;
+#[path = "node/quotas.rs"]
+mod quotas;
 #[path = "node/racks.rs"]
 mod racks;
 #[path = "node/replication.rs"]

@@ -1,4 +1,8 @@
 //! The command line: every flag with its default, its environment variable, and examples.
+//!
+//! Not here: the arguments of `jangbu group` (`cli/group.rs`).
+
+pub(crate) mod group;
 
 mod bench;
 
@@ -25,7 +29,8 @@ Examples:
   jangbu topic create flights --partitions 4
   jangbu produce flights flights.csv --key tailnum
   jangbu consume flights --from-beginning --count 10
-  jangbu get state N14228";
+  jangbu get state N14228
+  jangbu group describe billing --watch";
 
 /// A durable, distributed commit log that speaks the Kafka protocol.
 #[derive(Debug, Parser)]
@@ -50,6 +55,9 @@ pub(crate) enum Command {
     /// See who is in the cluster, and move partitions between brokers.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// See how far consumer groups are, and change that.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Write records from a file or from standard input.
     Produce(ProduceArgs),
     /// Read records to standard output.

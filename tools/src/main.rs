@@ -8,6 +8,7 @@ mod cluster;
 mod consume;
 mod explain;
 mod get;
+mod group;
 mod inspect;
 mod output;
 mod pages;
@@ -44,6 +45,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args, cli.json).await,
         Command::Topic(command) => topic::run(command, cli.json).await,
         Command::Cluster(command) => cluster::run(command, cli.json).await,
+        Command::Group(command) => group::run(command, cli.json).await,
         Command::Produce(args) => produce::run(args, cli.json).await,
         Command::Consume(args) => consume::run(args, cli.json).await,
         Command::Get(args) => get::run(args, cli.json).await,

@@ -36,6 +36,17 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Begins a new page: clears a terminal, and leaves a line free elsewhere.
+///
+/// # Errors
+/// When standard output is closed.
+pub(crate) fn clear() -> io::Result<()> {
+    match io::stdout().is_terminal() {
+        true => line("\x1b[2J\x1b[H"),
+        false => line(""),
+    }
+}
+
 /// Prints a JSON value on a line of its own.
 ///
 /// # Errors

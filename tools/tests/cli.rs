@@ -25,7 +25,7 @@ fn dead_address() -> String {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 18] = [
         &[],
         &["serve"],
         &["topic", "create"],
@@ -40,6 +40,10 @@ fn every_subcommand_has_help_with_an_example() {
         &["man"],
         &["bench", "latency"],
         &["bench", "engine"],
+        &["group", "list"],
+        &["group", "describe"],
+        &["group", "reset"],
+        &["group", "delete"],
     ];
     for command in commands {
         let output = jangbu(&[command, &["--help"]].concat());
@@ -71,7 +75,7 @@ fn the_help_states_the_exit_codes() {
 
 #[test]
 fn a_wrong_command_line_is_refused_with_2_and_names_what_is_wrong() {
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["prodce", "t"], "produce"),
         (&["topic", "create"], "<NAME>"),
         (&["topic", "create", "t", "--partitions", "0"], "--partitions"),
@@ -83,6 +87,10 @@ fn a_wrong_command_line_is_refused_with_2_and_names_what_is_wrong() {
         (&["get", "t"], "<KEY>"),
         (&["get", "t", "k", "--prefix", "--history"], "--prefix"),
         (&["get", "t", "k", "--count", "3"], "--prefix"),
+        (&["group", "reset", "g", "--to-latest"], "--all-topics"),
+        (&["group", "reset", "g", "--topic", "t"], "--to-earliest"),
+        (&["group", "reset", "g", "--topic", "t", "--to-latest", "--to-earliest"], "--to-latest"),
+        (&["group", "reset", "g", "--topic", "t:x", "--to-latest"], "TOPIC:0,2"),
     ];
     for (args, expected) in cases {
         let output = jangbu(args);
@@ -95,13 +103,14 @@ fn a_wrong_command_line_is_refused_with_2_and_names_what_is_wrong() {
 #[test]
 fn without_a_broker_every_client_command_ends_with_3_and_tells_how_to_start_one() {
     let address = dead_address();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["topic", "list"],
         &["topic", "create", "t"],
         &["topic", "describe", "t"],
         &["produce", "t"],
         &["consume", "t"],
         &["get", "t", "k"],
+        &["group", "list"],
     ];
     for command in commands {
         let output = jangbu(&[command, &["--brokers", &address]].concat());

@@ -1,6 +1,10 @@
 //! The layout of every response that this client reads, a line a field, up to the newest version it asks for.
 //!
 //! Source: Kafka's message definitions, and what kafka-protocol's decoders read.
+//!
+//! Not here: those about groups (`layouts/groups.rs`).
+
+pub(crate) mod groups;
 
 /// What stands in a field.
 #[derive(Debug)]
@@ -8,6 +12,8 @@ pub(crate) enum Kind {
     /// So many bytes.
     Fixed(usize),
     Text,
+    /// An array of texts.
+    Texts,
     /// Bytes of records.
     Records,
     /// An array of numbers of so many bytes.

@@ -7,11 +7,13 @@ use std::ops::RangeInclusive;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, ApiVersionsResponse, CreateTopicsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest,
-    ResponseHeader, UnregisterBrokerRequest,
+    AlterPartitionReassignmentsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
+    FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ResponseHeader,
+    UnregisterBrokerRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use proptest::{collection::vec, prelude::any, proptest, sample::Index};
@@ -55,7 +57,7 @@ fn api_versions() -> Case {
 }
 
 fn every() -> Vec<(Case, i16)> {
-    let all: [fn() -> Case; 16] = [
+    let all: [fn() -> Case; 24] = [
         api_versions,
         case::<MetadataRequest>,
         case::<ProduceRequest>,
@@ -72,6 +74,14 @@ fn every() -> Vec<(Case, i16)> {
         case::<IncrementalAlterConfigsRequest>,
         case::<ElectLeadersRequest>,
         case::<UnregisterBrokerRequest>,
+        case::<FindCoordinatorRequest>,
+        case::<ListGroupsRequest>,
+        case::<DescribeGroupsRequest>,
+        case::<ConsumerGroupDescribeRequest>,
+        case::<DeleteGroupsRequest>,
+        case::<OffsetFetchRequest>,
+        case::<OffsetCommitRequest>,
+        case::<OffsetDeleteRequest>,
     ];
     let each = |make: fn() -> Case| make().versions.map(move |version| (make(), version));
     all.into_iter().flat_map(each).collect()
@@ -113,6 +123,13 @@ impl Sample {
             Kind::Text => {
                 self.length(Width::Two, 5);
                 self.out.put_slice(b"words");
+            }
+            Kind::Texts => {
+                self.length(Width::Four, self.elements);
+                for _ in 0..self.elements {
+                    self.length(Width::Two, 4);
+                    self.out.put_slice(b"name");
+                }
             }
             Kind::Records => {
                 self.length(Width::Four, 9);
@@ -215,6 +232,13 @@ fn a_layout_begins_to_be_flexible_when_its_header_does() {
         flexible::<IncrementalAlterConfigsRequest>,
         flexible::<ElectLeadersRequest>,
         flexible::<UnregisterBrokerRequest>,
+        flexible::<FindCoordinatorRequest>,
+        flexible::<ListGroupsRequest>,
+        flexible::<DescribeGroupsRequest>,
+        flexible::<ConsumerGroupDescribeRequest>,
+        flexible::<DeleteGroupsRequest>,
+        flexible::<OffsetFetchRequest>,
+        flexible::<OffsetCommitRequest>,
     ];
     for version in 0..=12 {
         assert!(all.iter().map(|api| api(version)).all(|(ours, theirs)| ours == theirs));

@@ -10,7 +10,7 @@ use jangbu_engine::{EntryKind, Index};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::TransferLeaderRequest;
-use openraft::{ChangeMembers, ServerState};
+use openraft::{ChangeMembers, Instant, ServerState};
 
 use super::instance::Instance;
 use super::log::Log;
@@ -184,6 +184,16 @@ impl<M: StateMachine> Group<M> {
         let matching = data.replication.iter().flatten();
         let others = matching.filter(|(id, _)| **id != self.replica.id.0);
         others.map(|(id, at)| (ReplicaId(*id), at.map(|at| Index(at.index)))).collect()
+    }
+
+    /// On the leader, how long ago each other replica last answered; empty elsewhere.
+    pub(crate) fn answered(&self) -> BTreeMap<ReplicaId, Duration> {
+        let Some(raft) = self.running() else { return BTreeMap::new() };
+        let data = raft.data_metrics();
+        let data = data.borrow_watched();
+        let told = data.heartbeat.iter().flatten();
+        let others = told.filter(|(id, _)| **id != self.replica.id.0);
+        others.filter_map(|(id, at)| Some((ReplicaId(*id), at.as_ref()?.elapsed()))).collect()
     }
 
     /// The end of this replica's log.

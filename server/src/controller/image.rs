@@ -16,6 +16,7 @@ pub(crate) use super::partition::TopicPartition;
 use crate::configs::{BrokerConfigs, BrokerValues, FOLLOWER_RATE, TopicSettings, says_draining};
 use crate::consensus::ReplicaId;
 use crate::proto::metadata as proto;
+use crate::quotas::Table;
 
 /// A broker, and where clients and other nodes reach it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub(crate) struct Data {
     pub(super) last_broker: i32,
     /// Brokers that have left for good.
     pub(crate) removed: BTreeSet<i32>,
+    /// The quotas of clients.
+    pub(crate) quotas: Arc<Table>,
     /// Changes with topics, placements and configs; not with leaders and liveness.
     pub(crate) layout: u64,
     holder: i32,

@@ -3,12 +3,13 @@
 //! A command that is given twice, because its answer was lost, changes nothing the second time and is answered with
 //! success or with an error that says so (`controller.rs` knows which).
 //!
-//! Not here: brokers (`machine/brokers.rs`), moving partitions (`machine/moves.rs`), stored state
+//! Not here: brokers (`machine/brokers.rs`), client quotas (`machine/quotas.rs`), moving partitions (`machine/moves.rs`), stored state
 //! (`machine/checkpoint.rs`).
 
 mod brokers;
 mod checkpoint;
 mod moves;
+pub(super) mod quotas;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +76,7 @@ fn apply(data: &mut Data, command: Command) -> proto::Outcome {
             | Command::ReportInSync(_)
             | Command::ReportDamaged(_)
             | Command::AllocateProducerIds(_)
+            | Command::AlterQuotas(_)
     );
     data.layout += u64::from(!fleeting);
     let result = match command {
@@ -88,6 +90,7 @@ fn apply(data: &mut Data, command: Command) -> proto::Outcome {
         Command::SetTopicConfigs(c) => set_topic_configs(data, c),
         Command::SetBrokerConfigs(c) => set_broker_configs(data, c),
         Command::SetGroupConfigs(c) => set_group_configs(data, c),
+        Command::AlterQuotas(c) => quotas::alter(data, c),
         Command::SetLiveness(c) => brokers::set_liveness(data, &c),
         Command::RemoveBroker(c) => brokers::remove(data, c.broker),
         Command::ReportLeaders(c) => moves::report_leaders(data, &c),

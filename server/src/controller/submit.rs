@@ -4,7 +4,7 @@
 //!
 //! | Command | Given twice |
 //! |---|---|
-//! | InitCluster, RegisterBroker, RemoveBroker, SetLiveness, ReportLeaders, ReportInSync, ReportDamaged | changes nothing more |
+//! | InitCluster, RegisterBroker, RemoveBroker, SetLiveness, AlterQuotas, ReportLeaders, ReportInSync, ReportDamaged | changes nothing more |
 //! | CreateTopic, SetTopicConfigs, SetBrokerConfigs, SetGroupConfigs, Reassign, FinishReassignment | is recognized by what it has done |
 //! | DeleteTopic, CreatePartitions | is refused; whoever gave it looks whether that is why (`controller.rs`) |
 //! | AllocateProducerIds | skips ids |

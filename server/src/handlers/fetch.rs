@@ -35,6 +35,7 @@ use crate::dispatch::{Answer, Call, Refused};
 use crate::error::partition_code;
 use crate::fetch_sessions::{PartitionFetch, Topic};
 use crate::partition::{Error, Partition};
+use crate::quotas::{Kind, Quotas, as_number, at_most, throttle_ms};
 use source::Source;
 use window::{WINDOW_MAX, asked, window};
 
@@ -53,7 +54,13 @@ const READ_COMMITTED: i8 = 1;
 /// # Errors
 /// [`Refused`] when the request does not decode.
 pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Refused> {
-    let request: FetchRequest = call.decode()?;
+    let mut request: FetchRequest = call.decode()?;
+    let quotas = broker.quotas_set();
+    if let Some(table) = &quotas {
+        let burst = Quotas::burst(table, Kind::Fetch, call.client());
+        request.max_bytes =
+            burst.map_or(request.max_bytes, |most| at_most(request.max_bytes, most));
+    }
     let plan = match broker.sessions.begin(&request, call.version, now_ms()) {
         Ok(plan) => plan,
         Err(error) => return refuse(&call, error.code()),
@@ -68,8 +75,12 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         Err(error) => return refuse(&call, error.code()),
     };
     broker.metrics.fetched(read.records.iter().map(Vec::len).sum(), read.bytes);
+    let pause = quotas.map_or(Duration::ZERO, |table| {
+        broker.quotas.charge(&table, Kind::Fetch, call.client(), as_number(read.bytes))
+    });
     let endpoints = tell_leaders(&broker, &mut read.topics);
     let response = FetchResponse::default()
+        .with_throttle_time_ms(throttle_ms(pause))
         .with_session_id(session)
         .with_responses(read.topics)
         .with_node_endpoints(endpoints);
@@ -80,7 +91,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Re
         reason: reason.to_string(),
     })?;
     let response = call.respond_raw(body, call.version)?.with_errors_of(&response);
-    Ok(Answer::Now(Some(response.holding(read.room))))
+    Ok(Answer::Now(Some(response.holding(read.room).resting(pause))))
 }
 
 /// Names the leaders of partitions that are led elsewhere, and where those are.

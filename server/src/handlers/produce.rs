@@ -33,10 +33,11 @@ use check::{Rejection, Rules};
 
 use crate::broker::{Broker, Lookup, now_ms};
 use crate::controller::{self, Topic};
-use crate::dispatch::{Answer, Call, Refused};
+use crate::dispatch::{Answer, Call, Refused, Response};
 use crate::error::partition_code;
 use crate::groups::topic::is_internal;
 use crate::partition::{Appending, Partition};
+use crate::quotas::{Kind, as_number, throttle_ms};
 
 /// A topic is named by id from this version on (KIP-516).
 const VERSION_TOPIC_IDS: i16 = 13;
@@ -71,17 +72,24 @@ pub(crate) async fn begin(broker: Arc<Broker>, call: Call) -> Result<Answer, Ref
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let whole = check_request(&request);
+    let quotas = broker.quotas_set();
+    let bytes = as_number(call.body.len());
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for data in request.topic_data {
         topics.push(begin_topic(&broker, call.version, acks, data, whole.as_ref()).await);
     }
     Ok(Answer::Later(Box::pin(async move {
         let response = finish(&broker, topics, timeout).await;
+        let pause = quotas.map_or(Duration::ZERO, |table| {
+            broker.quotas.charge(&table, Kind::Produce, call.client(), bytes)
+        });
         if acks == 0 {
-            return None;
+            return (!pause.is_zero()).then(|| Response::silent(pause));
         }
+        let response = response.with_throttle_time_ms(throttle_ms(pause));
         // Encoding our own answer fails only on lengths that no request of bounded size leads to.
-        call.respond(&response).inspect_err(|error| tracing::error!(%error)).ok()
+        let encoded = call.respond(&response).inspect_err(|error| tracing::error!(%error)).ok();
+        encoded.map(|response| response.resting(pause))
     })))
 }
 

@@ -35,6 +35,10 @@ pub(crate) async fn handle(
                 format!("broker {id} still holds replicas; `jangbu cluster drain {id}` moves them");
             refuse(controller_code(&error), message)
         }
+        Err(error @ controller::Error::UnknownBroker) => {
+            let message = format!("Broker ID {id} is not currently registered");
+            refuse(controller_code(&error), message)
+        }
         Err(error) => refuse(controller_code(&error), error.to_string()),
     }
 }

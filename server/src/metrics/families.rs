@@ -11,6 +11,7 @@ use crate::broker::{Broker, now_ms};
 use crate::codes;
 use crate::controller::TopicPartition;
 use crate::dispatch::APIS;
+use crate::quotas::Kind as Quota;
 
 /// One metric.
 pub(super) struct Family {
@@ -64,6 +65,25 @@ pub(super) static FAMILIES: &[Family] = &[
         "jangbu_requests_throttled_seconds_total",
         "Time that they waited, over all connections.",
         |from, page| page.seconds(from.metrics.throttled_nanos.get()),
+    ),
+    counter(
+        "jangbu_quota_throttled_total",
+        "Times that a client had taken more than its quota, by quota: produce, fetch, request.",
+        |from, page| {
+            for (kind, label) in Quota::ALL {
+                page.labelled(&[("quota", label)], from.broker.quotas.throttled(kind).0);
+            }
+        },
+    ),
+    counter(
+        "jangbu_quota_throttled_seconds_total",
+        "Time for which connections of such clients were not to be read, by quota.",
+        |from, page| {
+            for (kind, label) in Quota::ALL {
+                let nanos = from.broker.quotas.throttled(kind).1;
+                page.labelled(&[("quota", label)], seconds(nanos));
+            }
+        },
     ),
     gauge(
         "jangbu_answer_bytes",

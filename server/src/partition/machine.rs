@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::waiters::Waiters;
 use crate::consensus::{Committed, Log, StateMachine};
-use crate::producers::{Producers, Refused, Seen, Verdict};
+use crate::producers::{Described, Producers, Refused, Seen, Verdict};
 use crate::proto::partition as proto;
 
 /// What to do with a batch, given also what is in flight.
@@ -110,6 +110,11 @@ impl Progress {
             Verdict::Duplicate(seen) => Some(seen),
             Verdict::Append => None,
         }
+    }
+
+    /// The producers whose batches are applied, by their ids.
+    pub(super) fn described(&self) -> Vec<Described> {
+        self.tables.lock().committed.described()
     }
 
     /// What is known of producers by what is applied.

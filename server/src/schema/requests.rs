@@ -5,6 +5,9 @@
 //!
 //! Source: Kafka's message definitions, and what kafka-protocol's decoders read.
 
+mod admin;
+mod quotas;
+
 use kafka_protocol::messages::ApiKey;
 
 use super::layout::{
@@ -13,11 +16,16 @@ use super::layout::{
 
 /// The layout of a request, if this node answers it.
 pub(super) fn find(key: ApiKey, version: i16) -> Option<&'static Request> {
-    REQUESTS.iter().find(|request| request.key == key && request.versions.contains(&version))
+    all().find(|request| request.key == key && request.versions.contains(&version))
 }
 
 /// Every request, the most frequent first.
-pub(super) static REQUESTS: &[Request] = &[
+pub(super) fn all() -> impl Iterator<Item = &'static Request> {
+    REQUESTS.iter().chain(admin::REQUESTS).chain(quotas::REQUESTS)
+}
+
+/// All but those of the files under this one.
+static REQUESTS: &[Request] = &[
     Request {
         key: ApiKey::Produce,
         versions: 3..=13,

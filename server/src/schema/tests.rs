@@ -19,7 +19,7 @@ fn every() -> impl Iterator<Item = (ApiKey, i16)> {
     let each = |request: &'static super::layout::Request| {
         request.versions.clone().map(|version| (request.key, version))
     };
-    requests::REQUESTS.iter().flat_map(each)
+    requests::all().flat_map(each)
 }
 
 fn every_body() -> impl Iterator<Item = (ApiKey, i16, Bytes)> {

@@ -9,10 +9,12 @@ use jangbu_engine::{PartitionId, Term};
 use prost::Message;
 use uuid::Uuid;
 
+use super::quotas;
 use crate::configs::TopicSettings;
 use crate::consensus::ReplicaId;
 use crate::controller::image::{Broker, Data, Holder, Topic, TopicPartition};
 use crate::proto::metadata as proto;
+use crate::quotas::Table;
 
 /// The whole image.
 pub(super) fn encode(data: &Data) -> Vec<u8> {
@@ -49,6 +51,7 @@ pub(super) fn encode(data: &Data) -> Vec<u8> {
         group_configs: data.group_configs.iter().map(of_group).collect(),
         last_broker: data.last_broker,
         removed: data.removed.iter().copied().collect(),
+        quotas: quotas::all(&data.quotas),
     }
     .encode_to_vec()
 }
@@ -71,6 +74,11 @@ pub(super) fn decode(bytes: &[u8], holder: &Holder) -> Result<Data, String> {
         data.last_broker = data.last_broker.max(broker.id);
         data.brokers.insert(broker.id, broker);
     }
+    let mut table = Table::default();
+    for quota in stored.quotas {
+        quotas::set(&mut table, quota).ok_or("a client quota makes no sense")?;
+    }
+    data.quotas = Arc::new(table);
     for topic in stored.topics {
         insert_topic(&mut data, topic)?;
     }

@@ -1,22 +1,26 @@
 //! Requests with something in every field, written and read by kafka-protocol.
 
+mod admin;
 mod groups;
+mod quotas;
 
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest,
-        BrokerId, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+        AlterClientQuotasRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey,
+        ApiVersionsRequest, BrokerId, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
         CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
-        DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-        DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
-        FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
-        InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-        ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-        OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-        ProduceRequest, RequestHeader, SyncGroupRequest, TopicName, UnregisterBrokerRequest,
+        DeleteTopicsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
+        DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+        DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+        ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+        IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+        ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+        ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+        OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+        RequestHeader, SyncGroupRequest, TopicName, UnregisterBrokerRequest, UpdateFeaturesRequest,
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
         alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
         create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic},
@@ -68,6 +72,12 @@ pub(super) fn bodies(key: ApiKey, version: i16) -> Vec<Bytes> {
         ApiKey::ListPartitionReassignments => sample.list_partition_reassignments(),
         ApiKey::DescribeCluster => sample.describe_cluster(),
         ApiKey::UnregisterBroker => sample.unregister_broker(),
+        ApiKey::DescribeClientQuotas => sample.describe_client_quotas(),
+        ApiKey::AlterClientQuotas => sample.alter_client_quotas(),
+        ApiKey::DescribeQuorum => sample.describe_quorum(),
+        ApiKey::UpdateFeatures => sample.update_features(),
+        ApiKey::DescribeProducers => sample.describe_producers(),
+        ApiKey::ListConfigResources => sample.list_config_resources(),
         ApiKey::DescribeTopicPartitions => sample.describe_topic_partitions(),
         ApiKey::OffsetCommit => sample.offset_commit(),
         ApiKey::OffsetFetch => sample.offset_fetch(),
@@ -129,6 +139,12 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         }
         ApiKey::DescribeCluster => decode_as::<DescribeClusterRequest>(version, body),
         ApiKey::UnregisterBroker => decode_as::<UnregisterBrokerRequest>(version, body),
+        ApiKey::DescribeClientQuotas => decode_as::<DescribeClientQuotasRequest>(version, body),
+        ApiKey::AlterClientQuotas => decode_as::<AlterClientQuotasRequest>(version, body),
+        ApiKey::DescribeQuorum => decode_as::<DescribeQuorumRequest>(version, body),
+        ApiKey::UpdateFeatures => decode_as::<UpdateFeaturesRequest>(version, body),
+        ApiKey::DescribeProducers => decode_as::<DescribeProducersRequest>(version, body),
+        ApiKey::ListConfigResources => decode_as::<ListConfigResourcesRequest>(version, body),
         ApiKey::DescribeTopicPartitions => {
             decode_as::<DescribeTopicPartitionsRequest>(version, body)
         }

@@ -14,6 +14,15 @@ tool() { # tool CLASS ARGUMENT...
     -cp "$KAFKA_JARS/*" "$@" --bootstrap-server "$BROKER" 2>&1
 }
 
+sub() { # sub CLASS SUBCOMMAND ARGUMENT...: tools that want to know the broker before the subcommand
+  local class=$1
+  shift
+  timeout 60 java -Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
+    -cp "$KAFKA_JARS/*" "$class" --bootstrap-server "$BROKER" "$@" 2>&1
+}
+
+refused() { "$@" && echo "it was not refused" && return 1; true; }
+
 check() { # check NAME PATTERN COMMAND...: succeeds and prints PATTERN
   local name=$1 pattern=$2 out
   shift 2
@@ -96,13 +105,82 @@ check group-reset-did "^$GROUP +$TOPIC +0 +50 +100 +50" group_lag
 check group-reset-shift "$GROUP +$TOPIC +0 +55" reset --shift-by 5 --execute
 check group-reset-earliest "$GROUP +$TOPIC +0 +40" reset --to-earliest --execute
 check group-reset-datetime "$GROUP +$TOPIC +0 +40" reset --to-datetime 2020-01-01T00:00:00.000 --execute
+check group-reset-by-duration "$GROUP +$TOPIC +0 +40" reset --by-duration PT1H --execute
+check group-reset-latest "$GROUP +$TOPIC +0 +100" reset --to-latest --execute
+check group-reset-shift-back "$GROUP +$TOPIC +0 +90" reset --shift-by -10 --execute
+check group-reset-current "$GROUP +$TOPIC +0 +90" reset --to-current --execute
+check group-reset-beyond "$GROUP +$TOPIC +0 +100" reset --to-offset 5000 --execute
+check group-reset-export "$TOPIC\"?,0,40" groups --reset-offsets --group "$GROUP" --all-topics --to-earliest --export --dry-run
+echo "$TOPIC,0,40" >"$WORK/plan"
+check group-reset-from-file "$GROUP +$TOPIC +0 +40" groups --reset-offsets --group "$GROUP" --from-file "$WORK/plan" --execute
 check group-resumes "^line 41\$" group_consume --max-messages 1
+live_consumer() { # in the background it is the process itself, so that it can be stopped
+  exec timeout 60 java -Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
+    -cp "$KAFKA_JARS/*" org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$TOPIC" --group "$GROUP" --bootstrap-server "$BROKER"
+}
+live_member() { # what is told of a group while somebody is in it, and that its offsets are left alone
+  live_consumer >"$WORK/live" &
+  local consumer=$! tries=0
+  until groups --describe --group "$GROUP" --state | grep -Eq " Stable +1$" || [ $((tries += 1)) = 15 ]; do :; done
+  groups --describe --group "$GROUP" --state
+  groups --describe --group "$GROUP" --members --verbose
+  groups --describe --group "$GROUP" --offsets
+  reset --to-earliest --execute
+  groups --delete --group "$GROUP"
+  kill "$consumer"
+  wait "$consumer"
+  true
+}
+live_member >"$WORK/told" 2>/dev/null
+told() { cat "$WORK/told"; }
+check group-live-state "^$GROUP +.* range +Stable +1$" told
+check group-live-members "^$GROUP +console-consumer-\S+ +\S+ +console-consumer +1 .*$TOPIC" told
+check group-live-offsets "^$GROUP +$TOPIC +0 +[0-9]+ +100 +[0-9]+ +console-consumer-" told
+check group-live-reset-refused "can only be reset if the group '$GROUP' is inactive, but the current state is Stable" told
+check group-live-delete-refused "GroupNotEmptyException" told
 check group-delete-offsets "$TOPIC +0 +Successful" groups --delete-offsets --group "$GROUP" --topic "$TOPIC"
 check group-delete "Deletion of requested consumer groups .* was successful" groups --delete --group "$GROUP"
 check group-delete-again "GroupIdNotFound|does not exist|could not be found" groups --describe --group "$GROUP"
 check producer-perf-test "^20000 records sent" perf
+check producers-describe "^[0-9]+\s+0\s+-1\s+[0-9]+\s+[0-9]+\s+None" sub org.apache.kafka.tools.TransactionsCommand describe-producers --topic "$TOPIC" --partition 0
+consumer_perf() { tool org.apache.kafka.tools.ConsumerPerformance --topic "$TOPIC" --num-records 10000; }
+check consumer-perf-test "^[0-9]{4}-.*, [0-9.]+, [0-9.]+, [0-9]+, " consumer_perf
 check topics-alter "^\$|." topics --alter --topic "$TOPIC" --partitions 3
 check topics-describe-altered "PartitionCount: 3" topics --describe --topic "$TOPIC"
 check topics-delete "^\$|." topics --delete --topic "$TOPIC"
+quorum() { sub org.apache.kafka.tools.MetadataQuorumCommand describe "$@"; }
+check metadata-quorum-status "^CurrentVoters: +\[\{\"id\": 1," quorum --status
+check metadata-quorum-leader "^LeaderId: +1$" quorum --status
+check metadata-quorum-lag "^MaxFollowerLag: +0$" quorum --status
+check metadata-quorum-replication "^1\s+\S{22}\s+[0-9]+\s+0\s+[0-9]+\s+[0-9]+\s+Leader" quorum --replication
+features() { sub org.apache.kafka.tools.FeatureCommand "$@"; }
+check features-describe "^$|^Feature: " features describe
+check features-upgrade-refused "Invalid update version 3 for feature nonsense" refused features upgrade --feature nonsense=3
+cluster() { tool org.apache.kafka.tools.ClusterTool "$@"; }
+check cluster-id "^Cluster ID: \S{22}$" cluster cluster-id
+check cluster-endpoints "^1 .* broker" cluster list-endpoints
+check cluster-unregister-unknown "Broker ID 99 is not currently registered" refused cluster unregister --id 99
+check client-metrics-list "^$" sub org.apache.kafka.tools.ClientMetricsCommand --list
+CLIENT="client-$TOPIC"
+check quota-alter "^Completed updating config for client $CLIENT" alter --entity-type clients --entity-name "$CLIENT" --add-config producer_byte_rate=200000
+check quota-alter-both "^Completed updating config for user $CLIENT" \
+  alter --entity-type users --entity-name "$CLIENT" --entity-type clients --entity-name "$CLIENT" --add-config consumer_byte_rate=5,request_percentage=12.5
+check quota-describe "^Quota configs for client-id '$CLIENT' are producer_byte_rate=200000.0$" configs --describe --entity-type clients
+check quota-describe-both "^Quota configs for user-principal '$CLIENT', client-id '$CLIENT' are consumer_byte_rate=5.0, request_percentage=12.5" \
+  configs --describe --entity-type users --entity-type clients
+check quota-refused "Quota producer_byte_rate must be greater than 0" \
+  refused alter --entity-type clients --entity-name "$CLIENT" --add-config producer_byte_rate=-5
+held_back() { # 20,000 records of 200 bytes: 2 MB may come at once, the other 2 MB take ten seconds; a free producer takes one or two
+  local rate
+  topics --create --topic "$CLIENT" --partitions 1 >&2
+  rate=$(tool org.apache.kafka.tools.ProducerPerformance --topic "$CLIENT" --num-records 20000 --record-size 200 --throughput -1 \
+    --command-property client.id="$CLIENT" | tee -a "$WORK/rate" | sed -n 's/^20000 records sent, \([0-9]*\).* records.sec .*/\1/p')
+  echo "$rate records a second"
+  [ "$rate" -lt 3000 ]
+}
+check quota-holds-a-producer-back "records a second" held_back
+check quota-delete "^Completed" alter --entity-type clients --entity-name "$CLIENT" --delete-config producer_byte_rate
+check quota-delete-both "^Completed" \
+  alter --entity-type users --entity-name "$CLIENT" --entity-type clients --entity-name "$CLIENT" --delete-config consumer_byte_rate,request_percentage
 check broker-api-versions "Produce\(0\): 0 to 1[0-9]" tool org.apache.kafka.tools.BrokerApiVersionsCommand
 exit $FAILED
