@@ -178,7 +178,8 @@ impl Model {
         }
         let mut beat = joins(&client.member, &[]);
         (beat.epoch, beat.instance) = (client.epoch, instance(at));
-        let tells = tells || client.epoch == 0;
+        // Whoever heard nothing says all, and is told all.
+        let tells = tells || client.epoch == 0 || client.resubscribed;
         beat.owned = tells.then(|| client.owned.clone());
         if client.epoch == 0 || client.resubscribed {
             subscribe(&mut beat, client.what);
