@@ -20,6 +20,7 @@ use crate::queue::{Queue, Room};
 use crate::relaxed::Unsynced;
 use crate::state::{Change, State};
 use crate::stats::Counters;
+use crate::table::newer::Newer;
 use crate::table::starts::Starts;
 use crate::{Error, Result};
 
@@ -49,6 +50,8 @@ pub(crate) struct Core {
     pub(crate) corrupt_reads: CorruptReads,
     /// Where logs with a key index begin.
     pub(crate) starts: Starts,
+    /// What cleaning knows of the keys of the log that it cleaned last.
+    pub(crate) newer: Mutex<Newer>,
     failure: Mutex<Option<Error>>,
     closed: AtomicBool,
     cache_bytes: AtomicUsize,
@@ -74,6 +77,7 @@ impl Core {
         let starts = db.starts.clone();
         Self {
             starts,
+            newer: Mutex::default(),
             db: RwLock::new(Some(db)),
             commands: Queue::default(),
             syncing: Mutex::new(()),

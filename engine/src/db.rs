@@ -30,6 +30,8 @@ const COMPACTED: &str = "compacted";
 const OPENED: &str = "opened";
 /// More level 0 files and memtables than there will ever be: no stall comes from their number.
 const NEVER: i32 = 1 << 29;
+/// Memtables of the key index that are written to one table.
+const KEYS_MEMTABLES: usize = 8;
 /// Rows of `meta` in a memtable, at most.
 const META_MEMTABLE_BYTES: usize = 32 << 20;
 
@@ -85,7 +87,7 @@ impl Db {
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<(Self, Vec<BucketId>)> {
         let store = format::store(dir);
         let direct_io = options.direct_io && supports_direct_io(dir);
-        let bucket_options = bucket_options(options).map_err(failed("reading options"))?;
+        let kinds = Kinds::new(options).map_err(failed("reading options"))?;
         let mut database_options =
             database_options(direct_io, options).map_err(failed("reading options"))?;
         let memtables =
@@ -100,7 +102,6 @@ impl Db {
             existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
         let others = ["default", META, KEYS, COMPACTED].map(str::to_owned);
         let names = buckets.iter().map(|id| id.family()).chain(others);
-        let kinds = Kinds::new(bucket_options, options);
         let families = names.map(|name| kinds.descriptor(name));
         let inner = DB::open_cf_descriptors(&database_options, &store, families)
             .map_err(|error| refused(dir, error))?;
@@ -119,9 +120,8 @@ impl Db {
             let mut database = database_options(false, &options)?;
             database.create_if_missing(false);
             database.set_paranoid_checks(paranoid);
-            let bucket = bucket_options(&options)?;
             let names = DB::list_cf(&database, &store)?.into_iter();
-            let kinds = Kinds::new(bucket, &options);
+            let kinds = Kinds::new(&options)?;
             let families = names.map(|name| kinds.descriptor(name));
             DB::open_cf_descriptors(&database, &store, families)
         };
@@ -147,10 +147,9 @@ impl Db {
     /// Opens RocksDB in `dir` to look at it: nothing is written, and a damaged file is no reason not to open.
     pub(crate) fn open_read_only(dir: &Path) -> Result<(Self, Vec<BucketId>)> {
         let (store, options) = (format::store(dir), Options::default());
-        let bucket_options = bucket_options(&options).map_err(failed("reading options"))?;
+        let kinds = Kinds::new(&options).map_err(failed("reading options"))?;
         let bytes = options.memtables_bytes_max;
         let memtables = WriteBufferManager::new_write_buffer_manager(bytes, false);
-        let kinds = Kinds::new(bucket_options, &options);
         let list = || DB::list_cf(&rocksdb::Options::default(), &store);
         let existing = list().map_err(|error| refused(dir, error))?;
         let buckets = existing.iter().filter_map(|name| BucketId::from_family(name)).collect();
@@ -240,11 +239,14 @@ impl Db {
         self.memtables.get_usage()
     }
 
-    /// How many memtables of `buckets` and of the other families are full and not yet flushed.
-    pub(crate) fn unflushed(&self, buckets: &[BucketId]) -> u64 {
+    /// Whether memtables of `buckets` or of the other families are on their way to disk. (Full ones of the key index may wait for
+    /// more of them.)
+    pub(crate) fn is_flushing(&self, buckets: &[BucketId]) -> bool {
         let buckets = buckets.iter().filter_map(|id| self.bucket(*id));
-        let families = buckets.chain(self.others());
-        families.map(|family| self.property(&family, "rocksdb.num-immutable-mem-table")).sum()
+        let pending =
+            |family: Family<'_>| self.property(&family, "rocksdb.mem-table-flush-pending") > 0;
+        buckets.chain(self.others()).any(pending)
+            || self.property(&self.node(), "rocksdb.num-running-flushes") > 0
     }
 
     /// Errors of flushes and compactions since the start.
@@ -258,7 +260,10 @@ impl Db {
         options.set_wait(false);
         let buckets = buckets.iter().filter_map(|id| self.bucket(*id));
         for family in buckets.chain(self.others()) {
-            if self.property(&family, "rocksdb.num-entries-active-mem-table") > 0 {
+            let holds = |name| self.property(&family, name) > 0;
+            if holds("rocksdb.num-entries-active-mem-table")
+                || holds("rocksdb.num-immutable-mem-table")
+            {
                 self.inner.flush_cf_opt(&family, &options).map_err(failed("flushing"))?;
             }
         }
@@ -460,12 +465,16 @@ struct Kinds {
 }
 
 impl Kinds {
-    fn new(bucket: rocksdb::Options, options: &Options) -> Self {
+    fn new(options: &Options) -> std::result::Result<Self, rocksdb::Error> {
+        let bucket = bucket_options(options)?;
+        let hinted = rocksdb::Options::default().get_options_from_string(
+            "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.8",
+        )?;
         let (shared, starts) = (Cache::new_lru_cache(options.block_cache_bytes), Starts::default());
         let own = Cache::new_lru_cache(options.key_cache_bytes);
-        let keys = keys_options(options, &own, &starts);
-        let compacted = leveled(options, &shared, 32 << 10);
-        Self { bucket, keys, compacted, meta: meta_options(options, &shared), starts }
+        let keys = keys_options(hinted, options, &own, &starts);
+        let compacted = leveled(rocksdb::Options::default(), options, &shared, 32 << 10);
+        Ok(Self { bucket, keys, compacted, meta: meta_options(options, &shared), starts })
     }
 
     /// How a column family is opened, by its name.
@@ -481,9 +490,17 @@ impl Kinds {
 }
 
 /// Rows of the key index come in any order and are looked up one by one: small blocks, so that a look-up reads little, and a cache
-/// of their own, which nothing else can empty.
-fn keys_options(options: &Options, cache: &Cache, starts: &Starts) -> rocksdb::Options {
-    let mut out = leveled(options, cache, 4 << 10);
+/// of their own, which nothing else can empty. A row goes into the memtable from where the last one went, as those of a batch come
+/// in order; memtables are so small that the processor's cache holds one, and are written to one table together.
+fn keys_options(
+    hinted: rocksdb::Options,
+    options: &Options,
+    cache: &Cache,
+    starts: &Starts,
+) -> rocksdb::Options {
+    let mut out = leveled(hinted, options, cache, 4 << 10);
+    out.set_write_buffer_size(options.memtable_bytes / KEYS_MEMTABLES);
+    out.set_min_write_buffer_number_to_merge(i32::try_from(KEYS_MEMTABLES).unwrap_or(1));
     out.set_compression_type(rocksdb::DBCompressionType::Lz4);
     out.set_compaction_filter_factory(starts.clone());
     // So that rows below a log start go although nothing is written over them.
@@ -492,13 +509,17 @@ fn keys_options(options: &Options, cache: &Cache, starts: &Starts) -> rocksdb::O
 }
 
 /// A family that is compacted in levels; nothing of it ever holds a write back.
-fn leveled(options: &Options, cache: &Cache, block_bytes: usize) -> rocksdb::Options {
+fn leveled(
+    mut out: rocksdb::Options,
+    options: &Options,
+    cache: &Cache,
+    block_bytes: usize,
+) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_size(block_bytes);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_block_cache(cache);
-    let mut out = rocksdb::Options::default();
     out.set_block_based_table_factory(&table);
     out.set_level_compaction_dynamic_level_bytes(true);
     out.set_compression_type(rocksdb::DBCompressionType::None);

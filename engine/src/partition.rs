@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use crate::keys::{self, Tag};
 use crate::rows::{self, Segment};
 use crate::state::State;
-use crate::table::newer::Newer;
 use crate::{Error, Index, PartitionId, Result, RetentionClass};
 
 /// One partition.
@@ -29,7 +28,7 @@ pub(crate) struct Partition {
     pub(crate) segments: Mutex<Vec<Segment>>,
     pub(crate) answers: Answers,
     /// Held by what changes the table step by step: cleaning, entering old records, trimming. Never by a reader or an append.
-    pub(crate) maintaining: Mutex<Newer>,
+    pub(crate) maintaining: Mutex<()>,
 }
 
 /// When the partition's appends are answered.
@@ -71,7 +70,7 @@ impl Partition {
     ) -> Self {
         let (state, segments) = (Mutex::new(state), Mutex::new(segments));
         let answers = Answers::default();
-        let (class, maintaining) = (AtomicU8::new(class.0), Mutex::new(Newer::default()));
+        let (class, maintaining) = (AtomicU8::new(class.0), Mutex::new(()));
         Self { id, replica, class, state, segments, answers, maintaining }
     }
 

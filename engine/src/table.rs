@@ -75,6 +75,8 @@ pub struct CleanRules {
 pub struct CleanStep {
     /// Bytes of batches that were read.
     pub read_bytes: u64,
+    /// Bytes of batches that were only looked at, for their keys.
+    pub noted_bytes: u64,
     /// Bytes of batches that were written.
     pub written_bytes: u64,
     /// Records that were taken away.

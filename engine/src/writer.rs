@@ -204,7 +204,7 @@ impl<'db> Writer<'db> {
         }
         let begun = Instant::now();
         let buckets = self.core.buckets.lock().ids();
-        while over() && self.db.unflushed(&buckets) > 0 {
+        while over() && self.db.is_flushing(&buckets) {
             let errors = self.db.background_errors();
             if errors > self.errors {
                 self.errors = errors;

@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Blank),
         2 => (0.0..1.0f64).prop_map(Step::Truncate),
         2 => (0.0..1.0f64).prop_map(Step::LogStart),
-        8 => (0.0..1.1f64, 1_usize..12, 0_i64..1500, any::<bool>())
+        8 => (0.0..1.1f64, 1_usize..30, 0_i64..1500, any::<bool>())
             .prop_map(|(until, steps, later_ms, keep)| Step::Clean { until, steps, later_ms, keep }),
         2 => Just(Step::Purge),
         1 => Just(Step::Reclaim),

@@ -27,17 +27,21 @@ use jangbu_engine::{CleanRules, Error as EngineError, KeyIndex, Offset, Partitio
 use tokio::time::Instant;
 
 use self::choice::{Dirt, dirtiest};
+use self::pace::Work;
 pub(crate) use self::report::Report;
 use crate::broker::{Broker, now_ms};
 use crate::configs::TopicSettings;
 use crate::partition::{Error, Partition};
 
 /// What one step reads of a log, about.
-const STEP_BYTES: u64 = 1 << 20;
+const STEP_BYTES: u64 = 4 << 20;
 /// How often is looked whether there is a reason for a round.
 const LOOK: Duration = Duration::from_secs(1);
-/// A round begins early once so much was appended since the last, over all partitions.
-const EARLY_BYTES: u64 = 64 << 20;
+/// A round begins early once so much was appended since the last, over all partitions: the more, the fewer settled batches are
+/// written again for each record that goes, ...
+const EARLY_BYTES: u64 = 256 << 20;
+/// ... or so much, and then nothing for a while.
+const IDLE_BYTES: u64 = 16 << 20;
 /// A partition that could not be cleaned is tried again after this, twice as late each time, ...
 const RETRY_MIN: Duration = Duration::from_secs(15);
 /// ... at most this late.
@@ -53,7 +57,7 @@ struct Candidate {
 /// Runs until the node drains.
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut last = None;
-    let mut appended = 0;
+    let (mut appended, mut looked) = (0, 0);
     loop {
         tokio::select! {
             () = broker.draining.cancelled() => return,
@@ -62,7 +66,9 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         let now = broker.engine.stats().appended_bytes;
         let backoff =
             Duration::from_millis(broker.controller.image().own_configs().cleaner_backoff_ms());
-        let early = now.saturating_sub(appended) >= EARLY_BYTES;
+        let since = now.saturating_sub(appended);
+        let early = since >= if now == looked { IDLE_BYTES } else { EARLY_BYTES };
+        looked = now;
         if !early && last.is_some_and(|last: Instant| last.elapsed() < backoff) {
             continue;
         }
@@ -142,9 +148,9 @@ async fn build(broker: &Broker) {
         left -= 1;
         loop {
             pace::wait_for_appends(&broker.engine).await;
-            let begun = Instant::now();
+            let work = Work::begin(&broker.engine);
             match one.partition.build_key_index(STEP_BYTES).await {
-                Ok(false) => pace::rest(begun.elapsed(), STEP_BYTES, rate(broker)).await,
+                Ok(false) => work.rest(STEP_BYTES, rate(broker)).await,
                 Ok(true) => break,
                 Err(error) => {
                     failed(broker, &one.name, one.partition.id(), &error);
@@ -197,15 +203,15 @@ async fn clean(broker: &Broker, dirt: &Dirt) -> Result<(), Error> {
             kept: kept.clone(),
             bytes_max: STEP_BYTES,
         };
-        let begun = Instant::now();
+        let work = Work::begin(&broker.engine);
         // Another replica is being sent what is settled: it goes on in a later round.
         let Some(step) = dirt.partition.clean_step(rules).await? else { return Ok(()) };
         broker.compaction.stepped(&step);
         if step.is_finished {
             return Ok(());
         }
-        let bytes = step.read_bytes + step.written_bytes;
-        pace::rest(begun.elapsed(), bytes, rate(broker)).await;
+        let bytes = step.read_bytes + step.noted_bytes + step.written_bytes;
+        work.rest(bytes, rate(broker)).await;
     }
 }
 

@@ -2,8 +2,8 @@
 //! those that have been superseded since.
 //!
 //! Which records are superseded the key index says: the newest row of a record's key below the bound is another one's. So
-//! what a step costs follows from what it reads, never from how many keys there are; what was looked up is remembered within a
-//! bound (`newer.rs`).
+//! what a step costs follows from what it reads, never from how many keys there are. Keys are noted ahead, and what was looked up is
+//! remembered, within a bound (`newer.rs`), so that few of them must be looked up.
 //!
 //! - *Settling* reads entries in order. A record whose key has a newer one below the bound loses its row and does not become
 //!   settled. One that is the newest does; an older one of its key that is settled already loses its row and is *marked*.
@@ -23,6 +23,7 @@ mod settle;
 mod sweep;
 
 use super::lookup::readiness;
+use super::newer::Newer;
 use super::{CleanRules, CleanStep, Cleanliness, KeyIndex};
 use crate::keys::Area;
 use crate::log::PartitionLog;
@@ -96,9 +97,8 @@ impl PartitionLog {
     /// [`crate::Error::NotKeyed`] unless [`KeyIndex::Ready`]; as [`PartitionLog::read`].
     pub fn clean(&self, rules: &CleanRules) -> Result<CleanStep> {
         self.check_open()?;
-        let mut newer = self.partition.maintaining.lock();
+        let _maintaining = self.partition.maintaining.lock();
         let state = self.partition.live()?;
-        newer.of(state.table_epoch);
         if readiness(&state.table, state.log_start) != KeyIndex::Ready {
             return Err(Error::NotKeyed(self.id()));
         }
@@ -115,13 +115,22 @@ impl PartitionLog {
         if unwritten.is_some_and(|unwritten| unwritten < view.until) {
             self.barrier()?;
         }
+        // What is known is put back only behind a step that has been written.
+        let known = std::mem::take(&mut *self.handle.core.newer.lock());
+        let mut newer = known.of(&self.partition, view.epoch, view.until);
+        let step = self.next_step(&view, rules, &mut newer)?;
+        *self.handle.core.newer.lock() = newer;
+        Ok(step)
+    }
+
+    fn next_step(&self, view: &View, rules: &CleanRules, newer: &mut Newer) -> Result<CleanStep> {
         if view.table.settled < view.until
-            && let Some(step) = self.settle_more(&view, rules, &mut newer)?
+            && let Some(step) = self.settle_more(view, rules, newer)?
         {
             return Ok(step);
         }
         // Nothing is left to be settled.
-        newer.forget();
-        self.sweep(&view, rules)
+        newer.forget_if_full();
+        self.sweep(view, rules, newer)
     }
 }

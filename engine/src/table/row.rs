@@ -199,15 +199,16 @@ pub(crate) fn key_record(
     })
 }
 
-/// Where one row ends in the bytes of its batch's.
+/// Where one row begins, and where its key and its value end, in the bytes of its batch's.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
+    start: usize,
     key: usize,
     value: usize,
     delta: i64,
 }
 
-/// The rows of one batch, in one piece of memory.
+/// The rows of one batch, in their order, in one piece of memory.
 #[derive(Debug, Default)]
 pub(crate) struct KeyRows {
     bytes: Vec<u8>,
@@ -236,11 +237,33 @@ impl KeyRows {
             }
             rows.push(&record, delta, timestamp(&header, &record), index);
         }
+        rows.sort();
         rows
+    }
+
+    /// Puts them in the order in which they will lie: RocksDB's memtable takes a row at less cost near the one before it.
+    fn sort(&mut self) {
+        let bytes = self.bytes.as_slice();
+        let key = |ends: &Ends| &bytes[ends.start + AREA_BYTES..ends.key - OFFSET_BYTES];
+        let Some(first) = self.ends.first().map(key) else { return };
+        let alike = |ends: &Ends| first.iter().zip(key(ends)).take_while(|(a, b)| a == b).count();
+        let common = self.ends.iter().map(alike).min().unwrap_or(0);
+        // Most of the order is in the first bytes by which the keys differ.
+        let sample = |ends: &Ends| {
+            let mut sample = [0; 8];
+            sample.iter_mut().zip(&key(ends)[common..]).for_each(|(to, from)| *to = *from);
+            u64::from_be_bytes(sample)
+        };
+        let mut order: Vec<_> = self.ends.iter().map(|ends| (sample(ends), *ends)).collect();
+        order.sort_unstable_by(|(a, x), (b, y)| {
+            a.cmp(b).then_with(|| key(x).cmp(key(y))).then_with(|| y.delta.cmp(&x.delta))
+        });
+        self.ends = order.into_iter().map(|(_, ends)| ends).collect();
     }
 
     fn push(&mut self, record: &records::Record<'_>, delta: i64, timestamp: i64, index: Index) {
         let Some(key) = record.key else { return };
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; AREA_BYTES]);
         self.bytes.push(ROW);
         push_key(&mut self.bytes, key);
@@ -259,29 +282,24 @@ impl KeyRows {
             self.bytes.extend_from_slice(value);
             self.bytes.extend_from_slice(record.headers);
         }
-        self.ends.push(Ends { key: key_end, value: self.bytes.len(), delta });
+        self.ends.push(Ends { start, key: key_end, value: self.bytes.len(), delta });
     }
 
     /// Says in which area they are, and where the batch begins.
     pub(crate) fn place(&mut self, area: Area, base: Offset) {
         let prefix = area.prefix();
-        let mut start = 0;
         for ends in &self.ends {
-            self.bytes[start..start + AREA_BYTES].copy_from_slice(&prefix);
+            self.bytes[ends.start..ends.start + AREA_BYTES].copy_from_slice(&prefix);
             let offset = Offset(base.0.saturating_add(ends.delta));
             self.bytes[ends.key - OFFSET_BYTES..ends.key].copy_from_slice(&newest_first(offset));
-            start = ends.value;
         }
     }
 
     /// Keys and values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut start = 0;
-        self.ends.iter().map(move |ends| {
-            let row = (&self.bytes[start..ends.key], &self.bytes[ends.key..ends.value]);
-            start = ends.value;
-            row
-        })
+        self.ends
+            .iter()
+            .map(|ends| (&self.bytes[ends.start..ends.key], &self.bytes[ends.key..ends.value]))
     }
 
     /// The bytes they take.
@@ -399,6 +417,27 @@ mod tests {
             }
             let _ = (Mark::decode(&bytes), marked_offset(&bytes), KeyRows::of(&bytes, Index(1)));
         }
+    }
+
+    #[test]
+    fn rows_of_a_batch_are_in_the_order_in_which_they_lie() {
+        let mut rows = KeyRows::default();
+        let keys: [&[u8]; 8] = [b"ka", b"k", b"", b"k\0", b"kab", b"k", b"ka\0b", b"ka"];
+        for (delta, key) in (0..).zip(keys) {
+            let head = records::Head { timestamp_delta: 0, offset_delta: delta };
+            let (key, value) = (Some(key), Some(b"v".as_slice()));
+            let record = records::Record { head, key, value, headers: b"", bytes: b"" };
+            rows.push(&record, delta, 7, Index(1));
+        }
+        rows.sort();
+        rows.place(AREA, Offset(100));
+        let found: Vec<_> = rows.iter().map(|(key, _)| key.to_vec()).collect();
+        assert!(found.is_sorted());
+        let mut expected: Vec<_> =
+            (100..).zip(keys).map(|(offset, key)| row_key(AREA, key, Offset(offset))).collect();
+        expected.sort();
+        assert_eq!(found, expected);
+        assert!(rows.iter().all(|(_, value)| RowValue::decode(value).is_some()));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl<'a> Unpacked<'a> {
         is_whole.then_some(Self { payload, header, body })
     }
 
+    /// How many records it has.
+    pub(crate) fn count(&self) -> usize {
+        usize::try_from(self.header.record_count).unwrap_or(0)
+    }
+
     /// Its records with their offsets.
     pub(crate) fn records(&self) -> impl Iterator<Item = (Offset, Record<'_>)> {
         let base = self.header.base_offset.0;

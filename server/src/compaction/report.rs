@@ -86,7 +86,7 @@ impl Report {
     }
 
     pub(super) fn stepped(&self, step: &CleanStep) {
-        self.read_bytes.fetch_add(step.read_bytes, Ordering::Relaxed);
+        self.read_bytes.fetch_add(step.read_bytes + step.noted_bytes, Ordering::Relaxed);
         self.written_bytes.fetch_add(step.written_bytes, Ordering::Relaxed);
         self.removed.fetch_add(step.removed, Ordering::Relaxed);
     }

@@ -15,15 +15,18 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record};
 use tempfile::tempdir;
 
-use super::configs::{BROKER, set};
+use super::configs::{BROKER, TOPIC, set};
+use super::damage::damage;
 use super::forming::{Plan, start as start_node, started, stop_all, tells};
 use super::harness::{Client, config, decoded, http_get, record_bytes, topic_name};
 use super::keys::keyed;
 use super::metrics::samples;
 use super::replication::{create, described, leader, moving, reassign, topic, until};
+use super::restart::ready;
 
 const DIRTY: &str = "jangbu_compaction_dirty_bytes";
 const REMOVED: &str = "jangbu_compaction_removed_records_total";
+const FAILING: &str = "jangbu_compaction_failing_partitions";
 const PASSES: &str = "jangbu_compaction_passes_total";
 const TRANSFERRED: &str = "jangbu_compaction_transferred_bytes_total";
 const STORED: &str = "jangbu_log_stored_bytes";
@@ -48,7 +51,8 @@ fn eager(name: &str, replicas: &[i32]) -> CreatableTopic {
 async fn table(node: &Node) -> (BTreeMap<String, (i64, Option<String>)>, Vec<i64>) {
     let mut client = Client::connect(node).await;
     let end = offset(&mut client, -1).await;
-    let (mut table, mut offsets, mut from) = (BTreeMap::new(), Vec::new(), 0);
+    let (mut table, mut offsets) = (BTreeMap::new(), Vec::new());
+    let mut from = offset(&mut client, -2).await;
     while from < end {
         let answer = client.fetch("t", from, 1, Duration::from_secs(5)).await;
         let bytes = record_bytes(&answer);
@@ -150,6 +154,64 @@ async fn the_last_value_of_each_key_stays_at_its_offset_and_readers_reach_the_en
     let now = samples(&node).await;
     assert!(now[REMOVED] >= 400.0, "{}", now[REMOVED]);
     assert_eq!(http_get(&node, "/readyz").await.1, "ready\n");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_cleaned_is_named_and_takes_what_is_appended() {
+    let dir = tempdir().unwrap();
+    let node = started(start_node(config(dir.path()))).await;
+    assert_eq!(create(&node, eager("t", &[1])).await.0, 0);
+    let mut client = Client::connect(&node).await;
+    // Everything is dirty, and that is not more than all.
+    set(&mut client, TOPIC, "t", "min.cleanable.dirty.ratio", "1").await;
+    fill(&node, 20, 20_000).await;
+    node.shutdown().await;
+    // A start writes what the write-ahead log held into tables.
+    started(start_node(config(dir.path()))).await.shutdown().await;
+    damage(dir.path(), &noise(73, 20_000));
+
+    let node = started(start_node(config(dir.path()))).await;
+    look_often(&node).await;
+    ready(&node).await;
+    let mut client = Client::connect(&node).await;
+    set(&mut client, TOPIC, "t", "min.cleanable.dirty.ratio", "0.001").await;
+    until("the cleaner fails", async || (samples(&node).await[FAILING] > 0.0).then_some(())).await;
+    let (status, details) = http_get(&node, "/readyz").await;
+    assert!(status.contains("200"), "{status}");
+    assert!(details.contains("cleaning t-0 failed "), "{details}");
+    let end = offset(&mut client, -1).await;
+    assert_eq!((fill(&node, 3, 100).await.len(), offset(&mut client, -1).await), (10, end + 30));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_compacted_and_deleted_keeps_the_last_of_each_key_until_it_is_too_old() {
+    let dir = tempdir().unwrap();
+    let often = Config { retention_check_ms: 200, ..config(dir.path()) };
+    let node = started(start_node(often)).await;
+    look_often(&node).await;
+    assert_eq!(create(&node, eager("t", &[1])).await.0, 0);
+    let mut client = Client::connect(&node).await;
+    set(&mut client, TOPIC, "t", "retention.ms", "-1").await;
+    set(&mut client, TOPIC, "t", "cleanup.policy", "compact,delete").await;
+    let expected = fill(&node, 50, 100).await;
+    is_clean(&node).await;
+    let (found, offsets) = table(&node).await;
+    assert_eq!((found, offset(&mut client, -2).await), (expected, 0));
+    assert!(offsets.len() < 100, "{} of 500 records are left", offsets.len());
+
+    let now_ms = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let new = [(Some("k3"), Some("new"), i64::try_from(now_ms).unwrap())];
+    let sent = client.produce("t", 0, keyed(&new, Compression::None)).await;
+    assert_eq!((sent.error_code, sent.base_offset), (0, 500));
+    set(&mut client, TOPIC, "t", "retention.ms", "3600000").await;
+    until("what is too old is gone", async || {
+        (offset(&mut Client::connect(&node).await, -2).await == 500).then_some(())
+    })
+    .await;
+    let found: Vec<_> = table(&node).await.0.into_iter().collect();
+    assert_eq!(found, [("k3".to_owned(), (500, Some("new".to_owned())))]);
     node.shutdown().await;
 }
 

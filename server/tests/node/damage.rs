@@ -41,7 +41,7 @@ async fn fill(dir: &Path) {
 }
 
 /// Flips a bit of the batch with `value` in the table that holds it.
-fn damage(dir: &Path, value: &str) {
+pub(crate) fn damage(dir: &Path, value: &str) {
     let wanted = &value.as_bytes()[..100];
     let mut found = 0;
     for entry in std::fs::read_dir(dir.join("store")).unwrap() {

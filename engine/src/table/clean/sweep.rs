@@ -14,6 +14,7 @@ use crate::log::PartitionLog;
 use crate::rows::TableRow;
 use crate::state::SPARSE_BYTES;
 use crate::table::maintain::Step;
+use crate::table::newer::Newer;
 use crate::table::row::{self, Mark};
 use crate::table::settled::{self, Batches};
 use crate::table::unpacked::{Left, Unpacked};
@@ -25,7 +26,12 @@ const MARKS_MAX: usize = 8192;
 
 impl PartitionLog {
     /// Takes marked records out of settled batches.
-    pub(super) fn sweep(&self, view: &View, rules: &CleanRules) -> Result<CleanStep> {
+    pub(super) fn sweep(
+        &self,
+        view: &View,
+        rules: &CleanRules,
+        newer: &mut Newer,
+    ) -> Result<CleanStep> {
         let sweep = std::mem::take(&mut self.partition.live()?.sweep);
         let from = sweep.to;
         let db = self.handle.core.read()?;
@@ -34,6 +40,7 @@ impl PartitionLog {
             log: self,
             view,
             rules,
+            newer,
             table: view.table,
             step: Step::default(),
             done: CleanStep::default(),
@@ -111,6 +118,7 @@ struct Sweeping<'a> {
     log: &'a PartitionLog,
     view: &'a View,
     rules: &'a CleanRules,
+    newer: &'a mut Newer,
     table: TableRow,
     step: Step,
     done: CleanStep,
@@ -206,6 +214,7 @@ impl Sweeping<'_> {
             if let (Some(key), Ok(at)) = (record.key, found)
                 && matches!(due[at].1, Mark::Tombstone(_))
             {
+                self.newer.gone(key, offset);
                 let key = row::row_key(self.view.area, key, offset);
                 self.step.rows.push(RowChange::Delete { home: Home::Keys, key });
             }
