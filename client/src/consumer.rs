@@ -373,7 +373,8 @@ mod tests {
         for number in 0..count {
             builder.push(&Record::new(None::<Bytes>, vec![number]), 0);
         }
-        let sealed = builder.seal(Compression::Lz4).unwrap().stamp(Identity::NONE, -1);
+        let sealed =
+            builder.seal(Compression::Lz4, None).unwrap().stamp(Identity::NONE, -1).into_bytes();
         let mut bytes = BytesMut::from(&sealed[..]);
         bytes[..8].copy_from_slice(&base.to_be_bytes());
         bytes.freeze()

@@ -50,6 +50,6 @@ pub use consumer::{Consumer, ConsumerConfig};
 pub use error::{Error, ErrorCode, Result};
 pub use keys::{KeyAnswer, KeyQuery};
 pub use partitioner::{murmur2, partition_for_key};
-pub use producer::{Delivered, Delivery, Producer, ProducerConfig, Stats};
+pub use producer::{BatchDelivery, Delivered, Delivery, Producer, ProducerConfig, Stats, Written};
 pub use record::{Header, Received, Record};
 pub use sizes::{ReplicaSize, TopicSize};

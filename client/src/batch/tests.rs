@@ -30,7 +30,7 @@ fn encode(records: &[Record], codec: Compression) -> Bytes {
     for record in records {
         builder.push(record, 0);
     }
-    builder.seal(codec).unwrap().stamp(IDENTITY, 40)
+    builder.seal(codec, None).unwrap().stamp(IDENTITY, 40).into_bytes()
 }
 
 fn decode(mut bytes: Bytes) -> Result<Vec<(i64, Record)>, String> {
