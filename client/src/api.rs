@@ -1,15 +1,18 @@
 //! The requests this client sends, each with the newest version it was written for and its response's layout.
 //!
-//! Produce stops at 12 and Fetch at 12, because later ones name topics by id instead of by name.
+//! Produce stops at 12 and Fetch at 12, because later ones name topics by id instead of by name. FindCoordinator stops at 3
+//! and OffsetFetch at 7, because later ones ask about several groups at a time.
 
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
-    FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest, UnregisterBrokerRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ProduceRequest, SyncGroupRequest, UnregisterBrokerRequest,
 };
 
-use crate::claims::layouts::{self, Response};
+use crate::claims::layouts::{self, Response, groups, members};
 use crate::connection::Api;
 
 macro_rules! apis {
@@ -38,4 +41,11 @@ apis! {
     IncrementalAlterConfigsRequest, "IncrementalAlterConfigs", 1, layouts::INCREMENTAL_ALTER_CONFIGS;
     ElectLeadersRequest, "ElectLeaders", 2, layouts::ELECT_LEADERS;
     UnregisterBrokerRequest, "UnregisterBroker", 0, layouts::UNREGISTER_BROKER;
+    FindCoordinatorRequest, "FindCoordinator", 3, groups::FIND_COORDINATOR;
+    OffsetFetchRequest, "OffsetFetch", 7, groups::OFFSET_FETCH;
+    OffsetCommitRequest, "OffsetCommit", 9, groups::OFFSET_COMMIT;
+    JoinGroupRequest, "JoinGroup", 9, members::JOIN_GROUP;
+    SyncGroupRequest, "SyncGroup", 5, members::SYNC_GROUP;
+    HeartbeatRequest, "Heartbeat", 4, members::HEARTBEAT;
+    LeaveGroupRequest, "LeaveGroup", 5, members::LEAVE_GROUP;
 }

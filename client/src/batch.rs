@@ -13,7 +13,7 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::next_batch;
+pub(crate) use decode::{Batch, next_batch};
 pub(crate) use encode::{Builder, Identity, Sealed, Stamped, encoded_bytes_max};
 
 /// Bytes before the first record.

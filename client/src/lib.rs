@@ -21,7 +21,9 @@
 //! # }
 //! ```
 //!
-//! What is deliberately not here: consumer groups, transactions, TLS and SASL.
+//! Rust 1.95 or newer. `examples/` shows how to produce, consume, share a topic in a group, transform, and administrate.
+//!
+//! What is deliberately not here: transactions, TLS and SASL.
 
 mod admin;
 mod api;
@@ -46,7 +48,10 @@ pub use client::{Client, NewTopic, Position, TopicConfig};
 pub use cluster::{BrokerId, Partition, Topic};
 pub use compression::Compression;
 pub use config::Config;
-pub use consumer::{Consumer, ConsumerConfig};
+pub use consumer::{
+    Assignor, Committer, Consumer, ConsumerConfig, GroupConfig, ListenerFuture, OffsetReset,
+    RebalanceListener, RecordBatch, TopicPartition,
+};
 pub use error::{Error, ErrorCode, Result};
 pub use keys::{KeyAnswer, KeyQuery};
 pub use partitioner::{murmur2, partition_for_key};

@@ -1,6 +1,11 @@
 //! The layout of every response that this client reads, a line a field, up to the newest version it asks for.
 //!
 //! Source: Kafka's message definitions, and what kafka-protocol's decoders read.
+//!
+//! Not here: those about groups (`layouts/groups.rs`) and of what their members ask (`layouts/members.rs`).
+
+pub(crate) mod groups;
+pub(crate) mod members;
 
 /// What stands in a field.
 #[derive(Debug)]

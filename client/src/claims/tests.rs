@@ -9,9 +9,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, ApiVersionsResponse, CreateTopicsRequest,
     DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, ProduceRequest,
-    ResponseHeader, UnregisterBrokerRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ProduceRequest, ResponseHeader, SyncGroupRequest, UnregisterBrokerRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use proptest::{collection::vec, prelude::any, proptest, sample::Index};
@@ -55,7 +56,7 @@ fn api_versions() -> Case {
 }
 
 fn every() -> Vec<(Case, i16)> {
-    let all: [fn() -> Case; 16] = [
+    let all: [fn() -> Case; 23] = [
         api_versions,
         case::<MetadataRequest>,
         case::<ProduceRequest>,
@@ -72,6 +73,13 @@ fn every() -> Vec<(Case, i16)> {
         case::<IncrementalAlterConfigsRequest>,
         case::<ElectLeadersRequest>,
         case::<UnregisterBrokerRequest>,
+        case::<FindCoordinatorRequest>,
+        case::<OffsetFetchRequest>,
+        case::<OffsetCommitRequest>,
+        case::<JoinGroupRequest>,
+        case::<SyncGroupRequest>,
+        case::<HeartbeatRequest>,
+        case::<LeaveGroupRequest>,
     ];
     let each = |make: fn() -> Case| make().versions.map(move |version| (make(), version));
     all.into_iter().flat_map(each).collect()
@@ -215,6 +223,13 @@ fn a_layout_begins_to_be_flexible_when_its_header_does() {
         flexible::<IncrementalAlterConfigsRequest>,
         flexible::<ElectLeadersRequest>,
         flexible::<UnregisterBrokerRequest>,
+        flexible::<FindCoordinatorRequest>,
+        flexible::<OffsetFetchRequest>,
+        flexible::<OffsetCommitRequest>,
+        flexible::<JoinGroupRequest>,
+        flexible::<SyncGroupRequest>,
+        flexible::<HeartbeatRequest>,
+        flexible::<LeaveGroupRequest>,
     ];
     for version in 0..=12 {
         assert!(all.iter().map(|api| api(version)).all(|(ours, theirs)| ours == theirs));

@@ -51,8 +51,11 @@ impl Load {
     }
 }
 
+/// A topic with the batches of its partitions.
+type Topic = (Arc<str>, Vec<(i32, Stamped)>);
+
 /// The body of a Produce request in pieces, so that records are not copied. Same bytes as kafka-protocol's.
-fn body(version: i16, timeout_ms: i32, topics: Vec<(Arc<str>, Vec<(i32, Stamped)>)>) -> Vec<Bytes> {
+fn body(version: i16, timeout_ms: i32, topics: Vec<Topic>) -> Vec<Bytes> {
     let mut body =
         Body { flexible: version >= FLEXIBLE, head: BytesMut::new(), pieces: Vec::new() };
     if body.flexible {

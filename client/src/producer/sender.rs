@@ -17,7 +17,7 @@ use super::request::{Load, Sent, failed, read_answer};
 use super::{Shared, add};
 use crate::batch::{Identity, Sealed};
 use crate::client::millis;
-use crate::cluster::{BrokerId, Cluster, Scope};
+use crate::cluster::{BrokerId, Cluster, Lane, Scope};
 use crate::{Error, Result};
 
 /// Time that the network may add to what the broker is allowed for one Produce.
@@ -248,7 +248,7 @@ impl Sender {
             return None;
         }
         if let std::collections::hash_map::Entry::Vacant(vacant) = loads.entry(id) {
-            let Some(connection) = self.shared.cluster.open_connection(id) else {
+            let Some(connection) = self.shared.cluster.open_connection(id, Lane::Quick) else {
                 if broker.connecting.start(now, wake) {
                     let (cluster, notify) = (Arc::clone(&self.shared.cluster), self.notify.clone());
                     tokio::spawn(async move {
