@@ -14,9 +14,9 @@
  *   load gets    HOST:PORT TOPIC KEYS COUNT THREADS           asks jangbu's HTTP port for random keys
  *
  * Behind these, options: keys=N gives each record one of N keys in a random order, the same each time; config=NAME=VALUE
- * sets a config of a topic that is created.
+ * sets a config of a topic that is created; codec=NAME has produce compress.
  *
- * Each prints one line of JSON. acks=all, idempotent, no compression; record i goes to partition i % PARTITIONS.
+ * Each prints one line of JSON. acks=all, idempotent, no compression unless asked for; record i goes to partition i % PARTITIONS.
  * Latencies count from the moment a record was due, not from when the client got round to sending it.
  */
 #define _GNU_SOURCE
@@ -37,6 +37,7 @@
 
 #define KEY_FORMAT "key-%010ld"
 
+static const char *codec = "none";
 static long keys; /* 0: records have none */
 static char *configs[16];
 static int config_count;
@@ -96,7 +97,7 @@ static rd_kafka_t *producer(const char *broker, const char *linger, const char *
         char error[512];
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
         const char *settings[] = {"bootstrap.servers", broker, "acks", "all", "enable.idempotence", "true", "linger.ms",
-                                  linger, "batch.size", batch, "compression.type", "none",
+                                  linger, "batch.size", batch, "compression.type", codec,
                                   "queue.buffering.max.messages", "1000000", "queue.buffering.max.kbytes", "262144",
                                   "message.timeout.ms", "300000", "request.timeout.ms", timeout,
                                   "socket.timeout.ms", strcmp(timeout, REQUEST_TIMEOUT) ? timeout : "60000", NULL};
@@ -414,6 +415,8 @@ int main(int argc, char **argv) {
                 char *last = argv[argc - 1];
                 if (!strncmp(last, "keys=", 5))
                         keys = atol(last + 5);
+                else if (!strncmp(last, "codec=", 6))
+                        codec = last + 6;
                 else if (!strncmp(last, "config=", 7) && config_count < 16)
                         configs[config_count++] = last + 7;
                 else

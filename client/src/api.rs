@@ -7,13 +7,14 @@ use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, ConsumerGroupDescribeRequest, CreateTopicsRequest,
     DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
     DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest, FetchRequest,
-    FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
     UnregisterBrokerRequest,
 };
 
-use crate::claims::layouts::{self, Response, groups};
+use crate::claims::layouts::{self, Response, groups, members};
 use crate::connection::Api;
 
 macro_rules! apis {
@@ -50,4 +51,8 @@ apis! {
     OffsetFetchRequest, "OffsetFetch", 7, groups::OFFSET_FETCH;
     OffsetCommitRequest, "OffsetCommit", 9, groups::OFFSET_COMMIT;
     OffsetDeleteRequest, "OffsetDelete", 0, groups::OFFSET_DELETE;
+    JoinGroupRequest, "JoinGroup", 9, members::JOIN_GROUP;
+    SyncGroupRequest, "SyncGroup", 5, members::SYNC_GROUP;
+    HeartbeatRequest, "Heartbeat", 4, members::HEARTBEAT;
+    LeaveGroupRequest, "LeaveGroup", 5, members::LEAVE_GROUP;
 }

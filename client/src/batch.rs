@@ -13,8 +13,8 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::next_batch;
-pub(crate) use encode::{Builder, Identity, Sealed, encoded_bytes_max};
+pub(crate) use decode::{Batch, next_batch};
+pub(crate) use encode::{Builder, Identity, Sealed, Stamped, encoded_bytes_max};
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: usize = 61;

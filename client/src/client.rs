@@ -230,7 +230,10 @@ impl Client {
     }
 
     /// Tries until it works, a refusal is final, or the request timeout has passed.
-    pub(crate) async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    pub(crate) async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let config = &self.cluster.config;
         let deadline = Instant::now() + config.request_timeout;
         for failures in 1.. {

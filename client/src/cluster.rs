@@ -57,6 +57,15 @@ pub(crate) enum Scope<'a> {
     Existing(&'a str),
 }
 
+/// What a connection is for. A broker answers in order, so nothing else waits behind a Fetch that it holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    /// Requests that are answered at once.
+    Quick,
+    /// Fetch.
+    Fetch,
+}
+
 /// The cluster as this client sees it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -67,7 +76,7 @@ pub(crate) struct Cluster {
 #[derive(Debug, Default)]
 struct State {
     addresses: HashMap<BrokerId, String>,
-    connections: HashMap<BrokerId, Arc<Connection>>,
+    connections: HashMap<(BrokerId, Lane), Arc<Connection>>,
     bootstrap: Option<Arc<Connection>>,
     controller: Option<BrokerId>,
     topics: HashMap<String, Arc<Topic>>,
@@ -160,28 +169,42 @@ impl Cluster {
     }
 
     /// The open connection to a broker, if there is one.
-    pub(crate) fn open_connection(&self, broker: BrokerId) -> Option<Arc<Connection>> {
+    pub(crate) fn open_connection(&self, broker: BrokerId, lane: Lane) -> Option<Arc<Connection>> {
         let state = self.state();
-        state.connections.get(&broker).filter(|connection| connection.is_alive()).cloned()
+        state.connections.get(&(broker, lane)).filter(|found| found.is_alive()).cloned()
+    }
+
+    /// A connection to a broker for requests that are answered at once, opened if need be.
+    pub(crate) async fn connection(&self, broker: BrokerId) -> Result<Arc<Connection>> {
+        self.connection_for(broker, Lane::Quick).await
     }
 
     /// A connection to a broker, opened if need be.
-    pub(crate) async fn connection(&self, broker: BrokerId) -> Result<Arc<Connection>> {
-        if let Some(connection) = self.open_connection(broker) {
+    pub(crate) async fn connection_for(
+        &self,
+        broker: BrokerId,
+        lane: Lane,
+    ) -> Result<Arc<Connection>> {
+        if let Some(connection) = self.open_connection(broker, lane) {
             return Ok(connection);
         }
+        let opened = Arc::new(self.open_own(broker).await?);
+        let mut state = self.state();
+        let known = state.connections.get(&(broker, lane)).filter(|known| known.is_alive());
+        Ok(known.cloned().unwrap_or_else(|| {
+            state.connections.insert((broker, lane), Arc::clone(&opened));
+            opened
+        }))
+    }
+
+    /// A connection that is shared with nobody.
+    pub(crate) async fn open_own(&self, broker: BrokerId) -> Result<Connection> {
         let address = self.state().addresses.get(&broker).cloned();
         let address = address.ok_or_else(|| Error::Unreachable {
             brokers: format!("broker {}", broker.0),
             reason: "the cluster does not list it".into(),
         })?;
-        let opened = Arc::new(Connection::open(&address, &self.config).await?);
-        let mut state = self.state();
-        let known = state.connections.get(&broker).filter(|known| known.is_alive()).cloned();
-        Ok(known.unwrap_or_else(|| {
-            state.connections.insert(broker, Arc::clone(&opened));
-            opened
-        }))
+        Connection::open(&address, &self.config).await
     }
 
     /// A connection to the broker that changes topics, or to any if none is named.
@@ -209,7 +232,8 @@ impl Cluster {
 
     fn any_open(&self) -> Option<Arc<Connection>> {
         let state = self.state();
-        let mut all = state.connections.values().chain(&state.bootstrap);
+        let quick = state.connections.iter().filter(|((_, lane), _)| *lane == Lane::Quick);
+        let mut all = quick.map(|(_, connection)| connection).chain(&state.bootstrap);
         all.find(|connection| connection.is_alive()).cloned()
     }
 

@@ -15,6 +15,9 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Largest response that is read. A frame that claims more ends its connection. Default: 128 MiB.
     pub frame_bytes_max: usize,
+    /// How long a group's leader relies on what it knows of the topics, before it looks whether they have got more
+    /// partitions. Default: 5 min.
+    pub metadata_age_max: Duration,
     /// First pause before something is tried again; it doubles up to `backoff_max`. Default: 50 ms.
     pub backoff_min: Duration,
     /// Longest pause before something is tried again. Default: 1 s.
@@ -29,6 +32,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             frame_bytes_max: 128 << 20,
+            metadata_age_max: Duration::from_secs(300),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
         }

@@ -9,6 +9,7 @@
 //! Not here: which broker to ask and when to try again (`cluster.rs`).
 
 use std::collections::HashMap;
+use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -62,9 +63,12 @@ struct State {
     next_id: i32,
     waiting: HashMap<i32, oneshot::Sender<Result<Bytes>>>,
     /// `None` once the connection is dead.
-    outgoing: Option<mpsc::UnboundedSender<Bytes>>,
+    outgoing: Option<mpsc::UnboundedSender<Frame>>,
     death: Option<Arc<str>>,
 }
+
+/// A request as it is written, in pieces, so that large ones are not copied together.
+type Frame = Vec<Bytes>;
 
 /// An answer that is on its way.
 #[derive(Debug)]
@@ -151,6 +155,29 @@ impl Connection {
         self.submit_version(request, self.version::<R>()?, self.request_timeout + extra)
     }
 
+    /// The same for a request whose body is encoded already, in the version that [`Connection::version`] tells.
+    pub(crate) fn submit_pieces<R: Api>(
+        &self,
+        body: Vec<Bytes>,
+        extra: Duration,
+    ) -> Result<Pending<R>> {
+        let version = self.version::<R>()?;
+        let client_id = &self.shared.client_id;
+        let answer = self.enqueue(|id| encode_pieces::<R>(version, id, client_id, body))?;
+        Ok(self.pending(answer, version, self.request_timeout + extra))
+    }
+
+    fn pending<R: Request>(
+        &self,
+        answer: oneshot::Receiver<Result<Bytes>>,
+        version: i16,
+        timeout: Duration,
+    ) -> Pending<R> {
+        let shared = Arc::clone(&self.shared);
+        let what = std::any::type_name::<R>().rsplit("::").next().unwrap_or("a request");
+        Pending { answer, shared, version, what, timeout, request: std::marker::PhantomData }
+    }
+
     /// Sends a request and waits for its answer.
     pub(crate) async fn call<R: Api>(&self, request: &R) -> Result<R::Response> {
         self.submit(request, Duration::ZERO)?.answer().await
@@ -175,7 +202,8 @@ impl Connection {
             return Err(Error::Unsupported { broker: self.shared.broker.clone(), api: name });
         }
         let client_id = &self.shared.client_id;
-        let answer = self.enqueue(|id| encode_own(key, id, client_id, body))?;
+        let answer =
+            self.enqueue(|id| encode_own(key, id, client_id, body).map(|all| vec![all]))?;
         let shared = Arc::clone(&self.shared);
         let pending: Pending<()> = Pending {
             answer,
@@ -200,16 +228,15 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Pending<R>> {
         let client_id = &self.shared.client_id;
-        let answer = self.enqueue(|id| encode(request, version, id, client_id))?;
-        let shared = Arc::clone(&self.shared);
-        let what = std::any::type_name::<R>().rsplit("::").next().unwrap_or("a request");
-        Ok(Pending { answer, shared, version, what, timeout, request: std::marker::PhantomData })
+        let answer =
+            self.enqueue(|id| encode(request, version, id, client_id).map(|all| vec![all]))?;
+        Ok(self.pending(answer, version, timeout))
     }
 
     /// Queues the frame that is made for a correlation id, and returns where its answer comes.
     fn enqueue(
         &self,
-        encode: impl FnOnce(i32) -> Result<Bytes>,
+        encode: impl FnOnce(i32) -> Result<Frame>,
     ) -> Result<oneshot::Receiver<Result<Bytes>>> {
         let (sender, answer) = oneshot::channel();
         let mut state = self.shared.lock();
@@ -318,27 +345,39 @@ async fn read_answers(mut reader: OwnedReadHalf, shared: Arc<Shared>, frame_byte
 
 async fn write_requests(
     mut writer: OwnedWriteHalf,
-    mut requests: mpsc::UnboundedReceiver<Bytes>,
+    mut requests: mpsc::UnboundedReceiver<Frame>,
     shared: Arc<Shared>,
 ) {
-    let mut together = BytesMut::new();
+    let mut together = Vec::new();
     while let Some(first) = requests.recv().await {
-        let written = if first.len() >= WRITE_BYTES {
-            writer.write_all(&first).await
-        } else {
-            together.clear();
-            together.extend_from_slice(&first);
-            while together.len() < WRITE_BYTES {
-                let Ok(next) = requests.try_recv() else { break };
-                together.extend_from_slice(&next);
-            }
-            writer.write_all(&together).await
-        };
-        if let Err(error) = written {
+        together.extend(first);
+        let mut bytes: usize = together.iter().map(Bytes::len).sum();
+        while bytes < WRITE_BYTES {
+            let Ok(next) = requests.try_recv() else { break };
+            bytes += next.iter().map(Bytes::len).sum::<usize>();
+            together.extend(next);
+        }
+        if let Err(error) = write_all(&mut writer, &together).await {
             shared.die(&error.to_string());
             return;
         }
+        together.clear();
     }
+}
+
+/// Writes pieces one behind the other without copying them together.
+async fn write_all(writer: &mut OwnedWriteHalf, pieces: &[Bytes]) -> std::io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut rest = &mut slices[..];
+    // Empty pieces at the end would look like a connection that takes no more.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match writer.write_vectored(rest).await? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(&mut rest, written),
+        }
+    }
+    Ok(())
 }
 
 /// The version of request headers with tagged fields.
@@ -356,6 +395,23 @@ fn encode<R: Request>(request: &R, version: i16, id: i32, client_id: &StrBytes) 
         .and_then(|()| request.encode(&mut bytes, version))
         .map_err(|error| Error::Invalid(format!("the request cannot be encoded: {error:#}")))?;
     with_length(bytes)
+}
+
+/// The same for a body that is encoded already.
+fn encode_pieces<R: Request>(
+    version: i16,
+    id: i32,
+    client_id: &StrBytes,
+    body: Vec<Bytes>,
+) -> Result<Frame> {
+    let mut bytes = BytesMut::with_capacity(64);
+    bytes.put_i32(0);
+    header(R::KEY, version, id, client_id)
+        .encode(&mut bytes, R::header_version(version))
+        .map_err(|error| Error::Invalid(format!("the request cannot be encoded: {error:#}")))?;
+    let length = bytes.len() - 4 + body.iter().map(Bytes::len).sum::<usize>();
+    put_length(&mut bytes, length)?;
+    Ok(std::iter::once(bytes.freeze()).chain(body).collect())
 }
 
 /// The same for a request of jangbu's own.
@@ -379,10 +435,16 @@ fn header(key: i16, version: i16, id: i32, client_id: &StrBytes) -> RequestHeade
 
 /// Fills in the length of the frame in its first four bytes.
 fn with_length(mut bytes: BytesMut) -> Result<Bytes> {
-    let length = i32::try_from(bytes.len() - 4)
-        .map_err(|_| Error::Invalid(format!("a request of {} bytes is too large", bytes.len())))?;
-    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    let length = bytes.len() - 4;
+    put_length(&mut bytes, length)?;
     Ok(bytes.freeze())
+}
+
+fn put_length(bytes: &mut BytesMut, length: usize) -> Result<()> {
+    let length = i32::try_from(length)
+        .map_err(|_| Error::Invalid(format!("a request of {length} bytes is too large")))?;
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(())
 }
 
 fn decode_header(bytes: &mut Bytes, header_version: i16) -> Result<()> {

@@ -1,29 +1,43 @@
-//! Reads assigned partitions from given offsets, through moved leaders and restarted brokers.
+//! Reads partitions: assigned ones, or its share of the topics that a group subscribes to.
 //!
-//! At most one Fetch per broker is under way; the next is sent as soon as one is answered, so the
-//! broker works while the application does.
+//! ```text
+//! assign ──────────────► assigned ──► Fetch, one per broker ──► buffer ──► poll, records, batches
+//! subscribe ─► group ────┘  (drive)       (fetch.rs)          (bounded)        positions move
+//! ```
+//!
+//! Everything moves while a method is awaited; only heartbeats go on by themselves. Dropping the future of any
+//! method loses nothing.
 //!
 //! Invariants:
 //! - Records of a partition come in the order of their offsets, each once. Brokers answer with whole
 //!   batches, so those below the position are skipped.
-//! - A position moves only past records that have been handed out (or are none, such as markers).
+//! - A position moves only past records that have been handed out (or are none, such as markers), and only
+//!   such records are committed.
 //!
-//! Not here: groups and committed offsets; uncommitted records of transactions are not filtered.
+//! Not here: uncommitted records of transactions are not filtered.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod batch;
+mod fetch;
+mod group;
+mod position;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use futures_util::stream::{self, Stream};
 use tokio::task::JoinSet;
 
-use crate::batch::next_batch;
-use crate::client::{millis, topic_name};
-use crate::cluster::{BrokerId, Cluster, Scope};
-use crate::{Client, Error, ErrorCode, Position, Received, Result};
+use crate::cluster::BrokerId;
+use crate::{Client, Error, Position, Received, Result};
+
+pub use batch::{RecordBatch, TopicPartition};
+use fetch::Fetched;
+pub use group::{Assignor, Committer, GroupConfig, ListenerFuture, RebalanceListener};
+use group::{Joined, Membership};
+
+/// Bytes of batches that one [`Consumer::poll`] hands out, except that one batch is always whole.
+const POLL_BYTES: usize = 4 << 20;
 
 /// How a consumer asks.
 #[derive(Debug, Clone)]
@@ -36,6 +50,28 @@ pub struct ConsumerConfig {
     pub bytes_max: i32,
     /// Most bytes of one partition in one answer. Default: 4 MiB.
     pub partition_bytes_max: i32,
+    /// Bytes fetched ahead of the application at which no more is asked for; an answer of each broker may come on
+    /// top. Default: 32 MiB.
+    pub prefetch_bytes_max: usize,
+    /// Where to go on when the group has committed nothing, or the offset asked for is not there. Default:
+    /// [`OffsetReset::Error`]; a group without commits then begins with the latest.
+    pub offset_reset: OffsetReset,
+    /// The rack of this client: leaders then name a replica in it to be read instead. Default: none.
+    pub rack: Option<String>,
+    /// The group for [`Consumer::subscribe`] and for commits. Default: none.
+    pub group: Option<GroupConfig>,
+}
+
+/// Where a partition is read from when there is no offset to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OffsetReset {
+    /// Nowhere: [`Error::OffsetOutOfRange`] is returned.
+    #[default]
+    Error,
+    /// The first record there still is.
+    Earliest,
+    /// Behind the last record.
+    Latest,
 }
 
 impl Default for ConsumerConfig {
@@ -45,90 +81,145 @@ impl Default for ConsumerConfig {
             bytes_min: 1,
             bytes_max: 16 << 20,
             partition_bytes_max: 4 << 20,
+            prefetch_bytes_max: 32 << 20,
+            offset_reset: OffsetReset::Error,
+            rack: None,
+            group: None,
         }
     }
 }
 
-type Key = (Arc<str>, i32);
+/// How it is known where to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// At the offset that is next.
+    At,
+    /// A broker has to be asked.
+    LookUp(Position),
+    /// It is being asked.
+    LookingUp(Position),
+}
 
 /// Where one partition stands.
 #[derive(Debug)]
 struct Assigned {
     /// The next offset to hand out.
     position: i64,
+    /// The next offset to fetch.
+    next: i64,
+    start: Start,
+    paused: bool,
+    /// The position that was last given to a commit.
+    committed: i64,
     /// The end of what may be read, as of the last answer.
     high_watermark: Option<i64>,
+    /// The offset of the Fetch that is under way.
+    in_flight: Option<i64>,
+    /// A replica that the leader named, and until when it is read.
+    follower: Option<(BrokerId, Instant)>,
     failures: u32,
     not_before: Option<Instant>,
 }
 
-/// Reads assigned partitions.
+impl Assigned {
+    fn new(offset: i64, start: Start) -> Self {
+        Self {
+            position: offset,
+            next: offset,
+            start,
+            paused: false,
+            committed: offset,
+            high_watermark: None,
+            in_flight: None,
+            follower: None,
+            failures: 0,
+            not_before: None,
+        }
+    }
+
+    fn seek(&mut self, offset: i64) {
+        self.start = Start::At;
+        (self.position, self.next) = (offset, offset);
+        self.not_before = None;
+    }
+}
+
+/// Something that was started and is done.
+#[derive(Debug)]
+enum Event {
+    Fetched(Fetched),
+    Found { place: TopicPartition, at: Position, result: Result<i64> },
+    Refreshed { topic: Arc<str>, result: Result<()> },
+    Joined(Result<Joined>),
+}
+
+/// Reads partitions, alone or in a group.
+///
+/// ```no_run
+/// # async fn example(client: jangbu_client::Client) -> jangbu_client::Result<()> {
+/// use futures_util::StreamExt;
+/// use jangbu_client::{ConsumerConfig, GroupConfig, OffsetReset};
+///
+/// let mut consumer = client.consumer(ConsumerConfig {
+///     group: Some(GroupConfig::new("billing")),
+///     offset_reset: OffsetReset::Earliest,
+///     ..ConsumerConfig::default()
+/// });
+/// consumer.subscribe(&["orders"])?;
+/// {
+///     let mut records = std::pin::pin!(consumer.records());
+///     while let Some(received) = records.next().await {
+///         println!("{:?}", received?.record.value);
+///     }
+/// }
+/// consumer.close().await
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Consumer {
     client: Client,
     config: ConsumerConfig,
-    assigned: BTreeMap<Key, Assigned>,
+    assigned: BTreeMap<TopicPartition, Assigned>,
+    group: Option<Membership>,
+    tasks: JoinSet<Event>,
     busy: HashSet<BrokerId>,
-    fetches: JoinSet<Answer>,
     stale: HashSet<Arc<str>>,
+    refreshing: HashSet<Arc<str>>,
     refresh_failures: u32,
-}
-
-#[derive(Debug)]
-struct Answer {
-    broker: BrokerId,
-    asked: Vec<Key>,
-    result: Result<FetchResponse>,
+    turn: usize,
+    buffer: VecDeque<RecordBatch>,
+    buffered_bytes: usize,
+    /// Records of the batch that is being handed out one by one, and where the batch ends.
+    current: VecDeque<Received>,
+    current_end: Option<(TopicPartition, i64)>,
+    errors: VecDeque<Error>,
 }
 
 impl Consumer {
     pub(crate) fn new(client: Client, config: ConsumerConfig) -> Self {
+        let group = config.group.clone();
+        let group = group.map(|group| Membership::new(&client, group, config.rack.clone()));
         Self {
             client,
             config,
             assigned: BTreeMap::new(),
+            group,
+            tasks: JoinSet::new(),
             busy: HashSet::new(),
-            fetches: JoinSet::new(),
             stale: HashSet::new(),
+            refreshing: HashSet::new(),
             refresh_failures: 0,
+            turn: 0,
+            buffer: VecDeque::new(),
+            buffered_bytes: 0,
+            current: VecDeque::new(),
+            current_end: None,
+            errors: VecDeque::new(),
         }
     }
 
-    /// Adds a partition, to be read from `offset`; one that is assigned already is moved there.
-    pub fn assign(&mut self, topic: &str, partition: i32, offset: i64) {
-        let assigned =
-            Assigned { position: offset, high_watermark: None, failures: 0, not_before: None };
-        self.assigned.insert((Arc::from(topic), partition), assigned);
-    }
-
-    /// Adds a partition, to be read from a position the broker looks up. Returns the offset.
-    ///
-    /// # Errors
-    /// Those of [`Client::offset`].
-    pub async fn assign_at(&mut self, topic: &str, partition: i32, at: Position) -> Result<i64> {
-        let offset = self.client.offset(topic, partition, at).await?;
-        self.assign(topic, partition, offset);
-        Ok(offset)
-    }
-
-    /// Removes a partition.
-    pub fn unassign(&mut self, topic: &str, partition: i32) {
-        self.assigned.remove(&(Arc::from(topic), partition));
-    }
-
-    /// The next offset of a partition that [`Consumer::poll`] would hand out.
-    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.assigned.get(&(Arc::from(topic), partition)).map(|assigned| assigned.position)
-    }
-
-    /// How many records of a partition were known to be ahead when it was last read.
-    pub fn lag(&self, topic: &str, partition: i32) -> Option<i64> {
-        let assigned = self.assigned.get(&(Arc::from(topic), partition))?;
-        Some((assigned.high_watermark? - assigned.position).max(0))
-    }
-
-    /// The next records, or none if there are none within `timeout`. Lost connections, moved leaders
-    /// and restarting brokers are waited out. Dropping the future loses nothing.
+    /// The next records, or none if there are none within `timeout`. Lost connections, moved leaders,
+    /// restarting brokers and rebalances are waited out. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`Error::OffsetOutOfRange`], [`Error::Corrupt`], [`Error::UnknownTopic`], and refusals that
@@ -136,266 +227,173 @@ impl Consumer {
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<Received>> {
         let deadline = Instant::now() + timeout;
         loop {
-            self.refresh_stale().await?;
-            let wake = self.fetch(Instant::now()).map_or(deadline, |wake| wake.min(deadline));
-            let answer = tokio::select! {
-                Some(answer) = self.fetches.join_next() => answer,
-                () = tokio::time::sleep_until(wake.into()) => {
-                    if Instant::now() >= deadline {
-                        return Ok(Vec::new());
-                    }
-                    continue;
-                }
-            };
-            let answer = answer.map_err(|error| Error::malformed("a response", error))?;
-            let records = self.file(answer)?;
-            if !records.is_empty() {
-                self.fetch(Instant::now());
-                return Ok(records);
+            let mut all = Vec::from(std::mem::take(&mut self.current));
+            self.finish_current();
+            if !all.is_empty() {
+                return Ok(all);
+            }
+            if !self.wait(deadline).await? {
+                return Ok(all);
+            }
+            let mut bytes = 0;
+            while let Some(batch) = self.buffer.front().filter(|_| bytes < POLL_BYTES) {
+                let mut records = match batch.records() {
+                    // What came before is handed out first; the error comes again with the next poll.
+                    Err(_) if !all.is_empty() => break,
+                    decoded => decoded?,
+                };
+                bytes += batch.bytes().len();
+                all.append(&mut records);
+                self.take_front();
+            }
+            self.drive(Instant::now());
+            if !all.is_empty() {
+                return Ok(all);
             }
         }
     }
 
-    /// Asks every leader that is not being asked. Returns when a partition may be tried again.
-    fn fetch(&mut self, now: Instant) -> Option<Instant> {
-        let mut wake = None::<Instant>;
-        let mut asks: HashMap<BrokerId, Vec<(Key, i64)>> = HashMap::new();
-        let cluster = Arc::clone(self.client.cluster());
-        for (key, assigned) in &self.assigned {
-            if let Some(at) = assigned.not_before.filter(|at| *at > now) {
-                wake = Some(wake.map_or(at, |wake| wake.min(at)));
+    /// The next batch, or none if there is none within `timeout`, otherwise as [`Consumer::poll`].
+    ///
+    /// # Errors
+    /// Those of [`Consumer::poll`], except that records are not looked at.
+    pub async fn poll_batch(&mut self, timeout: Duration) -> Result<Option<RecordBatch>> {
+        // What is left of a batch that was handed out record by record comes again as a whole.
+        if let Some((place, _)) = self.current_end.clone() {
+            self.forget(&place);
+            if let Some(assigned) = self.assigned.get_mut(&place) {
+                assigned.next = assigned.position;
+            }
+        }
+        let found = self.wait(Instant::now() + timeout).await?;
+        let batch = if found { self.take_front() } else { None };
+        self.drive(Instant::now());
+        Ok(batch)
+    }
+
+    /// The next record, however long that takes, otherwise as [`Consumer::poll`].
+    ///
+    /// # Errors
+    /// Those of [`Consumer::poll`].
+    pub async fn next_record(&mut self) -> Result<Received> {
+        loop {
+            self.note_poll();
+            if let Some(received) = self.current.pop_front() {
+                let place = TopicPartition {
+                    topic: Arc::clone(&received.topic),
+                    partition: received.partition,
+                };
+                if let Some(assigned) = self.assigned.get_mut(&place) {
+                    assigned.position = received.offset + 1;
+                }
+                return Ok(received);
+            }
+            self.finish_current();
+            if !self.wait(Instant::now() + LONG).await? {
                 continue;
             }
-            match cluster.leader(&key.0, key.1) {
-                Some(leader) if self.busy.contains(&leader) => {}
-                Some(leader) => {
-                    asks.entry(leader).or_default().push((key.clone(), assigned.position));
-                }
-                None => {
-                    self.stale.insert(Arc::clone(&key.0));
-                    wake = Some(now + cluster.config.backoff_min);
-                }
+            let Some(batch) = self.buffer.front() else { continue };
+            self.current = batch.records()?.into();
+            if let Some(batch) = self.pop_front() {
+                self.current_end = Some((batch.place.clone(), batch.end_offset()));
             }
+            self.drive(Instant::now());
         }
-        for (broker, mut asked) in asks {
-            // Brokers fill their answer in the order asked, so the order must not be always the same.
-            let rotation = usize::try_from(now.elapsed().as_nanos() % 7919).unwrap_or(0);
-            let turns = rotation % asked.len();
-            asked.rotate_left(turns);
-            let request = self.request(&asked);
-            let asked = asked.into_iter().map(|(key, _)| key).collect();
-            let (cluster, extra) = (Arc::clone(&cluster), self.config.wait_max);
-            self.busy.insert(broker);
-            self.fetches.spawn(async move {
-                let result = ask(&cluster, broker, &request, extra).await;
-                Answer { broker, asked, result }
-            });
-        }
-        wake
     }
 
-    fn request(&self, asked: &[(Key, i64)]) -> FetchRequest {
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for ((topic, partition), offset) in asked {
-            let data = FetchPartition::default()
-                .with_partition(*partition)
-                .with_current_leader_epoch(-1)
-                .with_fetch_offset(*offset)
-                .with_partition_max_bytes(self.config.partition_bytes_max);
-            match topics.iter_mut().find(|known| known.topic.as_str() == &**topic) {
-                Some(known) => known.partitions.push(data),
-                None => topics.push(
-                    FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![data]),
-                ),
-            }
-        }
-        FetchRequest::default()
-            .with_replica_id((-1).into())
-            .with_max_wait_ms(millis(self.config.wait_max))
-            .with_min_bytes(self.config.bytes_min)
-            .with_max_bytes(self.config.bytes_max)
-            .with_session_epoch(-1)
-            .with_topics(topics)
+    /// The records, one by one, without an end. Between two of them the stream can be dropped, the consumer used, and
+    /// another one be made.
+    pub fn records(&mut self) -> impl Stream<Item = Result<Received>> + '_ {
+        stream::unfold(self, async |consumer| Some((consumer.next_record().await, consumer)))
     }
 
-    /// Moves positions past what the answer holds, and returns it.
-    fn file(&mut self, answer: Answer) -> Result<Vec<Received>> {
-        self.busy.remove(&answer.broker);
-        let what = || format!("fetch from broker {}", answer.broker.0);
-        let response = answer.result.and_then(|response| {
-            Error::check(response.error_code, None, what)?;
-            Ok(response)
-        });
-        let response = match response {
-            Ok(response) => response,
-            Err(error) if error.is_retriable() => {
-                tracing::warn!(broker = answer.broker.0, %error, "cannot fetch, will try again");
-                for key in &answer.asked {
-                    self.try_later(key);
-                }
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
-        };
-        let mut all = Vec::new();
-        for topic in response.responses {
-            let name: Arc<str> = Arc::from(topic.topic.as_str());
-            for partition in topic.partitions {
-                let key = (Arc::clone(&name), partition.partition_index);
-                match self.file_partition(&key, partition, &mut all) {
-                    // What came before is handed out first; the error comes again with the next poll.
-                    Err(_) if !all.is_empty() => return Ok(all),
-                    other => other?,
+    /// The batches, one by one, without an end; otherwise as [`Consumer::records`].
+    pub fn batches(&mut self) -> impl Stream<Item = Result<RecordBatch>> + '_ {
+        stream::unfold(self, async |consumer| {
+            loop {
+                match consumer.poll_batch(LONG).await {
+                    Ok(None) => {}
+                    Ok(Some(batch)) => return Some((Ok(batch), consumer)),
+                    Err(error) => return Some((Err(error), consumer)),
                 }
             }
-        }
-        Ok(all)
-    }
-
-    fn file_partition(
-        &mut self,
-        key: &Key,
-        data: PartitionData,
-        all: &mut Vec<Received>,
-    ) -> Result<()> {
-        let Some(assigned) = self.assigned.get_mut(key) else { return Ok(()) };
-        let (topic, partition) = (key.0.to_string(), key.1);
-        match ErrorCode::try_from_code(data.error_code) {
-            None => {}
-            Some(ErrorCode::OffsetOutOfRange) => {
-                return Err(Error::OffsetOutOfRange {
-                    topic,
-                    partition,
-                    offset: assigned.position,
-                });
-            }
-            Some(code) if code.is_retriable() => {
-                tracing::debug!(topic, partition, %code, "cannot fetch, will try again");
-                self.try_later(key);
-                return Ok(());
-            }
-            Some(code) => {
-                let what = format!("fetch from {topic}-{partition}");
-                return Err(Error::Broker { what, code, message: None });
-            }
-        }
-        assigned.failures = 0;
-        assigned.not_before = None;
-        assigned.high_watermark = Some(data.high_watermark);
-        let records = data.records.unwrap_or_default();
-        let offset = assigned.position;
-        read_batches(key, records, &mut assigned.position, all).map_err(|reason| Error::Corrupt {
-            topic,
-            partition,
-            offset,
-            reason,
         })
     }
 
-    fn try_later(&mut self, key: &Key) {
-        let Some(assigned) = self.assigned.get_mut(key) else { return };
-        assigned.failures += 1;
-        let pause = self.client.cluster().config.backoff(assigned.failures);
-        assigned.not_before = Some(Instant::now() + pause);
-        self.stale.insert(Arc::clone(&key.0));
+    /// Waits until a batch is buffered. False if there is none by `deadline`.
+    async fn wait(&mut self, deadline: Instant) -> Result<bool> {
+        loop {
+            self.note_poll();
+            self.commit_by_itself().await;
+            while let Some(done) = self.tasks.try_join_next() {
+                self.handle(done)?;
+            }
+            self.rebalance().await?;
+            let wake = self.drive(Instant::now());
+            if !self.buffer.is_empty() {
+                return Ok(true);
+            }
+            if let Some(error) = self.errors.pop_front() {
+                return Err(error);
+            }
+            let wakes = [wake, self.next_turn(Instant::now()), Some(deadline)];
+            let until = wakes.into_iter().flatten().min().unwrap_or(deadline);
+            tokio::select! {
+                Some(done) = self.tasks.join_next() => self.handle(done)?,
+                () = group::signalled(&mut self.group) => {}
+                () = tokio::time::sleep_until(until.into()) => {
+                    if Instant::now() >= deadline {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
     }
 
-    /// Asks where the leaders of troubled topics are. Nobody to ask is no error: it is tried again.
-    async fn refresh_stale(&mut self) -> Result<()> {
-        let stale: Vec<Arc<str>> = self.stale.iter().cloned().collect();
-        let cluster = Arc::clone(self.client.cluster());
-        for topic in stale {
-            match cluster.refresh(Scope::Existing(&topic)).await {
-                Err(error) if error.is_retriable() => {
-                    self.refresh_failures += 1;
-                    let pause = cluster.config.backoff(self.refresh_failures);
-                    tracing::debug!(%error, ?pause, "no metadata, will try again");
-                    for (_, assigned) in self.assigned.iter_mut().filter(|(key, _)| key.0 == topic)
-                    {
-                        assigned.not_before = Some(Instant::now() + pause);
-                    }
-                    return Ok(());
-                }
-                done => done?,
-            }
-            self.refresh_failures = 0;
-            self.stale.remove(&topic);
+    fn handle(&mut self, done: std::result::Result<Event, tokio::task::JoinError>) -> Result<()> {
+        match done.map_err(|error| Error::Invalid(format!("a task of the consumer: {error}")))? {
+            Event::Fetched(answer) => self.fetched(answer),
+            Event::Found { place, at, result } => self.found(&place, at, result),
+            Event::Refreshed { topic, result } => self.refreshed(&topic, result),
+            Event::Joined(result) => self.joined(result)?,
         }
         Ok(())
     }
-}
 
-async fn ask(
-    cluster: &Cluster,
-    broker: BrokerId,
-    request: &FetchRequest,
-    extra: Duration,
-) -> Result<FetchResponse> {
-    cluster.connection(broker).await?.submit(request, extra)?.answer().await
-}
+    /// Takes the first batch off the buffer.
+    fn pop_front(&mut self) -> Option<RecordBatch> {
+        let batch = self.buffer.pop_front()?;
+        self.buffered_bytes -= batch.bytes().len();
+        Some(batch)
+    }
 
-/// Reads batches from `position` on, which moves along.
-fn read_batches(
-    key: &Key,
-    mut bytes: Bytes,
-    position: &mut i64,
-    all: &mut Vec<Received>,
-) -> std::result::Result<(), String> {
-    while let Some(batch) = next_batch(&mut bytes)? {
-        let end = batch.end_offset;
-        if end <= *position {
-            continue;
+    /// The same, and moves the position behind it.
+    fn take_front(&mut self) -> Option<RecordBatch> {
+        let batch = self.pop_front()?;
+        if let Some(assigned) = self.assigned.get_mut(&batch.place) {
+            assigned.position = batch.end_offset();
         }
-        for (offset, record) in batch.records()? {
-            if offset >= *position {
-                let (topic, partition) = (Arc::clone(&key.0), key.1);
-                all.push(Received { topic, partition, offset, record });
-            }
-        }
-        *position = end;
+        Some(batch)
     }
-    Ok(())
+
+    /// Moves the position behind the batch whose records have all been handed out.
+    fn finish_current(&mut self) {
+        let Some((place, end)) = self.current_end.take() else { return };
+        if let Some(assigned) = self.assigned.get_mut(&place) {
+            assigned.position = end;
+        }
+    }
+
+    /// Drops what is buffered of a partition.
+    fn forget(&mut self, place: &TopicPartition) {
+        self.buffer.retain(|batch| batch.place != *place);
+        self.buffered_bytes = self.buffer.iter().map(|batch| batch.bytes().len()).sum();
+        if self.current_end.as_ref().is_some_and(|(current, _)| current == place) {
+            self.current.clear();
+            self.current_end = None;
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use bytes::{Bytes, BytesMut};
-
-    use super::{Key, read_batches};
-    use crate::batch::{Builder, Identity};
-    use crate::{Compression, Record};
-
-    /// A batch of `count` records that the broker has put at `base`.
-    fn batch(base: i64, count: u8) -> Bytes {
-        let mut builder = Builder::new();
-        for number in 0..count {
-            builder.push(&Record::new(None::<Bytes>, vec![number]), 0);
-        }
-        let sealed = builder.seal(Compression::Lz4).unwrap().stamp(Identity::NONE, -1);
-        let mut bytes = BytesMut::from(&sealed[..]);
-        bytes[..8].copy_from_slice(&base.to_be_bytes());
-        bytes.freeze()
-    }
-
-    fn read(from: i64, bytes: Bytes) -> (i64, Vec<i64>) {
-        let key: Key = (Arc::from("t"), 0);
-        let (mut position, mut all) = (from, Vec::new());
-        read_batches(&key, bytes, &mut position, &mut all).unwrap();
-        (position, all.iter().map(|received| received.offset).collect())
-    }
-
-    #[test]
-    fn records_below_the_position_are_skipped() {
-        assert_eq!(read(12, batch(10, 5)), (15, vec![12, 13, 14]));
-        assert_eq!(read(15, batch(10, 5)), (15, vec![]));
-    }
-
-    #[test]
-    fn a_batch_cut_off_at_the_end_moves_nothing() {
-        let second = batch(15, 5);
-        let cut = [&batch(10, 5)[..], &second[..second.len() - 1]].concat();
-        assert_eq!(read(10, cut.into()), (15, vec![10, 11, 12, 13, 14]));
-    }
-}
+/// One wait of those that have no end.
+const LONG: Duration = Duration::from_secs(3600);

@@ -21,7 +21,9 @@
 //! # }
 //! ```
 //!
-//! What is deliberately not here: consumer groups, transactions, TLS and SASL.
+//! Rust 1.95 or newer. `examples/` shows how to produce, consume, share a topic in a group, transform, and administrate.
+//!
+//! What is deliberately not here: transactions, TLS and SASL.
 
 mod admin;
 mod api;
@@ -42,16 +44,19 @@ mod record;
 mod sizes;
 
 pub use admin::groups::{GroupDescription, GroupListing, GroupMember};
-pub use admin::offsets::{Committed, TopicPartition};
+pub use admin::offsets::Committed;
 pub use admin::{Broker, ClusterDescription, Move, Moving};
 pub use client::{Client, NewTopic, Position, TopicConfig};
 pub use cluster::{BrokerId, Partition, Topic};
 pub use compression::Compression;
 pub use config::Config;
-pub use consumer::{Consumer, ConsumerConfig};
+pub use consumer::{
+    Assignor, Committer, Consumer, ConsumerConfig, GroupConfig, ListenerFuture, OffsetReset,
+    RebalanceListener, RecordBatch, TopicPartition,
+};
 pub use error::{Error, ErrorCode, Result};
 pub use keys::{KeyAnswer, KeyQuery};
 pub use partitioner::{murmur2, partition_for_key};
-pub use producer::{Delivered, Delivery, Producer, ProducerConfig, Stats};
+pub use producer::{BatchDelivery, Delivered, Delivery, Producer, ProducerConfig, Stats, Written};
 pub use record::{Header, Received, Record};
 pub use sizes::{ReplicaSize, TopicSize};

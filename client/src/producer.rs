@@ -11,30 +11,32 @@
 //!   and restarted brokers: each batch has a sequence number, by which the broker recognises repeats.
 //! - Every record that `send` took gets exactly one answer: its offset or an error.
 
+mod delivery;
 mod outgoing;
 mod queue;
 mod queues;
 mod request;
 mod sender;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 
 use crate::batch::encoded_bytes_max;
 use crate::cluster::{Cluster, Scope};
 use crate::{Compression, Error, Record, Result};
 
+pub use delivery::{BatchDelivery, Delivered, Delivery, Written};
 use queues::Queues;
 use sender::Sender;
 
 /// A broker that creates a topic because it was asked about it still calls it unknown for a while.
 const CREATION_WAIT: Duration = Duration::from_secs(5);
+
+/// Bytes of records that are taken under one lock.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// How a producer batches and how long it tries.
 #[derive(Debug, Clone)]
@@ -43,7 +45,7 @@ pub struct ProducerConfig {
     pub linger: Duration,
     /// A batch is closed at this size before compression. Default: 512 KiB. Brokers refuse batches
     /// larger than their `max.message.bytes`, by default 1 MiB.
-    pub batch_bytes: usize,
+    pub batch_bytes_max: usize,
     /// Largest record that is taken. Default: 1 MiB.
     pub record_bytes_max: usize,
     /// Most bytes in one request. Default: 8 MiB.
@@ -54,6 +56,9 @@ pub struct ProducerConfig {
     pub in_flight_max: usize,
     /// How batches are compressed. Default: not at all.
     pub compression: Compression,
+    /// How hard the codec tries, on its own scale: gzip 1 to 9 (6 by default), lz4 0 to 12 (0), zstd -7 to 22 (3);
+    /// a number outside is brought inside. Default: the codec's.
+    pub compression_level: Option<i32>,
     /// Whether brokers are to recognise repeated batches. Default: true.
     pub idempotent: bool,
     /// Time from `send` until a record that is still not acknowledged is given up. Default: 120 s.
@@ -64,37 +69,16 @@ impl Default for ProducerConfig {
     fn default() -> Self {
         Self {
             linger: Duration::from_millis(5),
-            batch_bytes: 512 << 10,
+            batch_bytes_max: 512 << 10,
             record_bytes_max: 1 << 20,
             request_bytes_max: 8 << 20,
             buffer_bytes: 32 << 20,
             in_flight_max: 5,
             compression: Compression::None,
+            compression_level: None,
             idempotent: true,
             delivery_timeout: Duration::from_secs(120),
         }
-    }
-}
-
-/// Where a record was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivered {
-    /// The partition.
-    pub partition: i32,
-    /// The offset; `None` if the broker recognised a repeat so old that it no longer knows where it is.
-    pub offset: Option<i64>,
-}
-
-/// The answer to one record, to be awaited.
-#[derive(Debug)]
-pub struct Delivery(oneshot::Receiver<Result<Delivered>>);
-
-impl Future for Delivery {
-    type Output = Result<Delivered>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.0).poll(context));
-        Poll::Ready(answer.unwrap_or(Err(Error::Closed)))
     }
 }
 
@@ -113,22 +97,24 @@ pub struct Stats {
     pub failed: u64,
 }
 
-/// Writes records. Clones share its queues. Call [`Producer::flush`] before dropping the last one.
+/// Writes records. Clones share its queues.
+///
+/// When the last clone is dropped, what was taken is still sent, as long as the runtime lives;
+/// [`Producer::close`] waits for that.
 #[derive(Debug, Clone)]
 pub struct Producer {
     shared: Arc<Shared>,
-    _task: Arc<Task>,
+    _last: Arc<Last>,
 }
 
-/// Ends the sender with the last clone of the producer.
+/// Closes the producer with its last clone.
 #[derive(Debug)]
-struct Task(tokio::task::AbortHandle, Arc<Shared>);
+struct Last(Arc<Shared>);
 
-impl Drop for Task {
+impl Drop for Last {
     fn drop(&mut self) {
-        self.0.abort();
-        self.1.budget.close();
-        self.1.queues().close();
+        self.0.queues().begin_closing();
+        self.0.wake.notify_one();
     }
 }
 
@@ -179,9 +165,8 @@ impl Producer {
             counters: Counters::default(),
             config,
         });
-        let task = tokio::spawn(Sender::new(Arc::clone(&shared)).run());
-        let task = Arc::new(Task(task.abort_handle(), Arc::clone(&shared)));
-        Self { shared, _task: task }
+        tokio::spawn(Sender::new(Arc::clone(&shared)).run());
+        Self { _last: Arc::new(Last(Arc::clone(&shared))), shared }
     }
 
     /// Takes a record for the partition of its key, or for any partition if it has none. Waits while
@@ -204,22 +189,108 @@ impl Producer {
         partition: Option<i32>,
         record: Record,
     ) -> Result<Delivery> {
-        let bytes = encoded_bytes_max(&record);
-        let limit = self.shared.config.record_bytes_max;
-        if bytes > limit {
-            return Err(Error::RecordTooLarge { bytes, limit });
-        }
+        let bytes = self.judge(&record)?;
         self.learn(topic).await?;
-        let reserved = bytes.min(self.shared.config.buffer_bytes);
-        let permits = u32::try_from(reserved).expect("the buffer is at most u32::MAX");
-        let permit = self.shared.budget.acquire_many(permits).await.map_err(|_| Error::Closed)?;
-        let (sender, delivery) = oneshot::channel();
-        let wake = self.shared.queues().push(topic, partition, &record, reserved, sender)?;
+        let permit = self.reserve(bytes).await?;
+        let mut delivery = None;
+        let wake = self.shared.queues().push(topic, partition, &record, bytes, |promise, at| {
+            delivery = Some(promise.delivery(at));
+        })?;
         permit.forget();
         if wake {
             self.shared.wake.notify_one();
         }
-        Ok(Delivery(delivery))
+        delivery.ok_or(Error::Closed)
+    }
+
+    /// Takes many records at a fraction of the cost of sending each: those without a partition or key
+    /// travel together. Waits while the buffer is full.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: jangbu_client::Producer) -> jangbu_client::Result<()> {
+    /// use jangbu_client::Record;
+    ///
+    /// let lines = ["one", "two", "three"].map(|line| Record::new(None::<&str>, line));
+    /// for part in producer.send_batch("lines", None, &lines).await?.await? {
+    ///     println!("{} in partition {} from {:?}", part.count, part.partition, part.first_offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Producer::send_to`]. None of the records is taken if one is too large, or the topic or
+    /// partition unknown.
+    pub async fn send_batch(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        records: &[Record],
+    ) -> Result<BatchDelivery> {
+        for record in records {
+            self.judge(record)?;
+        }
+        self.learn(topic).await?;
+        let mut all = BatchDelivery::default();
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (chunk, bytes) = self.chunk(rest);
+            rest = &rest[chunk.len()..];
+            let permit = self.reserve(bytes).await?;
+            let (mut wake, mut unused) = (false, bytes);
+            let mut queues = self.shared.queues();
+            for record in chunk {
+                // Records share what is reserved, so a single one may be larger than what is left.
+                let reserved = encoded_bytes_max(record).min(unused);
+                let push = queues.push(topic, partition, record, reserved, |promise, at| {
+                    all.add(promise, at);
+                });
+                wake |= push?;
+                unused -= reserved;
+            }
+            drop(queues);
+            permit.forget();
+            if wake {
+                self.shared.wake.notify_one();
+            }
+        }
+        Ok(all)
+    }
+
+    /// The first of `records`, which are taken under one lock, and what they may take.
+    fn chunk<'a>(&self, records: &'a [Record]) -> (&'a [Record], usize) {
+        let limit = CHUNK_BYTES.min(self.shared.config.buffer_bytes);
+        let mut bytes = 0;
+        for (count, record) in records.iter().enumerate() {
+            let more = encoded_bytes_max(record);
+            if count > 0 && bytes + more > limit {
+                return (&records[..count], bytes);
+            }
+            bytes += more;
+        }
+        (records, bytes.min(self.shared.config.buffer_bytes))
+    }
+
+    /// The most bytes a record may take, which is what is reserved for it.
+    fn judge(&self, record: &Record) -> Result<usize> {
+        let bytes = encoded_bytes_max(record);
+        let limit = self.shared.config.record_bytes_max;
+        if bytes > limit {
+            return Err(Error::RecordTooLarge { bytes, limit });
+        }
+        Ok(bytes.min(self.shared.config.buffer_bytes))
+    }
+
+    /// Waits for room in the buffer.
+    async fn reserve(&self, bytes: usize) -> Result<SemaphorePermit<'_>> {
+        let permits = u32::try_from(bytes).expect("the buffer is at most u32::MAX");
+        let budget = &self.shared.budget;
+        match budget.try_acquire_many(permits) {
+            Err(TryAcquireError::NoPermits) => {
+                budget.acquire_many(permits).await.map_err(|_| Error::Closed)
+            }
+            taken => taken.map_err(|_| Error::Closed),
+        }
     }
 
     /// Makes sure that the topic's queues exist.
@@ -253,6 +324,19 @@ impl Producer {
     /// Waits until every record taken before this call is acknowledged or given up.
     pub async fn flush(&self) {
         let target = self.shared.queues().flush();
+        self.wait(target).await;
+    }
+
+    /// Takes no more records, here and in all clones, and waits until every record is acknowledged or
+    /// given up. What became of each is in its [`Delivery`], and all together in the result.
+    pub async fn close(&self) -> Stats {
+        let target = self.shared.queues().begin_closing();
+        self.wait(target).await;
+        self.stats()
+    }
+
+    /// Waits until every batch older than `target` is answered.
+    async fn wait(&self, target: u64) {
         self.shared.wake.notify_one();
         loop {
             let settled = self.shared.settled.notified();

@@ -431,7 +431,8 @@ Examples:
   jangbu consume flights --from-beginning --count 10
   jangbu consume flights --follow --format key-value
   jangbu consume flights --timestamp 2026-01-31T12:00:00Z --format json > flights.jsonl
-  jangbu consume flights --partition 0 --partition 2 --offset 1000";
+  jangbu consume flights --partition 0 --partition 2 --offset 1000
+  jangbu consume flights --group billing --follow";
 
 /// Read records to standard output.
 #[derive(Debug, Args)]
@@ -451,6 +452,10 @@ pub(crate) struct ConsumeArgs {
     /// Read this partition only; may be repeated [default: all]
     #[arg(long = "partition", value_parser = clap::value_parser!(i32).range(0..))]
     pub partitions: Vec<i32>,
+    /// Read as a member of this group: its share of the partitions, on from what the group has committed, or from where the
+    /// other flags say if it has committed nothing; what was printed is committed
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["offset", "timestamp", "partitions"])]
+    pub group: Option<String>,
     /// Keep waiting for new records
     #[arg(long)]
     pub follow: bool,

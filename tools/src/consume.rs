@@ -1,5 +1,6 @@
 //! `jangbu consume`: reads records to standard output.
 
+mod group;
 pub(crate) mod print;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,12 @@ struct Run<'a> {
 
 /// Reads until the end, the count, or for ever.
 pub(crate) async fn run(args: &ConsumeArgs, json: bool) -> anyhow::Result<()> {
+    let default = if json { OutputFormat::Json } else { OutputFormat::Value };
     let client = connect(&args.brokers).await?;
+    if let Some(group) = &args.group {
+        let printer = Printer::new(args.format.unwrap_or(default));
+        return group::run(&client, args, group, printer).await;
+    }
     let mut consumer = client.consumer(ConsumerConfig::default());
     let ends = assign(&client, &mut consumer, args).await?;
     let left: u64 =
@@ -45,7 +51,6 @@ pub(crate) async fn run(args: &ConsumeArgs, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let total = if args.follow { 0 } else { args.count.map_or(left, |count| count.min(left)) };
-    let default = if json { OutputFormat::Json } else { OutputFormat::Value };
     let mut run = Run {
         args,
         consumer,

@@ -109,7 +109,7 @@ async fn named(client: &Client, topics: &[Partitions]) -> anyhow::Result<Vec<Top
             let (topic, count) = (wanted.topic.clone(), topic.partitions.len());
             return Err(jangbu_client::Error::UnknownPartition { topic, partition, count }.into());
         }
-        partitions.extend(numbers.into_iter().map(|n| TopicPartition::new(&wanted.topic, n)));
+        partitions.extend(numbers.into_iter().map(|n| TopicPartition::new(&*wanted.topic, n)));
     }
     partitions.sort();
     partitions.dedup();

@@ -8,7 +8,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::offsets::TopicPartition;
+use crate::TopicPartition;
 
 /// The partitions of an assignment, or `None` where the bytes are no such thing (other group protocols have their own).
 pub(super) fn read(mut bytes: Bytes) -> Option<Vec<TopicPartition>> {
@@ -20,7 +20,7 @@ pub(super) fn read(mut bytes: Bytes) -> Option<Vec<TopicPartition>> {
         let name = std::str::from_utf8(&name).ok()?;
         for _ in 0..bytes.try_get_i32().ok()? {
             let partition = bytes.try_get_i32().ok()?;
-            assigned.push(TopicPartition { topic: name.to_owned(), partition });
+            assigned.push(TopicPartition::new(name, partition));
         }
     }
     Some(assigned)

@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::assignment;
-use super::offsets::TopicPartition;
+use crate::TopicPartition;
 use crate::cluster::BrokerId;
 use crate::connection::Connection;
 use crate::{Client, Error, ErrorCode, Result};

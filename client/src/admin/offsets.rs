@@ -3,7 +3,6 @@
 //! Not here: the groups themselves (`groups.rs`).
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_commit_request as commit;
@@ -16,29 +15,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::groups::group_id;
 use crate::client::topic_name;
 use crate::cluster::{BrokerId, Scope};
-use crate::{Client, Error, ErrorCode, Position, Result};
-
-/// A partition by its topic's name and its number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    /// The topic.
-    pub topic: String,
-    /// The partition's number, counted from 0.
-    pub partition: i32,
-}
-
-impl TopicPartition {
-    /// A partition of a topic.
-    pub fn new(topic: impl Into<String>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
-    }
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
-    }
-}
+use crate::{Client, Error, ErrorCode, Position, Result, TopicPartition};
 
 /// What a group has committed of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,7 +23,8 @@ pub(crate) struct Batch {
     first_timestamp: i64,
     max_timestamp: i64,
     count: i32,
-    payload: Bytes,
+    /// All of it, as it is in the log.
+    pub(crate) bytes: Bytes,
 }
 
 /// Takes the next batch off `from`, or `None` if what is left is no whole batch: brokers cut the
@@ -69,7 +70,6 @@ impl Batch {
             .and_then(|last| last.checked_add(1))
             .filter(|end| base_offset >= 0 && last_delta >= 0 && *end > base_offset)
             .ok_or_else(|| format!("the batch at {base_offset} ends {last_delta} later"))?;
-        let payload = bytes.slice(HEADER_BYTES..);
         Ok(Self {
             base_offset,
             end_offset,
@@ -77,18 +77,18 @@ impl Batch {
             first_timestamp,
             max_timestamp,
             count,
-            payload,
+            bytes,
         })
     }
 
     /// Its records with their offsets; none if it holds transaction markers.
-    pub(crate) fn records(self) -> Result<Vec<(i64, Record)>, Reason> {
-        if self.attributes & CONTROL != 0 {
+    pub(crate) fn records(&self) -> Result<Vec<(i64, Record)>, Reason> {
+        if self.is_control() {
             return Ok(Vec::new());
         }
         let codec = Compression::from_attributes(self.attributes)
             .ok_or_else(|| format!("unknown codec in attributes {:#x}", self.attributes))?;
-        let mut plain = codec.decompress(self.payload.clone())?;
+        let mut plain = codec.decompress(self.bytes.slice(HEADER_BYTES..))?;
         let count = usize::try_from(self.count)
             .ok()
             .filter(|count| *count <= plain.len() / RECORD_BYTES_MIN)
@@ -101,6 +101,21 @@ impl Batch {
             return Err(format!("{} bytes are left after {count} records", plain.len()));
         }
         Ok(records)
+    }
+
+    /// Whether it holds transaction markers instead of records.
+    pub(crate) fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
+    }
+
+    /// How its records are compressed, if that is known.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        Compression::from_attributes(self.attributes)
+    }
+
+    /// How many records its header tells of.
+    pub(crate) fn count(&self) -> i32 {
+        self.count
     }
 
     fn record(&self, from: &mut Bytes) -> Result<(i64, Record), Reason> {

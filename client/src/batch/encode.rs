@@ -35,7 +35,7 @@ pub(crate) fn encoded_bytes_max(record: &Record) -> usize {
 /// A batch that still takes records.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    bytes: BytesMut,
+    records: BytesMut,
     count: i32,
     first_timestamp: i64,
     max_timestamp: i64,
@@ -43,15 +43,20 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// An empty batch.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
-        let mut bytes = BytesMut::with_capacity(4096);
-        bytes.resize(HEADER_BYTES, 0);
-        Self { bytes, count: 0, first_timestamp: 0, max_timestamp: i64::MIN }
+        Self::with_capacity(4096)
+    }
+
+    /// An empty batch that is expected to grow to so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        let records = BytesMut::with_capacity(bytes);
+        Self { records, count: 0, first_timestamp: 0, max_timestamp: i64::MIN }
     }
 
     /// The bytes so far, header included.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        HEADER_BYTES + self.records.len()
     }
 
     /// How many records it holds.
@@ -67,34 +72,36 @@ impl Builder {
         }
         let delta = timestamp.wrapping_sub(self.first_timestamp);
         self.max_timestamp = self.max_timestamp.max(timestamp);
-        let body = record_bytes(record, delta, self.count);
-        put_varint(&mut self.bytes, length(body));
-        self.bytes.put_u8(0);
-        put_varint(&mut self.bytes, delta);
-        put_varint(&mut self.bytes, self.count.into());
-        put_field(&mut self.bytes, record.key.as_deref());
-        put_field(&mut self.bytes, record.value.as_deref());
-        put_varint(&mut self.bytes, length(record.headers.len()));
+        let mut head = Head::default();
+        head.varint(length(record_bytes(record, delta, self.count)));
+        head.byte(0);
+        head.varint(delta);
+        head.varint(self.count.into());
+        self.records.extend_from_slice(head.bytes());
+        put_field(&mut self.records, record.key.as_deref());
+        put_field(&mut self.records, record.value.as_deref());
+        put_varint(&mut self.records, length(record.headers.len()));
         for header in &record.headers {
-            put_field(&mut self.bytes, Some(header.name.as_bytes()));
-            put_field(&mut self.bytes, header.value.as_deref());
+            put_field(&mut self.records, Some(header.name.as_bytes()));
+            put_field(&mut self.records, header.value.as_deref());
         }
         self.count += 1;
     }
 
     /// Closes the batch: compresses its records and fills in all but identity, sequence and CRC.
-    pub(crate) fn seal(self, compression: Compression) -> Result<Sealed> {
-        let mut bytes = self.bytes;
-        if compression != Compression::None {
-            let mut packed = BytesMut::with_capacity(bytes.len() / 2);
-            packed.resize(HEADER_BYTES, 0);
-            compression.compress(&bytes[HEADER_BYTES..], &mut packed)?;
-            bytes = packed;
-        }
-        let after_prefix = i32::try_from(bytes.len() - PREFIX_BYTES).expect("batches are small");
-        let mut header = &mut bytes[..HEADER_BYTES];
+    pub(crate) fn seal(self, compression: Compression, level: Option<i32>) -> Result<Sealed> {
+        let records = if compression == Compression::None {
+            self.records
+        } else {
+            let mut packed = BytesMut::with_capacity(self.records.len() / 2);
+            compression.compress(&self.records, level, &mut packed)?;
+            packed
+        };
+        let after_prefix = HEADER_BYTES - PREFIX_BYTES + records.len();
+        let mut bytes = [0; HEADER_BYTES];
+        let mut header = &mut bytes[..];
         header.put_i64(0);
-        header.put_i32(after_prefix);
+        header.put_i32(i32::try_from(after_prefix).expect("batches are small"));
         header.put_i32(-1);
         header.put_u8(MAGIC);
         header.put_u32(0);
@@ -106,14 +113,15 @@ impl Builder {
         header.put_i16(-1);
         header.put_i32(-1);
         header.put_i32(self.count);
-        Ok(Sealed { bytes, count: self.count })
+        Ok(Sealed { header: bytes, records: records.freeze(), count: self.count })
     }
 }
 
 /// A closed batch that waits for its identity and sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct Sealed {
-    bytes: BytesMut,
+    header: [u8; HEADER_BYTES],
+    records: Bytes,
     /// How many records it holds.
     pub(crate) count: i32,
 }
@@ -121,18 +129,73 @@ pub(crate) struct Sealed {
 impl Sealed {
     /// Its size on the wire.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        HEADER_BYTES + self.records.len()
     }
 
-    /// The finished batch of `identity`, whose first record has `sequence`.
-    pub(crate) fn stamp(&mut self, identity: Identity, sequence: i32) -> Bytes {
-        let mut fields = &mut self.bytes[43..57];
+    /// The batch of `identity`, whose first record has `sequence`. The records are not copied.
+    pub(crate) fn stamp(&self, identity: Identity, sequence: i32) -> Stamped {
+        let mut header = self.header;
+        let mut fields = &mut header[43..57];
         fields.put_i64(identity.producer_id);
         fields.put_i16(identity.epoch);
         fields.put_i32(sequence);
-        let crc = crc32c::crc32c(&self.bytes[CRC_START..]);
-        self.bytes[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
-        Bytes::copy_from_slice(&self.bytes)
+        Stamped { header, records: self.records.clone() }
+    }
+}
+
+/// A finished batch but for its CRC.
+#[derive(Debug)]
+pub(crate) struct Stamped {
+    header: [u8; HEADER_BYTES],
+    records: Bytes,
+}
+
+impl Stamped {
+    /// Its size on the wire.
+    pub(crate) fn len(&self) -> usize {
+        HEADER_BYTES + self.records.len()
+    }
+
+    /// Header and records as they go on the wire.
+    pub(crate) fn finish(mut self) -> ([u8; HEADER_BYTES], Bytes) {
+        let crc = crc32c::crc32c(&self.header[CRC_START..]);
+        let crc = crc32c::crc32c_append(crc, &self.records);
+        self.header[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
+        (self.header, self.records)
+    }
+
+    /// The same in one piece.
+    #[cfg(test)]
+    pub(crate) fn into_bytes(self) -> Bytes {
+        let (header, records) = self.finish();
+        [&header[..], &records].concat().into()
+    }
+}
+
+/// The numbers in front of a record, put together on the stack.
+#[derive(Default)]
+struct Head {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Head {
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    fn varint(&mut self, value: i64) {
+        let mut rest = zigzag(value);
+        while rest >= 0x80 {
+            self.byte(rest.to_le_bytes()[0] | 0x80);
+            rest >>= 7;
+        }
+        self.byte(rest.to_le_bytes()[0]);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -181,10 +244,7 @@ fn varint_bytes(value: i64) -> usize {
 }
 
 fn put_varint(to: &mut BytesMut, value: i64) {
-    let mut rest = zigzag(value);
-    while rest >= 0x80 {
-        to.put_u8(rest.to_le_bytes()[0] | 0x80);
-        rest >>= 7;
-    }
-    to.put_u8(rest.to_le_bytes()[0]);
+    let mut head = Head::default();
+    head.varint(value);
+    to.extend_from_slice(head.bytes());
 }

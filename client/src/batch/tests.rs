@@ -4,7 +4,6 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::RecordBatchDecoder;
 use proptest::prelude::{Strategy, any, proptest};
 
-use super::decode::Batch;
 use super::{Builder, HEADER_BYTES, Identity, encoded_bytes_max, next_batch};
 use crate::{Compression, Header, Record};
 
@@ -30,13 +29,13 @@ fn encode(records: &[Record], codec: Compression) -> Bytes {
     for record in records {
         builder.push(record, 0);
     }
-    builder.seal(codec).unwrap().stamp(IDENTITY, 40)
+    builder.seal(codec, None).unwrap().stamp(IDENTITY, 40).into_bytes()
 }
 
 fn decode(mut bytes: Bytes) -> Result<Vec<(i64, Record)>, String> {
     let mut all = Vec::new();
     while let Some(batch) = next_batch(&mut bytes)? {
-        all.extend(Batch::records(batch)?);
+        all.extend(batch.records()?);
     }
     Ok(all)
 }

@@ -2,9 +2,10 @@
 //!
 //! Source: Kafka's message definitions, and what kafka-protocol's decoders read.
 //!
-//! Not here: those about groups (`layouts/groups.rs`).
+//! Not here: those about groups (`layouts/groups.rs`) and of what their members ask (`layouts/members.rs`).
 
 pub(crate) mod groups;
+pub(crate) mod members;
 
 /// What stands in a field.
 #[derive(Debug)]

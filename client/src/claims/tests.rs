@@ -10,9 +10,10 @@ use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest,
     CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
-    FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ResponseHeader,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ResponseHeader, SyncGroupRequest,
     UnregisterBrokerRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
@@ -57,7 +58,7 @@ fn api_versions() -> Case {
 }
 
 fn every() -> Vec<(Case, i16)> {
-    let all: [fn() -> Case; 24] = [
+    let all: [fn() -> Case; 28] = [
         api_versions,
         case::<MetadataRequest>,
         case::<ProduceRequest>,
@@ -82,6 +83,10 @@ fn every() -> Vec<(Case, i16)> {
         case::<OffsetFetchRequest>,
         case::<OffsetCommitRequest>,
         case::<OffsetDeleteRequest>,
+        case::<JoinGroupRequest>,
+        case::<SyncGroupRequest>,
+        case::<HeartbeatRequest>,
+        case::<LeaveGroupRequest>,
     ];
     let each = |make: fn() -> Case| make().versions.map(move |version| (make(), version));
     all.into_iter().flat_map(each).collect()
@@ -239,6 +244,10 @@ fn a_layout_begins_to_be_flexible_when_its_header_does() {
         flexible::<DeleteGroupsRequest>,
         flexible::<OffsetFetchRequest>,
         flexible::<OffsetCommitRequest>,
+        flexible::<JoinGroupRequest>,
+        flexible::<SyncGroupRequest>,
+        flexible::<HeartbeatRequest>,
+        flexible::<LeaveGroupRequest>,
     ];
     for version in 0..=12 {
         assert!(all.iter().map(|api| api(version)).all(|(ours, theirs)| ours == theirs));

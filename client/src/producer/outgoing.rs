@@ -4,15 +4,10 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-use tokio::sync::oneshot;
-
-use super::{Delivered, ProducerConfig};
-use crate::batch::{Builder, Identity, Sealed};
+use super::ProducerConfig;
+use super::delivery::Promise;
+use crate::batch::{Builder, Identity, Sealed, Stamped};
 use crate::{Error, Record, Result};
-
-/// Who waits for a record.
-pub(super) type Waiter = oneshot::Sender<Result<Delivered>>;
 
 /// Records that travel together, and who waits for them.
 #[derive(Debug)]
@@ -20,7 +15,7 @@ pub(super) struct Batch {
     pub(super) id: u64,
     pub(super) created: Instant,
     content: Content,
-    waiters: Vec<Waiter>,
+    promise: Promise,
     reserved: usize,
     /// The sequence of its first record, once it has been sent.
     pub(super) sequence: Option<i32>,
@@ -34,6 +29,11 @@ pub(super) struct Batch {
 #[derive(Debug)]
 enum Content {
     Open(Builder),
+    /// Being compressed elsewhere.
+    Sealing {
+        bytes: usize,
+        count: i32,
+    },
     Sealed(Sealed),
 }
 
@@ -51,17 +51,18 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) id: u64,
-    pub(super) bytes: Bytes,
+    pub(super) batch: Stamped,
     pub(super) repeated: bool,
 }
 
 impl Batch {
-    pub(super) fn new(id: u64) -> Self {
+    /// An empty batch that is expected to grow to so many bytes.
+    pub(super) fn new(id: u64, bytes: usize) -> Self {
         Self {
             id,
             created: Instant::now(),
-            content: Content::Open(Builder::new()),
-            waiters: Vec::new(),
+            content: Content::Open(Builder::with_capacity(bytes)),
+            promise: Promise::default(),
             reserved: 0,
             sequence: None,
             attempts: 0,
@@ -73,24 +74,54 @@ impl Batch {
     pub(super) fn bytes(&self) -> usize {
         match &self.content {
             Content::Open(builder) => builder.len(),
+            Content::Sealing { bytes, .. } => *bytes,
             Content::Sealed(sealed) => sealed.len(),
         }
     }
 
-    pub(super) fn push(&mut self, record: &Record, reserved: usize, waiter: Waiter) {
+    /// Appends a record. Returns who answers for it, and its place.
+    pub(super) fn push(
+        &mut self,
+        record: &Record,
+        reserved: usize,
+        now_ms: i64,
+    ) -> (&Promise, i32) {
         let Content::Open(builder) = &mut self.content else {
             panic!("a closed batch is not open")
         };
-        builder.push(record, now_ms());
+        let index = builder.count();
+        builder.push(record, now_ms);
         self.reserved += reserved;
-        self.waiters.push(waiter);
+        (&self.promise, index)
     }
 
     pub(super) fn count(&self) -> i32 {
         match &self.content {
             Content::Open(builder) => builder.count(),
+            Content::Sealing { count, .. } => *count,
             Content::Sealed(sealed) => sealed.count,
         }
+    }
+
+    /// Gives away what is to be compressed. Until [`Batch::sealed`] the batch cannot be sent.
+    pub(super) fn begin_sealing(&mut self) -> Option<Builder> {
+        let (bytes, count) = (self.bytes(), self.count());
+        match std::mem::replace(&mut self.content, Content::Sealing { bytes, count }) {
+            Content::Open(builder) => Some(builder),
+            other => {
+                self.content = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn is_sealing(&self) -> bool {
+        matches!(self.content, Content::Sealing { .. })
+    }
+
+    /// Takes what has been compressed.
+    pub(super) fn sealed(&mut self, sealed: Sealed) {
+        self.content = Content::Sealed(sealed);
     }
 
     /// The batch as it goes on the wire.
@@ -99,38 +130,41 @@ impl Batch {
         identity: Identity,
         sequence: i32,
         config: &ProducerConfig,
-    ) -> Result<Bytes> {
-        if let Content::Open(builder) = &mut self.content {
-            let builder = std::mem::replace(builder, Builder::new());
-            self.content = Content::Sealed(builder.seal(config.compression)?);
+    ) -> Result<Stamped> {
+        if let Some(builder) = self.begin_sealing() {
+            let sealed = builder.seal(config.compression, config.compression_level)?;
+            self.content = Content::Sealed(sealed);
         }
-        let Content::Sealed(sealed) = &mut self.content else { unreachable!("sealed above") };
-        Ok(sealed.stamp(identity, sequence))
+        match &self.content {
+            Content::Sealed(sealed) => Ok(sealed.stamp(identity, sequence)),
+            _ => Err(Error::Invalid("a batch that is being compressed cannot be sent".into())),
+        }
     }
 
     /// Tells every waiter where its record is.
     pub(super) fn deliver(self, partition: i32, base: Option<i64>, outcome: &mut Outcome) {
         outcome.batches += 1;
         outcome.bytes += self.bytes();
-        outcome.delivered += self.waiters.len();
+        outcome.delivered += self.records();
         outcome.released += self.reserved;
-        for (delta, waiter) in (0..).zip(self.waiters) {
-            let offset = base.map(|base| base.saturating_add(delta));
-            let _ = waiter.send(Ok(Delivered { partition, offset }));
-        }
+        self.promise.deliver(partition, base);
     }
 
     /// Tells every waiter that its record is given up.
     pub(super) fn fail(self, error: &Error, outcome: &mut Outcome) {
-        outcome.failed += self.waiters.len();
+        outcome.failed += self.records();
         outcome.released += self.reserved;
-        for waiter in self.waiters {
-            let _ = waiter.send(Err(error.clone()));
-        }
+        self.promise.fail(error);
+    }
+
+    /// How many records it holds.
+    pub(super) fn records(&self) -> usize {
+        usize::try_from(self.count()).unwrap_or(0)
     }
 }
 
-fn now_ms() -> i64 {
+/// The time that records get.
+pub(super) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }

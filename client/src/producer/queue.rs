@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use super::ProducerConfig;
 use super::outgoing::{Batch, Outcome, Taken};
 use crate::Error;
-use crate::batch::Identity;
+use crate::batch::{Identity, Sealed};
 use crate::cluster::BrokerId;
 
 /// What is queued for one partition.
@@ -153,6 +153,20 @@ impl Queue {
         self.ready.extend(self.open.take());
     }
 
+    /// Takes what has been compressed for a batch, or gives it up.
+    pub(super) fn sealed(&mut self, id: u64, result: Result<Sealed, Error>, outcome: &mut Outcome) {
+        let found = self.ready.iter().position(|batch| batch.id == id);
+        let Some(at) = found else { return };
+        match result {
+            Ok(sealed) => self.ready[at].sealed(sealed),
+            Err(error) => {
+                if let Some(batch) = self.ready.remove(at) {
+                    self.give_up(batch, &error, outcome);
+                }
+            }
+        }
+    }
+
     /// Puts failed batches back in front, in their order. Nothing may be in flight.
     pub(super) fn settle(&mut self) {
         if self.failed.is_empty() {
@@ -172,13 +186,14 @@ impl Queue {
         let sequence = batch.sequence.unwrap_or(self.next_sequence);
         let on_wire = if identity == Identity::NONE { -1 } else { sequence };
         match batch.stamp(identity, on_wire, config) {
-            Ok(bytes) => {
+            Ok(stamped) => {
                 if batch.sequence.is_none() {
                     self.next_sequence = sequence_after(sequence, batch.count());
                     batch.sequence = Some(sequence);
                 }
                 batch.attempts += 1;
-                let taken = Taken { id: batch.id, bytes, repeated: batch.attempts > 1 };
+                let repeated = batch.attempts > 1;
+                let taken = Taken { id: batch.id, batch: stamped, repeated };
                 self.in_flight.push(batch);
                 Some(taken)
             }

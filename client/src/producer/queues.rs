@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProducerConfig;
-use super::outgoing::{Batch, Outcome, Taken, Waiter};
+use super::delivery::Promise;
+use super::outgoing::{Batch, Outcome, Taken, now_ms};
 use super::queue::{Answer, Due, Lease, Limits, Queue};
-use crate::batch::encoded_bytes_max;
+use crate::batch::{Builder, Sealed, encoded_bytes_max};
 use crate::cluster::BrokerId;
 use crate::partitioner::partition_for_key;
-use crate::{Error, Record, Result};
+use crate::{Compression, Error, Record, Result};
+
+/// Memory for a topic's first batch.
+const FIRST_BYTES: usize = 4096;
 
 /// The queues of all partitions.
 #[derive(Debug)]
@@ -23,13 +27,26 @@ pub(super) struct Queues {
     next_id: u64,
     outstanding: BTreeSet<u64>,
     flush_before: u64,
+    /// Batches that are closed and have yet to be compressed.
+    to_seal: Vec<Job>,
+    closing: bool,
     closed: bool,
+}
+
+/// A batch to be compressed where nobody waits for it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) index: usize,
+    pub(super) id: u64,
+    pub(super) builder: Builder,
 }
 
 #[derive(Debug, Default)]
 struct TopicQueues {
     /// Index into `all`, by partition.
     index: Vec<usize>,
+    /// The size of the batch closed last, which is how large the next one may become.
+    bytes: usize,
     /// Where records without a key go until a batch is closed.
     sticky: usize,
 }
@@ -43,6 +60,8 @@ impl Queues {
             next_id: 0,
             outstanding: BTreeSet::new(),
             flush_before: 0,
+            to_seal: Vec::new(),
+            closing: false,
             closed: false,
         }
     }
@@ -62,34 +81,70 @@ impl Queues {
         }
     }
 
-    /// Appends a record and tells whether the sender should be woken.
+    /// Appends a record; `take` is handed who answers for it, and its place. Tells whether the sender should be woken.
     pub(super) fn push(
         &mut self,
         topic: &str,
         partition: Option<i32>,
         record: &Record,
         reserved: usize,
-        waiter: Waiter,
+        take: impl FnOnce(&Promise, i32),
     ) -> Result<bool> {
-        if self.closed {
+        if self.closing || self.closed {
             return Err(Error::Closed);
         }
-        let index = self.pick(topic, partition, record.key.as_deref())?;
-        let queue = &mut self.all[index];
-        let room = self.config.batch_bytes.saturating_sub(encoded_bytes_max(record));
-        let full = queue.open.as_ref().is_some_and(|open| open.bytes() > room);
+        let mut index = self.pick(topic, partition, record.key.as_deref())?;
+        let room = self.config.batch_bytes_max.saturating_sub(encoded_bytes_max(record));
+        let full = self.all[index].open.as_ref().is_some_and(|open| open.bytes() > room);
         if full {
-            queue.seal();
+            self.seal(index);
+            index = self.pick(topic, partition, record.key.as_deref())?;
         }
-        let fresh = queue.open.is_none();
+        let fresh = self.all[index].open.is_none();
         if fresh {
             self.outstanding.insert(self.next_id);
-            queue.open = Some(Batch::new(self.next_id));
+            let bytes = self.topics.get(topic).map_or(0, |queues| queues.bytes);
+            self.all[index].open = Some(Batch::new(self.next_id, bytes.max(FIRST_BYTES)));
             self.next_id += 1;
         }
-        let open = queue.open.as_mut().expect("made above");
-        open.push(record, reserved, waiter);
+        let open = self.all[index].open.as_mut().expect("made above");
+        let now_ms = if record.timestamp_ms.is_some() { 0 } else { now_ms() };
+        let (promise, place) = open.push(record, reserved, now_ms);
+        take(promise, place);
         Ok(full || fresh)
+    }
+
+    /// Closes the open batch of the queue at `index`. One to be compressed cannot be sent before it is.
+    fn seal(&mut self, index: usize) {
+        let queue = &mut self.all[index];
+        let Some(open) = &mut queue.open else { return };
+        if let Some(queues) = self.topics.get_mut(&queue.topic) {
+            queues.bytes = open.bytes();
+        }
+        if self.config.compression != Compression::None {
+            let id = open.id;
+            let builder = open.begin_sealing();
+            self.to_seal.extend(builder.map(|builder| Job { index, id, builder }));
+        }
+        queue.seal();
+    }
+
+    /// What is to be compressed now.
+    pub(super) fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.to_seal)
+    }
+
+    /// Takes what has been compressed.
+    pub(super) fn sealed(
+        &mut self,
+        index: usize,
+        id: u64,
+        result: Result<Sealed>,
+        outcome: &mut Outcome,
+    ) {
+        let Some(queue) = self.all.get_mut(index) else { return };
+        queue.sealed(id, result, outcome);
+        self.finish(index, outcome);
     }
 
     fn pick(&mut self, topic: &str, partition: Option<i32>, key: Option<&[u8]>) -> Result<usize> {
@@ -133,16 +188,58 @@ impl Queues {
         self.closed || self.outstanding.first().is_none_or(|oldest| *oldest >= target)
     }
 
+    /// Takes no more records, and sends those that are here at once. Returns as [`Queues::flush`].
+    pub(super) fn begin_closing(&mut self) -> u64 {
+        self.closing = true;
+        self.flush()
+    }
+
+    /// Whether no more records are taken and none is left.
+    pub(super) fn is_drained(&self) -> bool {
+        self.closing && self.outstanding.is_empty()
+    }
+
+    /// How many records have not been answered.
+    pub(super) fn unanswered(&self) -> usize {
+        let batches = |queue: &Queue| {
+            let sent = queue.in_flight.iter().chain(&queue.failed);
+            sent.chain(&queue.ready).chain(&queue.open).map(Batch::records).sum::<usize>()
+        };
+        self.all.iter().map(batches).sum()
+    }
+
     /// Drops everything; whoever waits is told that the producer is closed.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.all.clear();
         self.topics.clear();
         self.outstanding.clear();
+        self.to_seal.clear();
     }
 
     /// When the queue at `index` has something to send.
-    pub(super) fn due(&self, index: usize, now: Instant) -> Due {
+    pub(super) fn due(&mut self, index: usize, now: Instant) -> Due {
+        let due = self.due_now(index, now);
+        let is_open = self.all[index].open.is_some() && self.all[index].ready.is_empty();
+        if is_open && self.config.compression != Compression::None {
+            // A batch is compressed also while the partition waits for answers.
+            let open = self.all[index].open.as_ref();
+            if open.is_some_and(|open| self.is_ripe(open, now)) {
+                self.seal(index);
+                return Due::Never;
+            }
+        }
+        due
+    }
+
+    /// Whether an open batch is not to wait for more records.
+    fn is_ripe(&self, open: &Batch, now: Instant) -> bool {
+        open.created + self.config.linger <= now
+            || open.id < self.flush_before
+            || open.bytes() >= self.config.batch_bytes_max
+    }
+
+    fn due_now(&self, index: usize, now: Instant) -> Due {
         let queue = &self.all[index];
         if queue.is_blocked() {
             return Due::Never;
@@ -152,12 +249,14 @@ impl Queues {
         }
         let waiting = queue.failed.iter().min_by_key(|batch| batch.id).or(queue.ready.front());
         if let Some(batch) = waiting {
+            if batch.is_sealing() {
+                return Due::Never;
+            }
             return Due::Now { bytes: batch.bytes(), generation: queue.generation() };
         }
         let Some(open) = &queue.open else { return Due::Never };
-        let at = open.created + self.config.linger;
-        if at > now && open.id >= self.flush_before && open.bytes() < self.config.batch_bytes {
-            return Due::At(at);
+        if !self.is_ripe(open, now) {
+            return Due::At(open.created + self.config.linger);
         }
         Due::Now { bytes: open.bytes(), generation: queue.generation() }
     }
@@ -179,7 +278,11 @@ impl Queues {
             return None;
         }
         if queue.ready.is_empty() {
-            queue.seal();
+            self.seal(index);
+        }
+        let queue = &mut self.all[index];
+        if queue.ready.front().is_none_or(Batch::is_sealing) {
+            return None;
         }
         queue.broker = Some(broker);
         let taken = queue.take(&self.config, outcome);

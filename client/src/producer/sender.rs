@@ -15,9 +15,9 @@ use super::outgoing::Outcome;
 use super::queue::{Answer, Due, Lease, Limits};
 use super::request::{Load, Sent, failed, read_answer};
 use super::{Shared, add};
-use crate::batch::Identity;
+use crate::batch::{Identity, Sealed};
 use crate::client::millis;
-use crate::cluster::{BrokerId, Cluster, Scope};
+use crate::cluster::{BrokerId, Cluster, Lane, Scope};
 use crate::{Error, Result};
 
 /// Time that the network may add to what the broker is allowed for one Produce.
@@ -51,6 +51,7 @@ struct Broker {
 }
 
 enum Event {
+    Sealed { index: usize, id: u64, result: Result<Sealed> },
     Produced { broker: BrokerId, batches: Vec<Sent>, result: Result<ProduceResponse> },
     Connected { broker: BrokerId, result: Result<()> },
     Identified(Result<Identity>),
@@ -101,9 +102,13 @@ impl Sender {
         }
     }
 
+    /// Sends until the producer is closed and everything is answered.
     pub(super) async fn run(mut self) {
         loop {
             let wake = self.drive(Instant::now());
+            if self.shared.queues().is_drained() {
+                return;
+            }
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -130,6 +135,7 @@ impl Sender {
         let mut wake = self.expire(now, &mut outcome);
         loop {
             let (loads, full) = self.collect(now, &mut wake, &mut outcome);
+            self.compress();
             let none = loads.is_empty();
             for (broker, load) in loads {
                 self.send(broker, load);
@@ -141,6 +147,19 @@ impl Sender {
         self.refresh_stale(now, &mut wake);
         self.settle(&outcome);
         wake
+    }
+
+    /// Has closed batches compressed, each on a thread for such work, while others are sent.
+    fn compress(&self) {
+        for job in self.shared.queues().take_jobs() {
+            let config = &self.shared.config;
+            let (codec, level) = (config.compression, config.compression_level);
+            let notify = self.notify.clone();
+            tokio::task::spawn_blocking(move || {
+                let result = job.builder.seal(codec, level);
+                let _ = notify.send(Event::Sealed { index: job.index, id: job.id, result });
+            });
+        }
     }
 
     fn expire(&self, now: Instant, outcome: &mut Outcome) -> Option<Instant> {
@@ -229,7 +248,7 @@ impl Sender {
             return None;
         }
         if let std::collections::hash_map::Entry::Vacant(vacant) = loads.entry(id) {
-            let Some(connection) = self.shared.cluster.open_connection(id) else {
+            let Some(connection) = self.shared.cluster.open_connection(id, Lane::Quick) else {
                 if broker.connecting.start(now, wake) {
                     let (cluster, notify) = (Arc::clone(&self.shared.cluster), self.notify.clone());
                     tokio::spawn(async move {
@@ -246,10 +265,9 @@ impl Sender {
 
     fn send(&mut self, broker: BrokerId, load: Load) {
         let timeout_ms = millis(self.shared.cluster.config.request_timeout);
-        let (connection, request, batches) = load.into_request(timeout_ms);
+        let (pending, batches) = load.submit(timeout_ms, GRACE);
         self.brokers.entry(broker).or_default().in_flight += 1;
         let notify = self.notify.clone();
-        let pending = connection.submit(&request, GRACE);
         tokio::spawn(async move {
             let result = match pending {
                 Ok(pending) => pending.answer().await,
@@ -298,6 +316,11 @@ impl Sender {
             Event::Refreshed(result) => {
                 self.refreshing.ended(result.is_ok(), &cluster);
                 self.learn_growth();
+            }
+            Event::Sealed { index, id, result } => {
+                let mut outcome = Outcome::default();
+                self.shared.queues().sealed(index, id, result, &mut outcome);
+                self.settle(&outcome);
             }
             Event::Produced { broker, batches, result } => {
                 let broker_state = self.brokers.entry(broker).or_default();
@@ -365,6 +388,23 @@ impl Sender {
         add(&counters.bytes, outcome.bytes);
         add(&counters.failed, outcome.failed);
         self.shared.budget.add_permits(outcome.released);
+        self.shared.settled.notify_waiters();
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.budget.close();
+        let mut queues = self.shared.queues();
+        let lost = queues.unanswered();
+        if lost > 0 {
+            tracing::error!(
+                records = lost,
+                "the runtime ended before these records were acknowledged"
+            );
+        }
+        queues.close();
+        drop(queues);
         self.shared.settled.notify_waiters();
     }
 }

@@ -81,7 +81,7 @@ impl Load {
             warm_up: Duration::from_secs(args.warm_up),
             producer: ProducerConfig {
                 linger: Duration::from_millis(linger),
-                batch_bytes: args.batch.unwrap_or(defaults.batch_bytes),
+                batch_bytes_max: args.batch.unwrap_or(defaults.batch_bytes_max),
                 compression: args.compression,
                 ..defaults
             },
@@ -114,7 +114,7 @@ impl Load {
             "seconds": self.measured.as_secs(),
             "warm_up_seconds": self.warm_up.as_secs(),
             "linger_ms": self.producer.linger.as_millis(),
-            "batch_bytes": self.producer.batch_bytes,
+            "batch_bytes": self.producer.batch_bytes_max,
             "compression": self.producer.compression.to_string(),
             "acks": "all",
             "idempotent": self.producer.idempotent,

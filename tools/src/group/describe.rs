@@ -107,7 +107,7 @@ fn show_json(group: &GroupDescription, rows: &[Row<'_>], lag: i64) -> anyhow::Re
         .iter()
         .map(|row| {
             json!({
-                "topic": row.at.topic,
+                "topic": &*row.at.topic,
                 "partition": row.at.partition,
                 "committed": row.committed,
                 "end": row.end,
@@ -149,7 +149,7 @@ fn show_text(group: &GroupDescription, rows: &[Row<'_>], lag: i64) -> anyhow::Re
         .iter()
         .map(|row| {
             vec![
-                row.at.topic.clone(),
+                row.at.topic.to_string(),
                 row.at.partition.to_string(),
                 number(row.committed),
                 number(row.end),

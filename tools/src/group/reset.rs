@@ -84,7 +84,7 @@ fn show(args: &ResetArgs, changes: &[Change], json: bool) -> anyhow::Result<()> 
         for change in changes {
             output::json_line(&json!({
                 "group": args.group,
-                "topic": change.at.topic,
+                "topic": &*change.at.topic,
                 "partition": change.at.partition,
                 "before": change.before,
                 "after": change.after,
@@ -96,7 +96,7 @@ fn show(args: &ResetArgs, changes: &[Change], json: bool) -> anyhow::Result<()> 
     let row = |change: &Change| {
         let before = change.before.map_or("-".into(), |offset| offset.to_string());
         let by = change.before.map_or("-".into(), |before| format!("{:+}", change.after - before));
-        let (topic, number) = (change.at.topic.clone(), change.at.partition.to_string());
+        let (topic, number) = (change.at.topic.to_string(), change.at.partition.to_string());
         vec![topic, number, before, change.after.to_string(), by]
     };
     let rows: Vec<_> = changes.iter().map(row).collect();

@@ -1,16 +1,17 @@
 //! The way of batches through a queue, step by step: order, sequences, gaps and deadlines.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::records::RecordBatchDecoder;
 use proptest::prelude::{Strategy, any, proptest};
-use tokio::sync::oneshot;
 
 use super::{Answer, Gap, Lease, Limits, Queue};
 use crate::batch::Identity;
 use crate::producer::outgoing::{Batch, Outcome, Taken};
-use crate::producer::{Delivered, ProducerConfig};
+use crate::producer::{Delivered, Delivery, ProducerConfig};
 use crate::{Error, ErrorCode, Record, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -35,7 +36,7 @@ fn out_of_order() -> Answer {
 /// A queue, driven as the sender drives it.
 struct Driver {
     queue: Queue,
-    waiters: Vec<oneshot::Receiver<Result<Delivered>>>,
+    waiters: Vec<Delivery>,
     outcome: Outcome,
     now: Instant,
     generation: u64,
@@ -47,12 +48,12 @@ impl Driver {
         let mut queue = Queue::new(Arc::from("t"), 0);
         let mut waiters = Vec::new();
         for id in 0..batches {
-            let (sender, waiter) = oneshot::channel();
-            let mut batch = Batch::new(id);
-            batch.push(&Record::new(None::<&str>, id.to_string()), 10, sender);
+            let mut batch = Batch::new(id, 100);
+            let record = Record::new(None::<&str>, id.to_string());
+            let (promise, index) = batch.push(&record, 10, 0);
+            waiters.push(promise.delivery(index));
             queue.open = Some(batch);
             queue.seal();
-            waiters.push(waiter);
         }
         let now = Instant::now();
         Self { queue, waiters, outcome: Outcome::default(), now, generation: 1 }
@@ -91,7 +92,11 @@ impl Driver {
     }
 
     fn result(&mut self, id: usize) -> Option<Result<Delivered>> {
-        self.waiters[id].try_recv().ok()
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(&mut self.waiters[id]).poll(&mut context) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
     }
 }
 
@@ -105,9 +110,10 @@ struct Sent {
 
 impl Sent {
     fn read(taken: Taken) -> Self {
-        let set = RecordBatchDecoder::decode(&mut taken.bytes.clone()).unwrap();
+        let Taken { id, batch, .. } = taken;
+        let set = RecordBatchDecoder::decode(&mut batch.into_bytes()).unwrap();
         let first = &set.records[0];
-        Self { id: taken.id, producer_id: first.producer_id, sequence: first.sequence }
+        Self { id, producer_id: first.producer_id, sequence: first.sequence }
     }
 }
 
