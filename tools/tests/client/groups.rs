@@ -103,7 +103,7 @@ async fn the_next_member_begins_where_the_one_before_committed() {
     // Handed out but not committed: it comes again.
     timeout(PATIENCE, first.next_record()).await.unwrap().unwrap();
     let committer = first.committer().unwrap();
-    let place = TopicPartition::new(&topic, 0);
+    let place = TopicPartition::new(&*topic, 0);
     let committed = committer.committed(std::slice::from_ref(&place)).await.unwrap();
     assert_eq!(committed[&place], 30);
     first.close().await.unwrap();

@@ -59,6 +59,8 @@ func versionTests() {
 		}
 	})
 	test("version/describe-topic-partitions-0", describeTopicPartitions)
+	sweep("describe-quorum", 0, 2, describeQuorumVersion)
+	sweep("client-quotas", 0, 1, clientQuotasVersion)
 	test("version/unsupported-api-versions-answers-v0", func() {
 		req := kmsg.NewPtrApiVersionsRequest()
 		c := dial()
@@ -79,6 +81,53 @@ func versionTests() {
 		sweep("create-topics-old", 0, 1, createTopicsVersion)
 		sweep("delete-topics-old", 0, 0, deleteTopicsVersion)
 	}
+}
+
+func describeQuorumVersion(v int16) {
+	req := kmsg.NewPtrDescribeQuorumRequest()
+	topic := kmsg.NewDescribeQuorumRequestTopic()
+	topic.Topic, topic.Partitions = "__cluster_metadata", []kmsg.DescribeQuorumRequestTopicPartition{{}}
+	req.Topics = append(req.Topics, topic)
+	resp := ask[*kmsg.DescribeQuorumResponse](req, v)
+	equal(resp.ErrorCode, 0, "error")
+	p := resp.Topics[0].Partitions[0]
+	equal(p.ErrorCode, 0, "error of the partition")
+	for _, voter := range p.CurrentVoters {
+		if voter.ReplicaID == p.LeaderID && voter.LogEndOffset >= p.HighWatermark && p.LeaderEpoch > 0 {
+			return
+		}
+	}
+	fail("leader %d in epoch %d is no voter with a log up to %d", p.LeaderID, p.LeaderEpoch, p.HighWatermark)
+}
+
+func clientQuotasVersion(v int16) {
+	name := topicName("client")
+	alter := func(remove bool) {
+		req := kmsg.NewPtrAlterClientQuotasRequest()
+		op := kmsg.NewAlterClientQuotasRequestEntryOp()
+		op.Key, op.Value, op.Remove = "producer_byte_rate", 4096, remove
+		entity := kmsg.NewAlterClientQuotasRequestEntryEntity()
+		entity.Type, entity.Name = "client-id", &name
+		entry := kmsg.NewAlterClientQuotasRequestEntry()
+		entry.Entity, entry.Ops = append(entry.Entity, entity), append(entry.Ops, op)
+		req.Entries = append(req.Entries, entry)
+		equal(ask[*kmsg.AlterClientQuotasResponse](req, v).Entries[0].ErrorCode, 0, "alter")
+	}
+	describe := func() []kmsg.DescribeClientQuotasResponseEntry {
+		req := kmsg.NewPtrDescribeClientQuotasRequest()
+		component := kmsg.NewDescribeClientQuotasRequestComponent()
+		component.EntityType, component.MatchType, component.Match = "client-id", kmsg.QuotasMatchTypeExact, &name
+		req.Components, req.Strict = append(req.Components, component), true
+		resp := ask[*kmsg.DescribeClientQuotasResponse](req, v)
+		equal(resp.ErrorCode, 0, "describe")
+		return resp.Entries
+	}
+	// Kafka answers before its brokers have heard of the change.
+	alter(false)
+	eventually("the quota is told", func() bool { return len(describe()) == 1 })
+	equal(describe()[0].Values[0].Value, 4096.0, "the quota")
+	alter(true)
+	eventually("the quota is gone", func() bool { return len(describe()) == 0 })
 }
 
 func metadataVersion(v int16) {
