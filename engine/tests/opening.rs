@@ -132,7 +132,17 @@ fn options_reach_rocksdb() {
         .collect();
     files.sort();
     let text = std::fs::read_to_string(files.last().unwrap()).unwrap();
-    let bucket = text.split("[CFOptions \"bucket-").nth(1).unwrap();
+    // A family's options stand in two sections.
+    let family = |name: &str| {
+        let sections = ["CFOptions", "TableOptions/BlockBasedTable"].map(|section| {
+            let begins = format!("[{section} \"{name}");
+            let options = text.split(begins.as_str()).nth(1).unwrap();
+            options.split("\n[").next().unwrap().to_owned()
+        });
+        sections.concat()
+    };
+    let (bucket, keys) = (family("bucket-"), family("keys"));
+    let (bucket, keys) = (bucket.as_str(), keys.as_str());
     for (part, line) in [
         (text.as_str(), "recycle_log_file_num=10"),
         (text.as_str(), "track_and_verify_wals_in_manifest=true"),
@@ -147,6 +157,8 @@ fn options_reach_rocksdb() {
         (bucket, "index_shortening=kNoShortening"),
         (bucket, "block_size=32768"),
         (bucket, "whole_key_filtering=false"),
+        (keys, "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.8"),
+        (keys, "min_write_buffer_number_to_merge=8"),
     ] {
         assert!(part.lines().any(|l| l.trim() == line), "{line} is not in effect");
     }

@@ -6,12 +6,12 @@ use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::config_resources::{RESOURCE_BROKER, RESOURCE_TOPIC};
+use super::config_resources::{RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC};
 use crate::broker::Broker;
 use crate::dispatch::Call;
 
-/// Kafka's `ConfigResource.Type`: a broker's loggers, client metrics, groups. Nothing has such configs here.
-const WITHOUT_CONFIGS: [i8; 3] = [8, 16, 32];
+/// Kafka's `ConfigResource.Type`: a broker's loggers, client metrics. Nothing has such configs here.
+const WITHOUT_CONFIGS: [i8; 2] = [8, 16];
 
 pub(crate) async fn handle(
     broker: &Broker,
@@ -22,7 +22,8 @@ pub(crate) async fn handle(
         return ListConfigResourcesResponse::default();
     }
     let known = |kind: &i8| {
-        matches!(*kind, RESOURCE_TOPIC | RESOURCE_BROKER) || WITHOUT_CONFIGS.contains(kind)
+        matches!(*kind, RESOURCE_TOPIC | RESOURCE_BROKER | RESOURCE_GROUP)
+            || WITHOUT_CONFIGS.contains(kind)
     };
     if !request.resource_types.iter().all(known) {
         return ListConfigResourcesResponse::default()
@@ -42,6 +43,11 @@ pub(crate) async fn handle(
     }
     if asked(RESOURCE_BROKER) {
         resources.extend(image.brokers.keys().map(|id| resource(RESOURCE_BROKER, id.to_string())));
+    }
+    if asked(RESOURCE_GROUP) {
+        // As in Kafka, those of which something was set.
+        let groups = image.group_configs().keys();
+        resources.extend(groups.map(|group| resource(RESOURCE_GROUP, group.clone())));
     }
     ListConfigResourcesResponse::default().with_config_resources(resources)
 }

@@ -11,8 +11,8 @@ use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse, DescribeConfigsRequest, DescribeGroupsRequest,
-    FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, ListGroupsRequest,
-    MetadataRequest, OffsetFetchRequest,
+    FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, ListConfigResourcesRequest,
+    ListGroupsRequest, MetadataRequest, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use tempfile::tempdir;
@@ -251,6 +251,9 @@ async fn a_group_has_configs_of_its_own() {
     }
     let told = heard(&node, &joins("g", "b")).await.heartbeat_interval_ms;
     assert_eq!(told, 1_400);
+    let listed = ListConfigResourcesRequest::default().with_resource_types(vec![GROUP_RESOURCE]);
+    let listed = client.ask(&listed, 1).await.config_resources;
+    assert_eq!(listed.iter().map(|group| &*group.resource_name).collect::<Vec<_>>(), ["g"]);
     node.shutdown().await;
     let node = Node::start(config(dir.path())).await.unwrap();
     let mut client = Client::connect(&node).await;

@@ -373,9 +373,29 @@ fn a_checkpoint_restores_everything() {
     report_damaged(&mut data, (3, 0), true);
     reassign(&mut data, &[1, 2, 3], &[4]);
     reassign(&mut data, &[1, 2, 3], &[1, 2]);
+    let quota = proto::Quota {
+        client: Some(proto::QuotaName { name: Some("slow".into()) }),
+        key: "producer_byte_rate".into(),
+        limit: Some(7.0),
+        ..Default::default()
+    };
+    apply(&mut data, Command::AlterQuotas(proto::AlterQuotas { changes: vec![quota] }));
+    let configs: BTreeMap<String, String> =
+        [("consumer.session.timeout.ms".into(), "50000".into())].into();
+    let set = proto::SetGroupConfigs {
+        group: "g".into(),
+        configs: configs.clone(),
+        ..Default::default()
+    };
+    apply(&mut data, Command::SetGroupConfigs(set));
     let holder = Holder { broker: 1, ..Holder::default() };
     let restored = decode(&encode(&data), &holder).unwrap();
     assert_eq!(encode(&restored), encode(&data));
+    assert_eq!(restored.group_configs()["g"], configs);
+    assert_eq!(
+        super::quotas::all(&restored.quotas).first().and_then(|quota| quota.limit),
+        Some(7.0)
+    );
     assert_eq!(restored.brokers, data.brokers);
     assert_eq!(placement(&restored), placement(&data));
     assert_eq!(restored.leader(PartitionId(1)), Some((2, Term(5))));
