@@ -26,7 +26,7 @@ pub struct GroupConfig {
     /// cooperative-sticky, as Kafka's own consumer.
     pub assignors: Vec<Assignor>,
     /// How often what was handed out is committed by itself, and at the latest before a partition is given up. What one
-    /// poll returned is committed by a later one. `None` leaves it to [`Consumer::commit`]. Default: 5 s.
+    /// poll returned is committed by a later one. `None` leaves it to [`crate::Consumer::commit`]. Default: 5 s.
     pub auto_commit: Option<Duration>,
 }
 
