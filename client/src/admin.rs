@@ -3,7 +3,6 @@
 //! Not here: which moves are good ones (`jangbu cluster` plans them); groups (`admin/groups.rs`) and what they have
 //! committed (`admin/offsets.rs`).
 
-mod assignment;
 pub(crate) mod groups;
 pub(crate) mod offsets;
 
@@ -22,6 +21,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::client::{millis, topic_name};
 use crate::cluster::BrokerId;
+use crate::error::About;
 use crate::{Client, Error, Result};
 
 /// A broker as the cluster describes it.
@@ -82,6 +82,10 @@ const TAG_DRAINING: i32 = 27_234;
 const RESOURCE_BROKER: i8 = 4;
 const SET: i8 = 0;
 
+fn move_of(topic: &str, partition: i32) -> About {
+    About::from(format!("move of {topic}-{partition}")).place(topic, partition)
+}
+
 /// The replicas that a move ends with: all but those that leave.
 fn target(partition: &OngoingPartitionReassignment) -> Vec<BrokerId> {
     let leaves = |broker| partition.removing_replicas.contains(broker);
@@ -106,7 +110,7 @@ impl Client {
                 connection.call(&request).await
             })
             .await?;
-        Error::check(answer.error_code, answer.error_message.as_deref(), || "the cluster".into())?;
+        Error::check(answer.error_code, answer.error_message.as_deref(), || "the cluster")?;
         let mut brokers: Vec<Broker> = answer
             .brokers
             .iter()
@@ -153,11 +157,11 @@ impl Client {
         self.retry(async || {
             let answer = self.cluster().controller().await?.call(&request).await?;
             let message = answer.error_message.as_deref();
-            Error::check(answer.error_code, message, || "moving partitions".into())?;
+            Error::check(answer.error_code, message, || "moving partitions")?;
             answer.responses.iter().try_for_each(|topic| {
                 topic.partitions.iter().try_for_each(|partition| {
                     let message = partition.error_message.as_deref();
-                    let what = || format!("move of {}-{}", *topic.name, partition.partition_index);
+                    let what = || move_of(&topic.name, partition.partition_index);
                     Error::check(partition.error_code, message, what)
                 })
             })
@@ -176,7 +180,7 @@ impl Client {
         let answer =
             self.retry(async || self.cluster().controller().await?.call(&request).await).await?;
         let message = answer.error_message.as_deref();
-        Error::check(answer.error_code, message, || "moves under way".into())?;
+        Error::check(answer.error_code, message, || "moves under way")?;
         let ids = |brokers: &[kafka_protocol::messages::BrokerId]| {
             brokers.iter().map(|broker| BrokerId(broker.0)).collect()
         };
@@ -202,7 +206,7 @@ impl Client {
             .with_timeout_ms(millis(self.cluster().config.request_timeout));
         let answer =
             self.retry(async || self.cluster().controller().await?.call(&request).await).await?;
-        Error::check(answer.error_code, None, || "electing leaders".into())
+        Error::check(answer.error_code, None, || "electing leaders")
     }
 
     /// Marks a broker as being emptied, or not any more: its config `jangbu.draining`. It gets no new replicas then and hands

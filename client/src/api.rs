@@ -4,13 +4,13 @@
 //! and OffsetFetch at 7, because later ones ask about several groups at a time.
 
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, ConsumerGroupDescribeRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+    AlterPartitionReassignmentsRequest, ConsumerGroupDescribeRequest,
+    ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
     UnregisterBrokerRequest,
 };
 
@@ -55,4 +55,5 @@ apis! {
     SyncGroupRequest, "SyncGroup", 5, members::SYNC_GROUP;
     HeartbeatRequest, "Heartbeat", 4, members::HEARTBEAT;
     LeaveGroupRequest, "LeaveGroup", 5, members::LEAVE_GROUP;
+    ConsumerGroupHeartbeatRequest, "ConsumerGroupHeartbeat", 1, members::CONSUMER_GROUP_HEARTBEAT;
 }

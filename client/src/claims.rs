@@ -137,6 +137,10 @@ impl<'a> Walker<'a> {
                 (0..count).try_for_each(|_| self.layout(element))
             }
             Kind::Struct(layout) => self.layout(layout),
+            Kind::Option(layout) => match self.array()? {
+                [1] => self.layout(layout),
+                [_] => Ok(()),
+            },
         }
     }
 

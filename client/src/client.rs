@@ -13,6 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::{Cluster, Scope, Topic};
 use crate::config::Config;
+use crate::error::About;
 use crate::{Consumer, ConsumerConfig, Error, ErrorCode, Producer, ProducerConfig, Result};
 
 /// A client of one cluster. Clones share its connections.
@@ -121,7 +122,9 @@ impl Client {
             let answer = self.cluster.controller().await?.call(&request).await?;
             answer.topics.iter().try_for_each(|created| {
                 let message = created.error_message.as_deref();
-                Error::check(created.error_code, message, || format!("create topic {}", topic.name))
+                Error::check(created.error_code, message, || {
+                    About::from(format!("create topic {}", topic.name)).topic(&topic.name)
+                })
             })
         })
         .await?;
@@ -131,10 +134,9 @@ impl Client {
     /// A new topic takes a moment to reach every broker, in which it looks unknown or has no leader.
     async fn await_leaders(&self, name: &str) -> Result<()> {
         self.retry(async || {
-            let not_yet = || Error::Broker {
-                what: format!("leaders of {name}"),
-                code: ErrorCode::LeaderNotAvailable,
-                message: None,
+            let not_yet = || {
+                let about = About::from(format!("leaders of {name}")).topic(name);
+                Error::refused(about, ErrorCode::LeaderNotAvailable)
             };
             match self.cluster.refresh(Scope::Existing(name)).await {
                 Err(Error::UnknownTopic { .. }) => return Err(not_yet()),
@@ -164,7 +166,9 @@ impl Client {
                 return Err(Error::UnknownTopic { topic: name.to_owned() });
             }
             let message = deleted.error_message.as_deref();
-            Error::check(deleted.error_code, message, || format!("delete topic {name}"))
+            Error::check(deleted.error_code, message, || {
+                About::from(format!("delete topic {name}")).topic(name)
+            })
         })
     }
 
@@ -182,7 +186,9 @@ impl Client {
         let mut configs = Vec::new();
         for result in answer.results {
             let message = result.error_message.as_deref();
-            Error::check(result.error_code, message, || format!("configs of {name}"))?;
+            Error::check(result.error_code, message, || {
+                About::from(format!("configs of {name}")).topic(name)
+            })?;
             configs.extend(result.configs.into_iter().map(|config| TopicConfig {
                 name: config.name.to_string(),
                 value: config.value.map(|value| value.to_string()),
@@ -208,7 +214,8 @@ impl Client {
 
     async fn offset_once(&self, topic: &str, partition: i32, at: Position) -> Result<i64> {
         let known = self.cluster.topic(Scope::Existing(topic)).await?;
-        let place = || format!("offsets of {topic}-{partition}");
+        let place =
+            || About::from(format!("offsets of {topic}-{partition}")).place(topic, partition);
         let leader = match usize::try_from(partition).ok().and_then(|at| known.partitions.get(at)) {
             Some(known) => known.leader,
             None => {
@@ -216,15 +223,13 @@ impl Client {
                 return Err(Error::UnknownPartition { topic, partition, count });
             }
         };
-        let leader = leader.ok_or_else(|| Error::Broker {
-            what: place(),
-            code: ErrorCode::LeaderNotAvailable,
-            message: None,
-        })?;
+        let leader =
+            leader.ok_or_else(|| Error::refused(place(), ErrorCode::LeaderNotAvailable))?;
         let connection = self.cluster.connection(leader).await?;
         let answer = connection.call(&offsets_request(topic, partition, at)).await?;
         let found = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
-        let found = found.ok_or_else(|| Error::malformed("a response", place() + " is empty"))?;
+        let found =
+            found.ok_or_else(|| Error::malformed("a response", format!("{} is empty", place())))?;
         Error::check(found.error_code, None, place)?;
         Ok(found.offset)
     }

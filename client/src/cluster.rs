@@ -13,9 +13,11 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::error::About;
 use crate::{Error, ErrorCode, Result};
 
 /// The number of a broker in its cluster.
@@ -27,6 +29,8 @@ pub struct BrokerId(pub i32);
 pub struct Topic {
     /// Its name.
     pub name: String,
+    /// Another one when it is deleted and made again; nil from brokers before Kafka 2.8.
+    pub(crate) id: Uuid,
     /// Whether it belongs to the brokers themselves.
     pub internal: bool,
     /// Its partitions, in the order of their numbers.
@@ -55,6 +59,8 @@ pub(crate) enum Scope<'a> {
     OrCreate(&'a str),
     /// One topic, if it exists.
     Existing(&'a str),
+    /// Those of these ids that exist.
+    Ids(&'a [Uuid]),
 }
 
 /// What a connection is for. A broker answers in order, so nothing else waits behind a Fetch that it holds back.
@@ -80,6 +86,24 @@ struct State {
     bootstrap: Option<Arc<Connection>>,
     controller: Option<BrokerId>,
     topics: HashMap<String, Arc<Topic>>,
+    /// The names of `topics` by id.
+    names: HashMap<Uuid, Arc<str>>,
+}
+
+impl State {
+    fn learn(&mut self, topic: Topic) {
+        self.forget(&topic.name);
+        if !topic.id.is_nil() {
+            self.names.insert(topic.id, Arc::from(topic.name.as_str()));
+        }
+        self.topics.insert(topic.name.clone(), Arc::new(topic));
+    }
+
+    fn forget(&mut self, name: &str) {
+        if let Some(known) = self.topics.remove(name) {
+            self.names.remove(&known.id);
+        }
+    }
 }
 
 impl Cluster {
@@ -94,6 +118,11 @@ impl Cluster {
     /// What was last heard of a topic.
     pub(crate) fn cached(&self, topic: &str) -> Option<Arc<Topic>> {
         self.state().topics.get(topic).cloned()
+    }
+
+    /// The name of the topic with an id, as last heard.
+    pub(crate) fn name(&self, id: Uuid) -> Option<Arc<str>> {
+        self.state().names.get(&id).cloned()
     }
 
     /// The leader of a partition, as far as known.
@@ -134,21 +163,20 @@ impl Cluster {
         state.controller = Some(BrokerId(answer.controller_id.0));
         if matches!(scope, Scope::All) {
             state.topics.clear();
+            state.names.clear();
         }
         let mut outcome = Ok(());
         for topic in answer.topics {
             let name = topic.name.as_ref().map(|name| name.to_string()).unwrap_or_default();
             match read_topic(topic) {
-                Ok(topic) => {
-                    state.topics.insert(name, Arc::new(topic));
-                }
+                Ok(topic) => state.learn(topic),
                 Err(error) => {
-                    state.topics.remove(&name);
+                    state.forget(&name);
                     outcome = Err(error);
                 }
             }
         }
-        if matches!(scope, Scope::All) { Ok(()) } else { outcome }
+        if matches!(scope, Scope::All | Scope::Ids(_)) { Ok(()) } else { outcome }
     }
 
     /// All topics of the last [`Scope::All`] refresh, by name.
@@ -160,7 +188,7 @@ impl Cluster {
 
     /// Forgets a topic that was deleted.
     pub(crate) fn forget(&self, topic: &str) {
-        self.state().topics.remove(topic);
+        self.state().forget(topic);
     }
 
     /// Whether the broker was among those that are there, when last asked.
@@ -259,20 +287,27 @@ fn metadata_request(scope: Scope<'_>) -> MetadataRequest {
         let name = TopicName(StrBytes::from_string(name.to_owned()));
         Some(vec![MetadataRequestTopic::default().with_name(Some(name))])
     };
+    let by_id = |ids: &[Uuid]| {
+        let each = ids.iter().map(|id| MetadataRequestTopic::default().with_topic_id(*id));
+        Some(each.map(|topic| topic.with_name(None)).collect())
+    };
     let (topics, create) = match scope {
         Scope::All => (None, false),
         Scope::OrCreate(name) => (one(name), true),
         Scope::Existing(name) => (one(name), false),
+        Scope::Ids(ids) => (by_id(ids), false),
     };
     MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(create)
 }
 
 fn read_topic(topic: MetadataResponseTopic) -> Result<Topic> {
-    let name = topic.name.map(|name| name.to_string()).unwrap_or_default();
+    let (name, id) = (topic.name.map(|name| name.to_string()).unwrap_or_default(), topic.topic_id);
     if ErrorCode::try_from_code(topic.error_code) == Some(ErrorCode::UnknownTopicOrPartition) {
         return Err(Error::UnknownTopic { topic: name });
     }
-    Error::check(topic.error_code, None, || format!("metadata of {name}"))?;
+    Error::check(topic.error_code, None, || {
+        About::from(format!("metadata of {name}")).topic(&name)
+    })?;
     let ids = |brokers: &[kafka_protocol::messages::BrokerId]| {
         brokers.iter().map(|broker| BrokerId(broker.0)).collect()
     };
@@ -291,7 +326,7 @@ fn read_topic(topic: MetadataResponseTopic) -> Result<Topic> {
     if !complete || partitions.is_empty() {
         return Err(Error::malformed("metadata", format!("{name} lacks partitions")));
     }
-    Ok(Topic { name, internal: topic.is_internal, partitions })
+    Ok(Topic { name, id, internal: topic.is_internal, partitions })
 }
 
 /// `host:port`, with brackets around an IPv6 address.

@@ -1,6 +1,10 @@
 //! How a client behaves towards its brokers. Plain data, every field with its default and unit.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::metrics::{Metrics, Silent};
+use crate::setters::setters;
 
 /// Settings that producer, consumer and admin calls of one [`crate::Client`] share.
 #[derive(Debug, Clone)]
@@ -22,6 +26,8 @@ pub struct Config {
     pub backoff_min: Duration,
     /// Longest pause before something is tried again. Default: 1 s.
     pub backoff_max: Duration,
+    /// Who is told what the client does. Default: nobody.
+    pub metrics: Arc<dyn Metrics>,
 }
 
 impl Default for Config {
@@ -35,11 +41,29 @@ impl Default for Config {
             metadata_age_max: Duration::from_secs(300),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
+            metrics: Arc::new(Silent),
         }
     }
 }
 
+setters! { Config:
+    field with_client_id client_id: String,
+    field with_connect_timeout connect_timeout: Duration,
+    field with_request_timeout request_timeout: Duration,
+    field with_frame_bytes_max frame_bytes_max: usize,
+    field with_metadata_age_max metadata_age_max: Duration,
+    field with_backoff_min backoff_min: Duration,
+    field with_backoff_max backoff_max: Duration,
+}
+
 impl Config {
+    /// The same with another [`Config::metrics`].
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Arc<dyn Metrics>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
     /// Defaults, with the brokers of a comma separated list.
     pub fn for_brokers(list: &str) -> Self {
         let bootstrap = list.split(',').map(str::trim).filter(|part| !part.is_empty());

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
@@ -22,9 +22,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 
 use crate::claims::{self, layouts};
 use crate::config::Config;
+use crate::metrics::{Count, Metrics};
 use crate::{Error, Result, frame};
 
 /// Bytes of waiting requests that are written with one call.
@@ -55,6 +57,7 @@ pub(crate) struct Connection {
 struct Shared {
     broker: String,
     client_id: StrBytes,
+    metrics: Arc<dyn Metrics>,
     state: Mutex<State>,
 }
 
@@ -77,6 +80,7 @@ pub(crate) struct Pending<R> {
     shared: Arc<Shared>,
     version: i16,
     what: &'static str,
+    sent: Instant,
     timeout: Duration,
     request: std::marker::PhantomData<fn() -> R>,
 }
@@ -97,12 +101,16 @@ impl Connection {
             connection.negotiate().await?;
             Ok(connection)
         };
-        tokio::time::timeout(config.connect_timeout, opening).await.unwrap_or_else(|_| {
+        let opened = tokio::time::timeout(config.connect_timeout, opening).await;
+        let opened = opened.unwrap_or_else(|_| {
             Err(Error::Unreachable {
                 brokers: address.to_owned(),
                 reason: format!("no answer within {} ms", config.connect_timeout.as_millis()),
             })
-        })
+        });
+        let what = if opened.is_ok() { Count::Connections } else { Count::ConnectionsFailed };
+        config.metrics.count(what, 1);
+        opened
     }
 
     fn start(stream: TcpStream, address: &str, config: &Config) -> Self {
@@ -113,6 +121,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             broker: address.to_owned(),
             client_id: StrBytes::from_string(config.client_id.clone()),
+            metrics: Arc::clone(&config.metrics),
             state: Mutex::new(state),
         });
         let reading = read_answers(reader, Arc::clone(&shared), config.frame_bytes_max);
@@ -175,7 +184,9 @@ impl Connection {
     ) -> Pending<R> {
         let shared = Arc::clone(&self.shared);
         let what = std::any::type_name::<R>().rsplit("::").next().unwrap_or("a request");
-        Pending { answer, shared, version, what, timeout, request: std::marker::PhantomData }
+        let what = what.trim_end_matches("Request");
+        let sent = Instant::now();
+        Pending { answer, shared, version, what, sent, timeout, request: std::marker::PhantomData }
     }
 
     /// Sends a request and waits for its answer.
@@ -210,6 +221,7 @@ impl Connection {
             shared,
             version: 0,
             what: name,
+            sent: Instant::now(),
             timeout: self.request_timeout,
             request: std::marker::PhantomData,
         };
@@ -248,6 +260,8 @@ impl Connection {
         }
         state.next_id = id.wrapping_add(1);
         state.waiting.insert(id, sender);
+        drop(state);
+        self.shared.metrics.count(Count::Requests, 1);
         Ok(answer)
     }
 }
@@ -266,11 +280,19 @@ impl Shared {
         self.state.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Ends the connection: everyone who waits, and everyone who comes later, is told `reason`.
-    fn die(&self, reason: &str) {
+    /// Ends the connection for something that went wrong.
+    fn lose(&self, reason: &str) {
+        if self.die(reason) {
+            self.metrics.count(Count::ConnectionsFailed, 1);
+        }
+    }
+
+    /// Ends the connection: everyone who waits, and everyone who comes later, is told `reason`. False if it has ended
+    /// before.
+    fn die(&self, reason: &str) -> bool {
         let mut state = self.lock();
         if state.death.is_some() {
-            return;
+            return false;
         }
         state.death = Some(Arc::from(reason));
         state.outgoing = None;
@@ -280,6 +302,7 @@ impl Shared {
         for (_, waiter) in waiting {
             let _ = waiter.send(Err(error.clone()));
         }
+        true
     }
 
     fn disconnected(&self, state: &State) -> Error {
@@ -304,7 +327,9 @@ impl<R: Api> Pending<R> {
     /// [`Error::Disconnected`], [`Error::Timeout`] (and the connection is given up), [`Error::Malformed`].
     pub(crate) async fn answer(self) -> Result<R::Response> {
         let (version, what) = (self.version, self.what);
-        let mut bytes = self.bytes().await?;
+        let span =
+            tracing::debug_span!("request", api = what, version, broker = %self.shared.broker);
+        let mut bytes = self.bytes().instrument(span).await?;
         claims::check(R::RESPONSE, version, &bytes)
             .map_err(|error| Error::malformed("a response", format!("to {what}: {error}")))?;
         decode_header(&mut bytes, R::Response::header_version(version))?;
@@ -315,12 +340,18 @@ impl<R: Api> Pending<R> {
 
 impl<R> Pending<R> {
     async fn bytes(self) -> Result<Bytes> {
-        match tokio::time::timeout(self.timeout, self.answer).await {
+        let answered = tokio::time::timeout(self.timeout, self.answer).await;
+        let metrics = &self.shared.metrics;
+        match &answered {
+            Ok(Ok(Ok(_))) => metrics.answered(self.what, self.sent.elapsed()),
+            _ => metrics.count(Count::RequestsFailed, 1),
+        }
+        match answered {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(self.shared.disconnected(&self.shared.lock())),
             Err(_) => {
                 let after = self.timeout;
-                self.shared.die(&format!("no answer within {} ms", after.as_millis()));
+                self.shared.lose(&format!("no answer within {} ms", after.as_millis()));
                 Err(Error::Timeout { what: self.what, after })
             }
         }
@@ -340,7 +371,7 @@ async fn read_answers(mut reader: OwnedReadHalf, shared: Arc<Shared>, frame_byte
         }
     };
     tracing::debug!(broker = shared.broker, reason, "connection lost");
-    shared.die(&reason);
+    shared.lose(&reason);
 }
 
 async fn write_requests(
@@ -358,7 +389,7 @@ async fn write_requests(
             together.extend(next);
         }
         if let Err(error) = write_all(&mut writer, &together).await {
-            shared.die(&error.to_string());
+            shared.lose(&error.to_string());
             return;
         }
         together.clear();

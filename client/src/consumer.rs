@@ -29,12 +29,16 @@ use futures_util::stream::{self, Stream};
 use tokio::task::JoinSet;
 
 use crate::cluster::BrokerId;
+use crate::setters::setters;
 use crate::{Client, Error, Position, Received, Result};
 
 pub use batch::{RecordBatch, TopicPartition};
 use fetch::Fetched;
-pub use group::{Assignor, Committer, GroupConfig, ListenerFuture, RebalanceListener};
+pub use group::{
+    Assignor, Committer, GroupConfig, GroupProtocol, ListenerFuture, RebalanceListener,
+};
 use group::{Joined, Membership};
+pub(crate) use group::{decode_assignment, flat};
 
 /// Bytes of batches that one [`Consumer::poll`] hands out, except that one batch is always whole.
 const POLL_BYTES: usize = 4 << 20;
@@ -72,6 +76,17 @@ pub enum OffsetReset {
     Earliest,
     /// Behind the last record.
     Latest,
+}
+
+setters! { ConsumerConfig:
+    field with_wait_max wait_max: Duration,
+    field with_bytes_min bytes_min: i32,
+    field with_bytes_max bytes_max: i32,
+    field with_partition_bytes_max partition_bytes_max: i32,
+    field with_prefetch_bytes_max prefetch_bytes_max: usize,
+    field with_offset_reset offset_reset: OffsetReset,
+    some with_rack rack: String,
+    some with_group group: GroupConfig,
 }
 
 impl Default for ConsumerConfig {
@@ -150,7 +165,7 @@ enum Event {
     Fetched(Fetched),
     Found { place: TopicPartition, at: Position, result: Result<i64> },
     Refreshed { topic: Arc<str>, result: Result<()> },
-    Joined(Result<Joined>),
+    Joined { turn: u64, result: Result<Joined> },
 }
 
 /// Reads partitions, alone or in a group.
@@ -351,11 +366,18 @@ impl Consumer {
     }
 
     fn handle(&mut self, done: std::result::Result<Event, tokio::task::JoinError>) -> Result<()> {
-        match done.map_err(|error| Error::Invalid(format!("a task of the consumer: {error}")))? {
+        let done = match done {
+            // What an assignment that counts no more was looked up for.
+            Err(error) if error.is_cancelled() => return Ok(()),
+            done => {
+                done.map_err(|error| Error::Invalid(format!("a task of the consumer: {error}")))?
+            }
+        };
+        match done {
             Event::Fetched(answer) => self.fetched(answer),
             Event::Found { place, at, result } => self.found(&place, at, result),
             Event::Refreshed { topic, result } => self.refreshed(&topic, result),
-            Event::Joined(result) => self.joined(result)?,
+            Event::Joined { turn, result } => self.joined(turn, result)?,
         }
         Ok(())
     }

@@ -2,15 +2,31 @@
 //!
 //! Everything is cheap to clone, because one lost connection is told to every request that waited on it.
 
+mod about;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use about::About;
 pub use kafka_protocol::ResponseError as ErrorCode;
 
 /// The client's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// One variant per reaction of the caller.
+/// One variant per reaction of the caller. [`Error::topic`], [`Error::partition`], [`Error::offset`] and [`Error::group`] tell
+/// what it is about, and [`Error::is_retriable`] whether to try again.
+///
+/// ```
+/// fn explain(error: &jangbu_client::Error) -> String {
+///     match (error.topic(), error.partition(), error.is_retriable()) {
+///         (Some(topic), Some(partition), true) => format!("later again: {topic}-{partition}"),
+///         (Some(topic), _, false) => format!("look at {topic}: {error}"),
+///         _ => error.to_string(),
+///     }
+/// }
+/// let error = jangbu_client::Error::UnknownTopic { topic: "orders".into() };
+/// assert_eq!(explain(&error), "look at orders: the topic orders does not exist");
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No broker could be reached. Start one, or correct the address.
@@ -38,10 +54,10 @@ pub enum Error {
         after: Duration,
     },
     /// The broker answered with an error code. [`Error::is_retriable`] tells whether asking again can help.
-    #[error("{what}: {}{}", message.as_deref().unwrap_or("the broker answered "), code_suffix(message, code))]
+    #[error("{about}: {}{}", message.as_deref().unwrap_or("the broker answered "), code_suffix(message, code))]
     Broker {
-        /// What was asked of it, with topic and partition where there are any.
-        what: String,
+        /// What was asked of it.
+        about: Box<About>,
         /// The code.
         code: ErrorCode,
         /// The broker's own words.
@@ -152,6 +168,48 @@ impl Error {
         }
     }
 
+    /// The topic it is about.
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Broker { about, .. } => about.topic.as_deref(),
+            Self::UnknownTopic { topic }
+            | Self::UnknownPartition { topic, .. }
+            | Self::OffsetOutOfRange { topic, .. }
+            | Self::Corrupt { topic, .. }
+            | Self::Undelivered { topic, .. } => Some(topic),
+            _ => None,
+        }
+    }
+
+    /// The partition of [`Error::topic`] that it is about.
+    pub fn partition(&self) -> Option<i32> {
+        match self {
+            Self::Broker { about, .. } => about.partition,
+            Self::UnknownPartition { partition, .. }
+            | Self::OffsetOutOfRange { partition, .. }
+            | Self::Corrupt { partition, .. }
+            | Self::Undelivered { partition, .. } => Some(*partition),
+            _ => None,
+        }
+    }
+
+    /// The offset that was to be read or committed.
+    pub fn offset(&self) -> Option<i64> {
+        match self {
+            Self::Broker { about, .. } => about.offset,
+            Self::OffsetOutOfRange { offset, .. } | Self::Corrupt { offset, .. } => Some(*offset),
+            _ => None,
+        }
+    }
+
+    /// The group that it is about.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Broker { about, .. } => about.group.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The broker's code, if it is one that the broker sent.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -161,18 +219,23 @@ impl Error {
     }
 
     /// Turns a response's error code and message into a result.
-    pub(crate) fn check(
+    pub(crate) fn check<A: Into<About>>(
         code: i16,
         message: Option<&str>,
-        what: impl FnOnce() -> String,
+        about: impl FnOnce() -> A,
     ) -> Result<()> {
         match ErrorCode::try_from_code(code) {
             None => Ok(()),
             Some(code) => {
                 let message = message.filter(|text| !text.is_empty()).map(str::to_owned);
-                Err(Self::Broker { what: what(), code, message })
+                Err(Self::Broker { about: Box::new(about().into()), code, message })
             }
         }
+    }
+
+    /// A refusal without words of the broker's own.
+    pub(crate) fn refused(about: impl Into<About>, code: ErrorCode) -> Self {
+        Self::Broker { about: Box::new(about.into()), code, message: None }
     }
 
     /// Bytes of `what` that do not decode because of `reason`.
@@ -183,12 +246,12 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, ErrorCode};
+    use super::{About, Error, ErrorCode};
 
     #[test]
     fn a_code_of_zero_is_no_error_and_others_keep_topic_and_words() {
         assert!(Error::check(0, None, String::new).is_ok());
-        let error = Error::check(36, Some("it is there"), || "create topic t".into()).unwrap_err();
+        let error = Error::check(36, Some("it is there"), || "create topic t").unwrap_err();
         assert_eq!(error.to_string(), "create topic t: it is there (TopicAlreadyExists)");
         assert_eq!(error.code(), Some(ErrorCode::TopicAlreadyExists));
         assert!(!error.is_retriable());
@@ -196,8 +259,19 @@ mod tests {
 
     #[test]
     fn a_moved_leader_is_retriable() {
-        let error = Error::check(6, None, || "produce to t-0".into()).unwrap_err();
+        let error = Error::check(6, None, || "produce to t-0").unwrap_err();
         assert!(error.is_retriable());
         assert_eq!(error.to_string(), "produce to t-0: the broker answered NotLeaderOrFollower");
+    }
+
+    #[test]
+    fn a_refusal_tells_what_it_is_about() {
+        let about = || About::from("commit").place("t", 3).offset(7).group("g");
+        let error = Error::check(16, None, about).unwrap_err();
+        assert_eq!((error.topic(), error.partition()), (Some("t"), Some(3)));
+        assert_eq!((error.offset(), error.group()), (Some(7), Some("g")));
+        assert!(error.is_retriable());
+        let elsewhere = Error::check(16, None, || "the cluster").unwrap_err();
+        assert_eq!((elsewhere.topic(), elsewhere.partition()), (None, None));
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::cluster::{Partition, Scope};
+use crate::error::About;
 use crate::partitioner::partition_for_key;
 use crate::{Client, Error, ErrorCode, Header, Received, Record, Result};
 use wire::{GetRequest, KeyRecord, Wanted};
@@ -183,7 +184,7 @@ impl Client {
             count,
         })?;
         let request = query.request(topic, partition).encode_to_vec();
-        let what = || format!("keys of {topic}-{partition}");
+        let what = || About::from(format!("keys of {topic}-{partition}")).place(topic, partition);
         let answer = wire::decode(self.ask(placed, query.stale_ok, &request, what).await?)?;
         let code = i16::try_from(answer.error).unwrap_or(-1);
         Error::check(code, Some(&answer.message), what)?;
@@ -203,11 +204,10 @@ impl Client {
         placed: &Partition,
         stale_ok: bool,
         request: &[u8],
-        what: impl Fn() -> String,
+        what: impl Fn() -> About,
     ) -> Result<Bytes> {
         let others = placed.replicas.iter().filter(|id| stale_ok && Some(**id) != placed.leader);
-        let mut last =
-            Error::Broker { what: what(), code: ErrorCode::LeaderNotAvailable, message: None };
+        let mut last = Error::refused(what(), ErrorCode::LeaderNotAvailable);
         for broker in placed.leader.iter().chain(others) {
             let connection = match self.cluster().connection(*broker).await {
                 Ok(connection) => connection,

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 
 use crate::batch::encoded_bytes_max;
 use crate::cluster::{Cluster, Scope};
+use crate::setters::setters;
 use crate::{Compression, Error, Record, Result};
 
 pub use delivery::{BatchDelivery, Delivered, Delivery, Written};
@@ -63,6 +64,19 @@ pub struct ProducerConfig {
     pub idempotent: bool,
     /// Time from `send` until a record that is still not acknowledged is given up. Default: 120 s.
     pub delivery_timeout: Duration,
+}
+
+setters! { ProducerConfig:
+    field with_linger linger: Duration,
+    field with_batch_bytes_max batch_bytes_max: usize,
+    field with_record_bytes_max record_bytes_max: usize,
+    field with_request_bytes_max request_bytes_max: usize,
+    field with_buffer_bytes buffer_bytes: usize,
+    field with_in_flight_max in_flight_max: usize,
+    field with_compression compression: Compression,
+    some with_compression_level compression_level: i32,
+    field with_idempotent idempotent: bool,
+    field with_delivery_timeout delivery_timeout: Duration,
 }
 
 impl Default for ProducerConfig {

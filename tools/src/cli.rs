@@ -432,7 +432,8 @@ Examples:
   jangbu consume flights --follow --format key-value
   jangbu consume flights --timestamp 2026-01-31T12:00:00Z --format json > flights.jsonl
   jangbu consume flights --partition 0 --partition 2 --offset 1000
-  jangbu consume flights --group billing --follow";
+  jangbu consume flights --group billing --follow
+  jangbu consume flights --group billing --group-protocol consumer --follow";
 
 /// Read records to standard output.
 #[derive(Debug, Args)]
@@ -456,6 +457,9 @@ pub(crate) struct ConsumeArgs {
     /// other flags say if it has committed nothing; what was printed is committed
     #[arg(long, value_name = "GROUP", conflicts_with_all = ["offset", "timestamp", "partitions"])]
     pub group: Option<String>,
+    /// How the members of the group share the partitions: as one of them decides, or as the broker does (KIP-848)
+    #[arg(long, value_enum, value_name = "PROTOCOL", default_value_t, requires = "group")]
+    pub group_protocol: MemberProtocol,
     /// Keep waiting for new records
     #[arg(long)]
     pub follow: bool,
@@ -467,6 +471,16 @@ pub(crate) struct ConsumeArgs {
     pub format: Option<OutputFormat>,
     #[command(flatten)]
     pub brokers: Brokers,
+}
+
+/// The protocol of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum MemberProtocol {
+    /// One of the members shares out the partitions.
+    #[default]
+    Classic,
+    /// The broker shares out the partitions; a change stops nobody else. Kafka 4.0 or newer, or jangbu.
+    Consumer,
 }
 
 /// How records are printed.

@@ -8,12 +8,16 @@
 
 #[path = "client/consume.rs"]
 mod consume;
+#[path = "client/consumer_groups.rs"]
+mod consumer_groups;
 #[path = "client/examples.rs"]
 mod examples;
 #[path = "client/groups.rs"]
 mod groups;
 #[path = "client/produce.rs"]
 mod produce;
+#[path = "client/telemetry.rs"]
+mod telemetry;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -15,10 +15,11 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::assignment;
 use crate::TopicPartition;
 use crate::cluster::BrokerId;
 use crate::connection::Connection;
+use crate::consumer::{decode_assignment, flat};
+use crate::error::About;
 use crate::{Client, Error, ErrorCode, Result};
 
 /// A group as the list of groups has it.
@@ -143,7 +144,9 @@ impl Client {
             let (_, connection) = self.coordinator(group).await?;
             let answer = connection.call(&request).await?;
             answer.results.iter().try_for_each(|deleted| {
-                Error::check(deleted.error_code, None, || format!("delete group {group}"))
+                Error::check(deleted.error_code, None, || {
+                    About::from(format!("delete group {group}")).group(group)
+                })
             })
         })
         .await
@@ -156,7 +159,9 @@ impl Client {
             .with_key_type(KEY_GROUP);
         let answer = self.cluster().any().await?.call(&request).await?;
         let message = answer.error_message.as_deref();
-        Error::check(answer.error_code, message, || format!("coordinator of group {group}"))?;
+        Error::check(answer.error_code, message, || {
+            About::from(format!("coordinator of group {group}")).group(group)
+        })?;
         let broker = BrokerId(answer.node_id.0);
         Ok((broker, self.cluster().connection(broker).await?))
     }
@@ -183,7 +188,7 @@ async fn describe_consumer(
         return Ok(None);
     }
     let message = found.error_message.as_deref();
-    Error::check(found.error_code, message, || format!("group {group}"))?;
+    Error::check(found.error_code, message, || about_group(group))?;
     Ok(Some(GroupDescription {
         id: group.to_owned(),
         kind: "consumer",
@@ -222,7 +227,7 @@ async fn describe_classic(
     let code = ErrorCode::try_from_code(found.error_code);
     if code != Some(ErrorCode::GroupIdNotFound) {
         let message = found.error_message.as_deref();
-        Error::check(found.error_code, message, || format!("group {group}"))?;
+        Error::check(found.error_code, message, || about_group(group))?;
     }
     Ok(GroupDescription {
         id: group.to_owned(),
@@ -236,13 +241,19 @@ async fn describe_classic(
 }
 
 fn classic_member(member: &classic::DescribedGroupMember) -> GroupMember {
+    // Groups of other kinds have formats of their own.
+    let assigned = decode_assignment(&member.member_assignment).unwrap_or_default();
     GroupMember {
         id: member.member_id.to_string(),
         instance: member.group_instance_id.as_ref().map(ToString::to_string),
         client_id: member.client_id.to_string(),
         host: member.client_host.trim_start_matches('/').to_owned(),
-        assigned: assignment::read(member.member_assignment.clone()).unwrap_or_default(),
+        assigned: flat(&assigned).into_iter().collect(),
     }
+}
+
+fn about_group(group: &str) -> About {
+    About::from(format!("group {group}")).group(group)
 }
 
 fn by_name(members: impl Iterator<Item = GroupMember>) -> Vec<GroupMember> {

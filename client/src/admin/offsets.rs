@@ -15,6 +15,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::groups::group_id;
 use crate::client::topic_name;
 use crate::cluster::{BrokerId, Scope};
+use crate::error::About;
 use crate::{Client, Error, ErrorCode, Position, Result, TopicPartition};
 
 /// What a group has committed of a partition.
@@ -38,7 +39,7 @@ impl Client {
     pub async fn committed(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>> {
         let request =
             OffsetFetchRequest::default().with_group_id(group_id(group)).with_topics(None);
-        let what = || format!("offsets of group {group}");
+        let what = || About::from(format!("offsets of group {group}")).group(group);
         let answer = self
             .retry(async || {
                 let answer = self.coordinator(group).await?.1.call(&request).await?;
@@ -48,6 +49,7 @@ impl Client {
         let mut committed = BTreeMap::new();
         for topic in &answer.topics {
             for partition in &topic.partitions {
+                let what = || commit_of(group, &topic.name, partition.partition_index);
                 Error::check(partition.error_code, None, what)?;
                 if partition.committed_offset < 0 {
                     continue;
@@ -126,7 +128,9 @@ impl Client {
             OffsetDeleteRequest::default().with_group_id(group_id(group)).with_topics(topics);
         self.retry(async || {
             let answer = self.coordinator(group).await?.1.call(&request).await?;
-            Error::check(answer.error_code, None, || format!("offsets of group {group}"))?;
+            Error::check(answer.error_code, None, || {
+                About::from(format!("offsets of group {group}")).group(group)
+            })?;
             answer.topics.iter().try_for_each(|topic| {
                 topic.partitions.iter().try_for_each(|partition| {
                     let what = || commit_of(group, &topic.name, partition.partition_index);
@@ -181,7 +185,10 @@ impl Client {
                         // It was deleted just now.
                         Some(ErrorCode::UnknownTopicOrPartition) => {}
                         _ => {
-                            let what = || format!("offsets of {at}");
+                            let what = || {
+                                About::from(format!("offsets of {at}"))
+                                    .place(&at.topic, at.partition)
+                            };
                             Error::check(partition.error_code, None, what)?;
                             found.insert(at, partition.offset);
                         }
@@ -193,8 +200,9 @@ impl Client {
     }
 }
 
-fn commit_of(group: &str, topic: &str, partition: i32) -> String {
-    format!("offset of group {group} in {topic}-{partition}")
+fn commit_of(group: &str, topic: &str, partition: i32) -> About {
+    let what = format!("offset of group {group} in {topic}-{partition}");
+    About::from(what).place(topic, partition).group(group)
 }
 
 fn list_request(wanted: &[&TopicPartition], at: Position) -> ListOffsetsRequest {

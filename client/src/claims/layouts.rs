@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     /// An array of structures.
     Array(&'static Layout),
     Struct(&'static Layout),
+    /// A byte that is 1 before a structure, and anything else where there is none.
+    Option(&'static Layout),
 }
 
 const BOOLEAN: Kind = Kind::Fixed(1);

@@ -8,13 +8,13 @@ use std::ops::RangeInclusive;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ResponseHeader, SyncGroupRequest,
-    UnregisterBrokerRequest,
+    ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ResponseHeader,
+    SyncGroupRequest, UnregisterBrokerRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use proptest::{collection::vec, prelude::any, proptest, sample::Index};
@@ -58,7 +58,7 @@ fn api_versions() -> Case {
 }
 
 fn every() -> Vec<(Case, i16)> {
-    let all: [fn() -> Case; 28] = [
+    let all: [fn() -> Case; 29] = [
         api_versions,
         case::<MetadataRequest>,
         case::<ProduceRequest>,
@@ -87,6 +87,7 @@ fn every() -> Vec<(Case, i16)> {
         case::<SyncGroupRequest>,
         case::<HeartbeatRequest>,
         case::<LeaveGroupRequest>,
+        case::<ConsumerGroupHeartbeatRequest>,
     ];
     let each = |make: fn() -> Case| make().versions.map(move |version| (make(), version));
     all.into_iter().flat_map(each).collect()
@@ -149,6 +150,11 @@ impl Sample {
                 (0..self.elements).for_each(|_| self.layout(element));
             }
             Kind::Struct(layout) => self.layout(layout),
+            Kind::Option(_) if self.elements == 0 => self.out.put_i8(-1),
+            Kind::Option(layout) => {
+                self.out.put_i8(1);
+                self.layout(layout);
+            }
         }
     }
 
@@ -248,6 +254,7 @@ fn a_layout_begins_to_be_flexible_when_its_header_does() {
         flexible::<SyncGroupRequest>,
         flexible::<HeartbeatRequest>,
         flexible::<LeaveGroupRequest>,
+        flexible::<ConsumerGroupHeartbeatRequest>,
     ];
     for version in 0..=12 {
         assert!(all.iter().map(|api| api(version)).all(|(ours, theirs)| ours == theirs));

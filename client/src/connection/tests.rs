@@ -121,7 +121,7 @@ async fn a_request_that_is_not_answered_in_time_gives_the_connection_up() {
     let config = Config { request_timeout: Duration::from_millis(20), ..Config::default() };
     let (connection, _peer) = pair(config).await;
     let error = connection.call(&MetadataRequest::default()).await.unwrap_err();
-    assert!(matches!(error, Error::Timeout { what: "MetadataRequest", .. }), "{error}");
+    assert!(matches!(error, Error::Timeout { what: "Metadata", .. }), "{error}");
     assert!(!connection.is_alive());
 }
 
@@ -143,7 +143,7 @@ async fn an_answer_that_claims_more_than_it_holds_is_refused_by_name() {
     peer.send(id, &[0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff]).await;
     let error = pending.answer().await.unwrap_err();
     assert!(matches!(error, Error::Malformed { .. }), "{error}");
-    assert!(error.to_string().contains("MetadataRequest: brokers at byte 12"), "{error}");
+    assert!(error.to_string().contains("Metadata: brokers at byte 12"), "{error}");
     assert!(connection.is_alive(), "the frames are sound");
 }
 

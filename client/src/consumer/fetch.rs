@@ -13,12 +13,15 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use kafka_protocol::protocol::StrBytes;
+use tracing::Instrument;
 
 use super::batch::{RecordBatch, TopicPartition};
 use super::{Assigned, Consumer, Event, OffsetReset, Start};
 use crate::batch::{Batch, next_batch};
 use crate::client::{millis, topic_name};
 use crate::cluster::{BrokerId, Cluster, Lane, Scope};
+use crate::error::About;
+use crate::metrics::Count;
 use crate::{Error, ErrorCode, Position, Result};
 
 /// How long a follower is read that the leader named (KIP-392).
@@ -101,11 +104,13 @@ impl Consumer {
         let request = self.request(&asked);
         let (cluster, extra) = (Arc::clone(self.client.cluster()), self.config.wait_max);
         self.busy.insert(broker);
-        self.tasks.spawn(async move {
+        let span = tracing::debug_span!("fetch", broker = broker.0, partitions = asked.len());
+        let fetching = async move {
             let answer = fetch(&cluster, broker, &request, extra).await;
             let result = answer.and_then(|answer| read(answer, broker, &asked));
             Event::Fetched(Fetched { broker, asked, result })
-        });
+        };
+        self.tasks.spawn(fetching.instrument(span));
     }
 
     fn request(&self, asked: &[(TopicPartition, i64)]) -> FetchRequest {
@@ -216,6 +221,15 @@ impl Consumer {
             tracing::debug!(%place, broker = part.follower, "the leader names a nearer replica");
             assigned.follower = Some((BrokerId(part.follower), Instant::now() + FOLLOWER_TIME));
         }
+        let metrics = &self.client.cluster().config.metrics;
+        if !part.batches.is_empty() {
+            let records =
+                part.batches.iter().map(|batch| u64::try_from(batch.count()).unwrap_or(0));
+            metrics.count(Count::RecordsFetched, records.sum());
+            metrics.count(Count::BatchesFetched, part.batches.len() as u64);
+            let bytes = part.batches.iter().map(|batch| batch.bytes.len() as u64);
+            metrics.count(Count::BytesFetched, bytes.sum());
+        }
         for batch in part.batches {
             let from = assigned.next;
             assigned.next = batch.end_offset;
@@ -234,6 +248,7 @@ impl Consumer {
     fn refused(&mut self, place: &TopicPartition, code: ErrorCode) {
         let Some(assigned) = self.assigned.get_mut(place) else { return };
         let (topic, partition) = (place.topic.to_string(), place.partition);
+        let assigned_next = assigned.next;
         let was_follower = assigned.follower.take().is_some();
         match code {
             // A follower may lag behind what the leader has handed out; the leader decides.
@@ -255,8 +270,9 @@ impl Consumer {
             }
             code => {
                 self.try_later(place);
-                let what = format!("fetch from {topic}-{partition}");
-                self.errors.push_back(Error::Broker { what, code, message: None });
+                let what = About::from(format!("fetch from {topic}-{partition}"));
+                let what = what.place(&topic, partition).offset(assigned_next);
+                self.errors.push_back(Error::refused(what, code));
             }
         }
     }

@@ -1,49 +1,57 @@
-//! A consumer as a member of a group: rebalances, and the commits that go with them.
+//! A consumer as a member of a group.
 //!
 //! ```text
-//!        subscribe         join task             adopt: give up, take, tell the listener
-//!  out ───────────► Join ───────────► Joining ───────────► Adopting ───────────► Stable
-//!                    ▲                                          │ gave something up  │ signal
-//!                    └──────────────────────────────────────────┴────────────────────┘
+//! classic   subscribe ─► Join ─► Joining ─► Adopting ─► Stable
+//!                         ▲                    │ gave something up   │ signal: rebalance, lost
+//!                         └────────────────────┴─────────────────────┘
+//!
+//! consumer  subscribe ─► Join ─► Stable ◄──────────────── Adopting: gives up, takes, says what it has
+//!                         ▲        │ signal: assigned         ▲
+//!                         │        └────────────────────► Resolving
+//!                         └── signal: lost, from either
 //! ```
 //!
-//! Invariant: a step that is dropped in its middle is taken again from its beginning.
-//!
-//! Not here: what is said to the coordinator (`member.rs`, `offsets.rs`), who gets what (`assignors.rs`).
+//! Not here: the steps (`rebalance.rs`), commits (`commits.rs`), what is said to the coordinator (`member.rs`,
+//! `heartbeat.rs`, `offsets.rs`), who gets what (`assignors.rs`).
 
 mod assignors;
+mod commits;
 mod config;
 mod coordinator;
+mod heartbeat;
 mod member;
 mod offsets;
 mod protocol;
+mod rebalance;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
-use super::{Assigned, Consumer, Event, OffsetReset, Start, TopicPartition};
-use crate::{Client, Error, ErrorCode, Position, Result};
+use super::Consumer;
+use crate::{Client, Error, Result};
 pub use assignors::Assignor;
 use config::Silent;
-pub use config::{GroupConfig, ListenerFuture, RebalanceListener};
+pub use config::{GroupConfig, GroupProtocol, ListenerFuture, RebalanceListener};
 use coordinator::Coordinator;
+use heartbeat::{Assignment, Says};
 pub(super) use member::Joined;
 use member::{Link, Signal};
 pub use offsets::Committer;
 use offsets::Identity;
-
-/// The least time until it is looked again whether a commit is done.
-const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) use protocol::{decode_assignment, flat};
 
 #[derive(Debug)]
 enum Phase {
     /// Nothing is subscribed to.
     Out,
     Join,
-    Joining,
+    /// What the coordinator says is being waited for, the attempt of this number.
+    Joining(u64),
+    /// What was assigned is being looked up.
+    Resolving(u64, tokio::task::AbortHandle),
     Adopting(Joined),
     Stable,
 }
@@ -53,10 +61,18 @@ pub(super) struct Membership {
     link: Link,
     phase: Phase,
     listener: Arc<dyn RebalanceListener>,
-    signals: mpsc::UnboundedReceiver<Signal>,
+    signals: watch::Receiver<Option<Signal>>,
     /// What was signalled and not dealt with yet.
     pending: Option<Signal>,
     heartbeat: Option<tokio::task::AbortHandle>,
+    /// What a member of the consumer protocol says in its heartbeats.
+    says: watch::Sender<Says>,
+    /// What its coordinator last wanted it to read.
+    target: Option<Assignment>,
+    /// Attempts to join or to look up an assignment.
+    turn: u64,
+    /// When the last of them began.
+    began: Instant,
     polled: Arc<Mutex<Instant>>,
     next_commit: Instant,
     /// The commit that was started by itself. There is one at a time, so that none overtakes another.
@@ -75,16 +91,24 @@ impl Membership {
         let committer = Committer::new(Arc::new(coordinator), config.instance_id.clone());
         let topics = Arc::new(BTreeSet::new());
         Self {
-            link: Link { committer, config: Arc::new(config), topics, rack },
+            link: Link { committer, config: Arc::new(config), topics, pattern: None, rack },
             phase: Phase::Out,
             listener: Arc::new(Silent),
-            signals: mpsc::unbounded_channel().1,
+            signals: watch::channel(None).1,
             pending: None,
             heartbeat: None,
+            says: watch::Sender::default(),
+            target: None,
+            turn: 0,
+            began: Instant::now(),
             polled: Arc::new(Mutex::new(Instant::now())),
             next_commit: Instant::now(),
             committing: None,
         }
+    }
+
+    fn is_modern(&self) -> bool {
+        self.link.config.protocol == GroupProtocol::Consumer
     }
 
     fn stop_heartbeat(&mut self) {
@@ -92,15 +116,29 @@ impl Membership {
             heartbeat.abort();
         }
         self.pending = None;
-        self.signals = mpsc::unbounded_channel().1;
+        self.target = None;
+        self.signals = watch::channel(None).1;
     }
 
     fn start_heartbeat(&mut self, counts: Option<BTreeMap<String, i32>>) {
-        let (sender, signals) = mpsc::unbounded_channel();
+        let (sender, signals) = watch::channel(None);
         self.signals = signals;
         self.pending = None;
-        let beating = self.link.clone().beat(counts, Arc::clone(&self.polled), sender);
-        self.heartbeat = Some(tokio::spawn(beating).abort_handle());
+        let (link, polled) = (self.link.clone(), Arc::clone(&self.polled));
+        let beating = if self.is_modern() {
+            tokio::spawn(link.stay(self.says.subscribe(), polled, sender))
+        } else {
+            tokio::spawn(link.beat(counts, polled, sender))
+        };
+        self.heartbeat = Some(beating.abort_handle());
+    }
+
+    /// Takes note of what the heartbeat has signalled.
+    fn hear(&mut self) {
+        let signal = self.signals.borrow_and_update();
+        if signal.has_changed() {
+            self.pending.clone_from(&signal);
+        }
     }
 }
 
@@ -118,9 +156,9 @@ impl Drop for Membership {
 /// Waits until the heartbeat has something to tell; for ever without a group.
 pub(super) async fn signalled(group: &mut Option<Membership>) {
     if let Some(group) = group
-        && let Some(signal) = group.signals.recv().await
+        && group.signals.changed().await.is_ok()
     {
-        group.pending = Some(signal);
+        group.pending = group.signals.borrow().clone();
         return;
     }
     std::future::pending().await
@@ -133,8 +171,39 @@ impl Consumer {
     /// # Errors
     /// [`Error::Invalid`] without [`super::ConsumerConfig::group`].
     pub fn subscribe(&mut self, topics: &[&str]) -> Result<()> {
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.want(topics, None)
+    }
+
+    /// The same for all topics whose whole name a regular expression matches, also those that come later. The broker decides
+    /// what matches; it takes RE2's syntax.
+    ///
+    /// ```no_run
+    /// # async fn example(client: jangbu_client::Client) -> jangbu_client::Result<()> {
+    /// use jangbu_client::{ConsumerConfig, GroupConfig, GroupProtocol};
+    ///
+    /// let group = GroupConfig { protocol: GroupProtocol::Consumer, ..GroupConfig::new("audit") };
+    /// let mut consumer =
+    ///     client.consumer(ConsumerConfig { group: Some(group), ..ConsumerConfig::default() });
+    /// consumer.subscribe_pattern("orders-.*")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without a group of [`GroupProtocol::Consumer`]. An expression that the broker refuses is an
+    /// error of the next poll.
+    pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<()> {
+        if !self.group.as_ref().ok_or_else(no_group)?.is_modern() {
+            let what = "patterns need a group with `protocol: GroupProtocol::Consumer`";
+            return Err(Error::Invalid(what.into()));
+        }
+        self.want(BTreeSet::new(), Some(Arc::from(pattern)))
+    }
+
+    fn want(&mut self, topics: BTreeSet<String>, pattern: Option<Arc<str>>) -> Result<()> {
         let group = self.group.as_mut().ok_or_else(no_group)?;
-        group.link.topics = Arc::new(topics.iter().map(|topic| (*topic).to_owned()).collect());
+        (group.link.topics, group.link.pattern) = (Arc::new(topics), pattern);
         group.phase = Phase::Join;
         Ok(())
     }
@@ -145,19 +214,6 @@ impl Consumer {
     /// As [`Consumer::subscribe`].
     pub fn listen(&mut self, listener: Arc<dyn RebalanceListener>) -> Result<()> {
         self.group.as_mut().ok_or_else(no_group)?.listener = listener;
-        Ok(())
-    }
-
-    /// Commits the positions of all partitions: everything that has been handed out.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] without a group, and those of [`Committer::commit`].
-    pub async fn commit(&mut self) -> Result<()> {
-        let committer = self.committer()?;
-        self.await_commit().await;
-        let offsets = self.moved();
-        committer.commit(&offsets).await?;
-        self.note_committed(&offsets);
         Ok(())
     }
 
@@ -174,33 +230,18 @@ impl Consumer {
     /// # Errors
     /// Those of the commit; the group is left all the same.
     pub async fn close(mut self) -> Result<()> {
-        let Some(group) = &mut self.group else { return Ok(()) };
-        group.stop_heartbeat();
+        let Some(group) = &self.group else { return Ok(()) };
         let (by_itself, link) = (group.link.config.auto_commit.is_some(), group.link.clone());
         let listener = Arc::clone(&group.listener);
-        let committed = if by_itself { self.commit().await } else { Ok(()) };
+        let committed = if by_itself { self.commit_at_last().await } else { Ok(()) };
         let all = self.assignment();
         if !all.is_empty() && link.committer.identity().generation >= 0 {
             listener.revoked(&all, &link.committer).await;
         }
+        // Until here, since a commit needs an epoch that is the newest.
+        self.group.as_mut().into_iter().for_each(Membership::stop_heartbeat);
         link.leave().await;
         committed
-    }
-
-    /// Positions that differ from what was last committed.
-    fn moved(&self) -> BTreeMap<TopicPartition, i64> {
-        let moved = self.assigned.iter().filter(|(_, assigned)| {
-            assigned.start == Start::At && assigned.position != assigned.committed
-        });
-        moved.map(|(place, assigned)| (place.clone(), assigned.position)).collect()
-    }
-
-    fn note_committed(&mut self, offsets: &BTreeMap<TopicPartition, i64>) {
-        for (place, offset) in offsets {
-            if let Some(assigned) = self.assigned.get_mut(place) {
-                assigned.committed = *offset;
-            }
-        }
     }
 
     /// The application is there: heartbeats may go on.
@@ -208,178 +249,6 @@ impl Consumer {
         if let Some(group) = &self.group {
             *group.polled.lock().expect("nobody panics with this lock") = Instant::now();
         }
-    }
-
-    /// Starts a commit of what earlier polls handed out, if it is time.
-    pub(super) async fn commit_by_itself(&mut self) {
-        let Some(group) = &self.group else { return };
-        let Some(interval) = group.link.config.auto_commit else { return };
-        let now = Instant::now();
-        let is_running = group.committing.as_ref().is_some_and(|running| !running.is_finished());
-        if !matches!(group.phase, Phase::Stable) || now < group.next_commit || is_running {
-            return;
-        }
-        self.await_commit().await;
-        let offsets = self.moved();
-        self.note_committed(&offsets);
-        let Some(group) = &mut self.group else { return };
-        group.next_commit = now + interval;
-        if !offsets.is_empty() {
-            let committer = group.link.committer.clone();
-            let committing = async move { committer.commit(&offsets).await };
-            group.committing = Some(tokio::spawn(committing));
-        }
-    }
-
-    /// When a member that waits for records has to commit, or to show that the application is there.
-    pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let group = self.group.as_ref()?;
-        let seen = now + group.link.config.rebalance_timeout / 3;
-        let commits =
-            matches!(group.phase, Phase::Stable) && group.link.config.auto_commit.is_some();
-        Some(if commits { seen.min(group.next_commit.max(now + COMMIT_PAUSE)) } else { seen })
-    }
-
-    /// Waits for the commit that was started by itself.
-    async fn await_commit(&mut self) {
-        let Some(group) = &mut self.group else { return };
-        let Some(running) = &mut group.committing else { return };
-        let ended = running.await;
-        group.committing = None;
-        if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "cannot commit, will try again");
-            self.assigned.values_mut().for_each(|assigned| assigned.committed = -1);
-        }
-    }
-
-    pub(super) fn joined(&mut self, result: Result<Joined>) -> Result<()> {
-        let Some(group) = &mut self.group else { return Ok(()) };
-        if !matches!(group.phase, Phase::Joining) {
-            return Ok(());
-        }
-        match result {
-            Ok(joined) => group.phase = Phase::Adopting(joined),
-            Err(error) => {
-                group.phase = Phase::Join;
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the next steps of a rebalance, if there is one.
-    pub(super) async fn rebalance(&mut self) -> Result<()> {
-        loop {
-            let Some(group) = &mut self.group else { return Ok(()) };
-            if let Ok(signal) = group.signals.try_recv() {
-                group.pending = Some(signal);
-            }
-            match (&group.phase, &group.pending) {
-                (Phase::Stable, Some(Signal::Lost(_))) => self.lose().await,
-                (Phase::Stable, Some(Signal::Rebalance)) => group.phase = Phase::Join,
-                (Phase::Join, _) => {
-                    self.begin_to_join().await;
-                    return Ok(());
-                }
-                (Phase::Adopting(joined), _) => {
-                    let joined = joined.clone();
-                    self.adopt(joined).await;
-                }
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    async fn begin_to_join(&mut self) {
-        let Some(group) = &self.group else { return };
-        if !group.link.config.is_cooperative() {
-            let all = self.assigned.keys().cloned().collect();
-            self.give_up(all).await;
-        }
-        let owned: BTreeSet<TopicPartition> = self.assigned.keys().cloned().collect();
-        let Some(group) = &mut self.group else { return };
-        group.stop_heartbeat();
-        group.phase = Phase::Joining;
-        let link = group.link.clone();
-        self.tasks.spawn(async move { Event::Joined(link.join(owned).await) });
-    }
-
-    /// Commits what was handed out of partitions, tells the listener, and stops reading them.
-    async fn give_up(&mut self, partitions: Vec<TopicPartition>) {
-        let Some(group) = &self.group else { return };
-        if partitions.is_empty() {
-            return;
-        }
-        let (link, listener) = (group.link.clone(), Arc::clone(&group.listener));
-        if link.config.auto_commit.is_some()
-            && let Err(error) = self.commit().await
-        {
-            tracing::warn!(%error, "cannot commit before partitions are given up");
-        }
-        listener.revoked(&partitions, &link.committer).await;
-        partitions.iter().for_each(|place| self.remove(place));
-    }
-
-    async fn adopt(&mut self, joined: Joined) {
-        let gone: Vec<TopicPartition> = self
-            .assigned
-            .keys()
-            .filter(|place| !joined.assigned.contains(place))
-            .cloned()
-            .collect();
-        let gave_up = !gone.is_empty();
-        self.give_up(gone).await;
-        let added: Vec<TopicPartition> = joined
-            .assigned
-            .iter()
-            .filter(|place| !self.assigned.contains_key(place))
-            .cloned()
-            .collect();
-        let Some(group) = &self.group else { return };
-        tracing::debug!(group = group.link.config.id, ?added, gave_up, "the group has rebalanced");
-        let listener = Arc::clone(&group.listener);
-        listener.assigned(&added).await;
-        for place in added {
-            let assigned = self.begin_at(joined.committed.get(&place).copied());
-            self.add(place, assigned);
-        }
-        let Some(group) = &mut self.group else { return };
-        group.start_heartbeat(joined.counts);
-        group.next_commit = Instant::now() + group.link.config.auto_commit.unwrap_or_default();
-        // Whoever was to get what was given up gets it in another rebalance (KIP-429).
-        let again = gave_up && group.link.config.is_cooperative();
-        group.phase = if again { Phase::Join } else { Phase::Stable };
-    }
-
-    fn begin_at(&self, committed: Option<i64>) -> Assigned {
-        match (committed, self.config.offset_reset) {
-            (Some(offset), _) => Assigned::new(offset, Start::At),
-            (None, OffsetReset::Earliest) => Assigned::new(-1, Start::LookUp(Position::Earliest)),
-            (None, _) => Assigned::new(-1, Start::LookUp(Position::Latest)),
-        }
-    }
-
-    /// The group has gone on without this member: its partitions are somebody else's by now.
-    async fn lose(&mut self) {
-        let all = self.assignment();
-        let Some(group) = &self.group else { return };
-        if let Some(Signal::Lost(error)) = &group.pending {
-            tracing::warn!(group = group.link.config.id, %error, "out of the group, will join again");
-        }
-        let listener = Arc::clone(&group.listener);
-        listener.lost(&all).await;
-        all.iter().for_each(|place| self.remove(place));
-        let Some(group) = &mut self.group else { return };
-        let mut identity = group.link.committer.identity();
-        if let Some(Signal::Lost(error)) = &group.pending
-            && error.code() == Some(ErrorCode::UnknownMemberId)
-        {
-            identity = Identity::nobody(identity.instance);
-        }
-        identity.generation = -1;
-        group.link.committer.become_member(identity);
-        group.stop_heartbeat();
-        group.phase = Phase::Join;
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Outcome {
     pub(super) batches: usize,
     pub(super) bytes: usize,
     pub(super) released: usize,
+    /// How long each batch that was acknowledged took.
+    pub(super) took: Vec<std::time::Duration>,
 }
 
 /// A batch to be sent.
@@ -144,6 +146,7 @@ impl Batch {
     /// Tells every waiter where its record is.
     pub(super) fn deliver(self, partition: i32, base: Option<i64>, outcome: &mut Outcome) {
         outcome.batches += 1;
+        outcome.took.push(self.created.elapsed());
         outcome.bytes += self.bytes();
         outcome.delivered += self.records();
         outcome.released += self.reserved;

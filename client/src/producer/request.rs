@@ -12,6 +12,7 @@ use super::outgoing::Taken;
 use super::queue::Answer;
 use crate::batch::Stamped;
 use crate::connection::{Connection, Pending};
+use crate::error::About;
 use crate::{Error, ErrorCode, Result};
 
 /// A batch in a request: its queue and its id.
@@ -159,9 +160,10 @@ fn judge(answer: &PartitionProduceResponse, topic: &str) -> Answer {
     let Some(code) = ErrorCode::try_from_code(answer.error_code) else {
         return Answer::Acknowledged(Some(answer.base_offset).filter(|offset| *offset >= 0));
     };
-    let what = format!("produce to {topic}-{}", answer.index);
+    let about = About::from(format!("produce to {topic}-{}", answer.index));
+    let about = Box::new(about.place(topic, answer.index));
     let message = answer.error_message.as_deref().filter(|text| !text.is_empty());
-    let error = Error::Broker { what, code, message: message.map(str::to_owned) };
+    let error = Error::Broker { about, code, message: message.map(str::to_owned) };
     match code {
         ErrorCode::DuplicateSequenceNumber => {
             Answer::Acknowledged(Some(answer.base_offset).filter(|offset| *offset >= 0))

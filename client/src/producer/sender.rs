@@ -18,6 +18,7 @@ use super::{Shared, add};
 use crate::batch::{Identity, Sealed};
 use crate::client::millis;
 use crate::cluster::{BrokerId, Cluster, Lane, Scope};
+use crate::metrics::Count;
 use crate::{Error, Result};
 
 /// Time that the network may add to what the broker is allowed for one Produce.
@@ -156,7 +157,8 @@ impl Sender {
             let (codec, level) = (config.compression, config.compression_level);
             let notify = self.notify.clone();
             tokio::task::spawn_blocking(move || {
-                let result = job.builder.seal(codec, level);
+                let span = tracing::debug_span!("seal", ?codec, records = job.builder.count());
+                let result = span.in_scope(|| job.builder.seal(codec, level));
                 let _ = notify.send(Event::Sealed { index: job.index, id: job.id, result });
             });
         }
@@ -208,7 +210,10 @@ impl Sender {
                 continue;
             }
             if let Some(taken) = queues.take(index, broker, lease, outcome) {
-                add(&shared.counters.retries, usize::from(taken.repeated));
+                if taken.repeated {
+                    add(&shared.counters.retries, 1);
+                    shared.cluster.config.metrics.count(Count::ProduceRetries, 1);
+                }
                 load.add(topic, partition, index, taken);
             }
         }
@@ -387,6 +392,18 @@ impl Sender {
         add(&counters.batches, outcome.batches);
         add(&counters.bytes, outcome.bytes);
         add(&counters.failed, outcome.failed);
+        let metrics = &self.shared.cluster.config.metrics;
+        for (what, by) in [
+            (Count::RecordsProduced, outcome.delivered),
+            (Count::BatchesProduced, outcome.batches),
+            (Count::BytesProduced, outcome.bytes),
+            (Count::RecordsGivenUp, outcome.failed),
+        ] {
+            if by > 0 {
+                metrics.count(what, by as u64);
+            }
+        }
+        outcome.took.iter().for_each(|took| metrics.delivered(*took));
         self.shared.budget.add_permits(outcome.released);
         self.shared.settled.notify_waiters();
     }
@@ -416,6 +433,6 @@ async fn identify(cluster: &Cluster) -> Result<Identity> {
         .with_producer_id((-1).into())
         .with_producer_epoch(-1);
     let answer = cluster.any().await?.call(&request).await?;
-    Error::check(answer.error_code, None, || "a producer id".into())?;
+    Error::check(answer.error_code, None, || "a producer id")?;
     Ok(Identity { producer_id: answer.producer_id.0, epoch: answer.producer_epoch })
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use bytes::Bytes;
-use jangbu_engine::batch::HEADER_BYTES;
+use jangbu_engine::batch::sample;
 use jangbu_engine::{
     Engine, EntryKind, Index, NewEntry, Offset, Options, PartitionId, PartitionLog, RetentionClass,
     Term,
@@ -132,7 +132,7 @@ fn open(
 fn append(dir: &Path, args: &EngineArgs) -> anyhow::Result<Pass> {
     let (engine, logs) = open(dir, args, !args.buffered)?;
     logs.iter().for_each(|log| log.set_relaxed(args.relaxed));
-    let payload = batch(args.batch);
+    let payload = Bytes::from(sample(args.batch));
     let count = (args.bytes / payload.len()).max(1);
     let (began, before) = (Instant::now(), Usage::of("self")?);
     let (sender, receiver) = mpsc::channel();
@@ -192,17 +192,4 @@ fn pass(what: &'static str, began: Instant, before: &Usage, bytes: usize) -> any
         cpu_s_per_gb: used.cpu_s / bytes * 1e9,
         written_per_byte: used.written / bytes,
     })
-}
-
-/// A valid batch of one record, `bytes` long; what the record holds is nobody's business.
-fn batch(bytes: usize) -> Bytes {
-    let mut batch: Vec<u8> = (0..bytes).map(|at| at.to_le_bytes()[0]).collect();
-    let length = u32::try_from(bytes - 12).expect("the command line bounds it");
-    batch[..HEADER_BYTES].fill(0);
-    batch[8..12].copy_from_slice(&length.to_be_bytes());
-    batch[16] = 2;
-    batch[60] = 1;
-    let crc = crc32c::crc32c(&batch[21..]);
-    batch[17..21].copy_from_slice(&crc.to_be_bytes());
-    Bytes::from(batch)
 }

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use jangbu_client::{Client, Consumer, ConsumerConfig, GroupConfig, OffsetReset};
+use jangbu_client::{Client, Consumer, ConsumerConfig, GroupConfig, GroupProtocol, OffsetReset};
 
 use super::print::Printer;
-use crate::cli::ConsumeArgs;
+use crate::cli::{ConsumeArgs, MemberProtocol};
 
 /// How long nothing may come before what was printed is committed, and the end is looked for.
 const QUIET: Duration = Duration::from_millis(200);
@@ -23,8 +23,12 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     client.topic(&args.topic).await?;
     let reset = if args.from_beginning { OffsetReset::Earliest } else { OffsetReset::Latest };
+    let protocol = match args.group_protocol {
+        MemberProtocol::Classic => GroupProtocol::Classic,
+        MemberProtocol::Consumer => GroupProtocol::Consumer,
+    };
     let mut consumer = client.consumer(ConsumerConfig {
-        group: Some(GroupConfig { auto_commit: None, ..GroupConfig::new(group) }),
+        group: Some(GroupConfig { protocol, auto_commit: None, ..GroupConfig::new(group) }),
         offset_reset: reset,
         ..ConsumerConfig::default()
     });

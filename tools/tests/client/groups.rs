@@ -13,17 +13,17 @@ use tokio::time::timeout;
 
 use super::{Broker, PATIENCE, number, numbers};
 
-const POLL: Duration = Duration::from_millis(50);
+pub(super) const POLL: Duration = Duration::from_millis(50);
 
 /// Writes these numbers, spread over the partitions.
-async fn fill(client: &Client, topic: &str, range: std::ops::Range<u32>) {
+pub(super) async fn fill(client: &Client, topic: &str, range: std::ops::Range<u32>) {
     let config = ProducerConfig { batch_bytes_max: 300, ..ProducerConfig::default() };
     let producer = client.producer(config);
     producer.send_batch(topic, None, &numbers(range)).await.unwrap().await.unwrap();
 }
 
 /// Polls members in turns until `done`, and returns what each has read.
-async fn poll_until(
+pub(super) async fn poll_until(
     members: &mut [&mut Consumer],
     mut done: impl FnMut(&[&mut Consumer], &[Vec<u32>]) -> bool,
 ) -> Vec<Vec<u32>> {
@@ -40,13 +40,13 @@ async fn poll_until(
     read
 }
 
-fn sorted(read: Vec<Vec<u32>>) -> Vec<u32> {
+pub(super) fn sorted(read: Vec<Vec<u32>>) -> Vec<u32> {
     let mut all: Vec<u32> = read.into_iter().flatten().collect();
     all.sort_unstable();
     all
 }
 
-fn has(member: &Consumer, count: usize) -> bool {
+pub(super) fn has(member: &Consumer, count: usize) -> bool {
     member.assignment().len() == count
 }
 
@@ -132,7 +132,7 @@ async fn a_member_that_closes_has_committed_by_itself_what_it_was_handed() {
 
 /// Keeps what it is told.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+pub(super) struct Told(pub(super) Mutex<Vec<String>>);
 
 impl Told {
     fn note(&self, what: &str, partitions: &[TopicPartition]) {
@@ -152,6 +152,10 @@ impl RebalanceListener for Told {
 
     fn assigned<'a>(&'a self, partitions: &'a [TopicPartition]) -> ListenerFuture<'a> {
         Box::pin(async move { self.note("assigned", partitions) })
+    }
+
+    fn lost<'a>(&'a self, partitions: &'a [TopicPartition]) -> ListenerFuture<'a> {
+        Box::pin(async move { self.note("lost", partitions) })
     }
 }
 
@@ -231,6 +235,12 @@ async fn without_a_group_there_is_nothing_to_subscribe_or_commit_to() {
 
 #[test]
 fn the_command_line_goes_on_where_its_group_was() {
+    for protocol in ["classic", "consumer"] {
+        goes_on_where_its_group_was(protocol);
+    }
+}
+
+fn goes_on_where_its_group_was(protocol: &str) {
     let broker = Broker::get();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let topic = runtime.block_on(async {
@@ -241,6 +251,7 @@ fn the_command_line_goes_on_where_its_group_was() {
     let consume = |more: &[&str]| -> Vec<u32> {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_jangbu"))
             .args(["consume", &topic, "--group", &topic, "--brokers", &broker.address])
+            .args(["--group-protocol", protocol])
             .args(more)
             .output()
             .unwrap();

@@ -1,7 +1,7 @@
 //! The layouts of the responses to members of groups.
 
 use super::BOOLEAN;
-use super::{INT16, INT32, Kind, Layout, Response, field, layout, response};
+use super::{INT16, INT32, Kind, Layout, Response, UUID, field, layout, response};
 
 pub(crate) static JOIN_GROUP: Response = response(
     6,
@@ -52,3 +52,21 @@ static LEFT_MEMBER: Layout = layout(&[
     field("group_instance_id", Kind::Text),
     field("error_code", INT16),
 ]);
+
+pub(crate) static CONSUMER_GROUP_HEARTBEAT: Response = response(
+    0,
+    &[
+        field("throttle_time_ms", INT32),
+        field("error_code", INT16),
+        field("error_message", Kind::Text),
+        field("member_id", Kind::Text),
+        field("member_epoch", INT32),
+        field("heartbeat_interval_ms", INT32),
+        field("assignment", Kind::Option(&ASSIGNMENT)),
+    ],
+);
+
+static ASSIGNMENT: Layout = layout(&[field("topic_partitions", Kind::Array(&ASSIGNED_TOPIC))]);
+
+static ASSIGNED_TOPIC: Layout =
+    layout(&[field("topic_id", UUID), field("partitions", Kind::Numbers(4))]);

@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::{BrokerId, Cluster, Scope};
 use crate::connection::{Api, Connection};
+use crate::error::About;
 use crate::{Error, ErrorCode, Result};
 
 /// Where a group is kept.
@@ -31,7 +32,29 @@ impl Coordinator {
 
     /// A refusal of the coordinator.
     pub(crate) fn check(&self, code: i16, what: &str) -> Result<()> {
-        Error::check(code, None, || format!("{what} of group {}", self.group))
+        self.check_told(code, None, what)
+    }
+
+    /// The same with the coordinator's own words.
+    pub(crate) fn check_told(&self, code: i16, message: Option<&str>, what: &str) -> Result<()> {
+        Error::check(code, message, || {
+            About::from(format!("{what} of group {}", self.group)).group(&self.group)
+        })
+    }
+
+    /// A refusal of what a partition's committed offset was asked for, or was to be.
+    pub(crate) fn check_place(
+        &self,
+        code: i16,
+        what: &str,
+        (topic, partition): (&str, i32),
+        offset: Option<i64>,
+    ) -> Result<()> {
+        Error::check(code, None, || {
+            let what = format!("{what} {topic}-{partition} of group {}", self.group);
+            let about = About::from(what).place(topic, partition).group(&self.group);
+            offset.into_iter().fold(about, About::offset)
+        })
     }
 
     /// Asks the coordinator. `extra` is the time for which it may hold the request back.
@@ -76,7 +99,9 @@ impl Coordinator {
             FindCoordinatorRequest::default().with_key(StrBytes::from_string(self.group.clone()));
         let answer = self.cluster.any().await?.call(&request).await?;
         let message = answer.error_message.as_deref();
-        Error::check(answer.error_code, message, || format!("coordinator of {}", self.group))?;
+        Error::check(answer.error_code, message, || {
+            About::from(format!("coordinator of {}", self.group)).group(&self.group)
+        })?;
         Ok(BrokerId(answer.node_id.0))
     }
 }

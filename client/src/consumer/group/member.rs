@@ -1,4 +1,6 @@
 //! What a member asks of its coordinator: to join, to stay and to leave (KIP-62, KIP-345, KIP-394).
+//!
+//! Not here: the same in the consumer protocol (`heartbeat.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -11,12 +13,13 @@ use kafka_protocol::messages::{
     HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
-use super::GroupConfig;
 use super::assignors::Member;
+use super::heartbeat::Assignment;
 use super::offsets::{Committer, Identity};
-use super::protocol::{Partitions, Subscription, decode_assignment, encode_assignment};
+use super::protocol::{Partitions, Subscription, decode_assignment, encode_assignment, flat};
+use super::{GroupConfig, GroupProtocol};
 use crate::client::millis;
 use crate::cluster::Scope;
 use crate::{Error, ErrorCode, Result, TopicPartition};
@@ -32,15 +35,21 @@ pub(crate) struct Joined {
     pub(super) committed: BTreeMap<TopicPartition, i64>,
     /// How many partitions each topic had, if this member leads the group.
     pub(super) counts: Option<BTreeMap<String, i32>>,
+    /// `assigned` as the coordinator of the consumer protocol has it.
+    pub(super) held: Option<Assignment>,
 }
 
-/// What the heartbeat has to tell.
-#[derive(Debug)]
+/// What the heartbeat has to tell; what comes later counts.
+#[derive(Debug, Clone)]
 pub(super) enum Signal {
     /// The group waits for its members to join again.
     Rebalance,
+    /// The coordinator wants the member to read these, and nothing else.
+    Assigned(Assignment),
     /// The group has gone on without this member.
     Lost(Error),
+    /// The coordinator does not take it as a member.
+    Refused(Error),
 }
 
 /// A member's side of the conversation. Clones are the same member.
@@ -49,6 +58,8 @@ pub(super) struct Link {
     pub(super) committer: Committer,
     pub(super) config: Arc<GroupConfig>,
     pub(super) topics: Arc<BTreeSet<String>>,
+    /// A regular expression for topics, instead of `topics`.
+    pub(super) pattern: Option<Arc<str>>,
     pub(super) rack: Option<String>,
 }
 
@@ -120,7 +131,7 @@ impl Link {
         let assigned = flat(&decode_assignment(&synced.assignment).map_err(malformed)?);
         let added: Vec<TopicPartition> = assigned.difference(owned).cloned().collect();
         let committed = self.committer.committed(&added).await?;
-        Ok(Joined { assigned, committed, counts })
+        Ok(Joined { assigned, committed, counts, held: None })
     }
 
     async fn ask_to_join(&self, owned: &BTreeSet<TopicPartition>) -> Result<JoinGroupResponse> {
@@ -203,17 +214,15 @@ impl Link {
         self,
         counts: Option<BTreeMap<String, i32>>,
         polled: Arc<Mutex<Instant>>,
-        signals: mpsc::UnboundedSender<Signal>,
+        signals: watch::Sender<Option<Signal>>,
     ) {
         let age_max = self.committer.coordinator.cluster.config.metadata_age_max;
         let (mut answered, mut looked, mut told) = (Instant::now(), Instant::now(), false);
         loop {
             tokio::time::sleep(self.config.heartbeat_interval).await;
-            let idle = polled.lock().expect("nobody panics with this lock").elapsed();
-            if idle > self.config.rebalance_timeout {
+            if let Some(idle) = self.idle(&polled) {
                 self.leave().await;
-                let what = "the next poll, so the member left its group";
-                let _ = signals.send(Signal::Lost(Error::Timeout { what, after: idle }));
+                let _ = signals.send(Some(idle));
                 return;
             }
             match self.beat_once().await {
@@ -221,13 +230,13 @@ impl Link {
                 Err(error) if error.code() == Some(ErrorCode::RebalanceInProgress) => {
                     answered = Instant::now();
                     if !std::mem::replace(&mut told, true) {
-                        let _ = signals.send(Signal::Rebalance);
+                        let _ = signals.send(Some(Signal::Rebalance));
                     }
                 }
                 Err(error) => {
                     self.committer.coordinator.doubt(&error);
                     if !error.is_retriable() || answered.elapsed() > self.config.session_timeout {
-                        let _ = signals.send(Signal::Lost(error));
+                        let _ = signals.send(Some(Signal::Lost(error)));
                         return;
                     }
                 }
@@ -237,10 +246,18 @@ impl Link {
                 let topics = before.keys().chain(&*self.topics).cloned().collect();
                 if self.counts(&topics).await.is_ok_and(|now| now != *before) {
                     told = true;
-                    let _ = signals.send(Signal::Rebalance);
+                    let _ = signals.send(Some(Signal::Rebalance));
                 }
             }
         }
+    }
+
+    /// Whether the application has not polled for too long.
+    pub(super) fn idle(&self, polled: &Mutex<Instant>) -> Option<Signal> {
+        let after = polled.lock().expect("nobody panics with this lock").elapsed();
+        let what = "the next poll, so the member left its group";
+        let is_idle = after > self.config.rebalance_timeout;
+        is_idle.then_some(Signal::Lost(Error::Timeout { what, after }))
     }
 
     async fn beat_once(&self) -> Result<()> {
@@ -254,11 +271,17 @@ impl Link {
         self.committer.coordinator.check(answer.error_code, "heartbeat")
     }
 
-    /// Leaves the group, so that the others need not wait. A static member stays until its session ends.
+    /// Leaves the group, so that the others need not wait. A static member of a classic group stays until its session ends.
     pub(super) async fn leave(&self) {
         let identity = self.committer.identity();
         self.committer.become_member(Identity::nobody(identity.instance.clone()));
-        if identity.member.is_empty() || self.config.instance_id.is_some() {
+        if identity.member.is_empty() {
+            return;
+        }
+        if self.config.protocol == GroupProtocol::Consumer {
+            return self.depart(identity.member).await;
+        }
+        if self.config.instance_id.is_some() {
             return;
         }
         let member = StrBytes::from_string(identity.member);
@@ -277,13 +300,4 @@ fn by_topic(all: &BTreeSet<TopicPartition>) -> Partitions {
         found.entry(place.topic.to_string()).or_default().push(place.partition);
     }
     found
-}
-
-fn flat(all: &Partitions) -> BTreeSet<TopicPartition> {
-    let each = |(topic, partitions): (&String, &Vec<i32>)| {
-        let topic: Arc<str> = Arc::from(topic.as_str());
-        let places = partitions.iter();
-        places.map(move |at| TopicPartition { topic: Arc::clone(&topic), partition: *at }).collect()
-    };
-    all.iter().flat_map::<Vec<_>, _>(each).collect()
 }

@@ -53,13 +53,27 @@ impl Committer {
     /// Commits the offsets of the next records to be read.
     ///
     /// # Errors
-    /// [`Error::Broker`], for instance with `UnknownMemberId` or `IllegalGeneration` when the group has gone on
-    /// without this member; those of the connection when the request timeout is over.
+    /// [`Error::Broker`], for instance with `UnknownMemberId`, `IllegalGeneration` or `FencedMemberEpoch` when the group has
+    /// gone on without this member; those of the connection when the request timeout is over.
     pub async fn commit(&self, offsets: &BTreeMap<TopicPartition, i64>) -> Result<()> {
         if offsets.is_empty() {
             return Ok(());
         }
-        self.retry(async || self.commit_once(offsets).await).await
+        self.retry(is_worth_it, async || self.commit_once(offsets).await).await
+    }
+
+    /// The same, but does not wait for a topic that may be gone for good.
+    pub(crate) async fn commit_of_what_exists(
+        &self,
+        offsets: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<()> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let is_worth_it = |error: &Error| {
+            is_worth_it(error) && error.code() != Some(crate::ErrorCode::UnknownTopicOrPartition)
+        };
+        self.retry(is_worth_it, async || self.commit_once(offsets).await).await
     }
 
     async fn commit_once(&self, offsets: &BTreeMap<TopicPartition, i64>) -> Result<()> {
@@ -89,8 +103,10 @@ impl Committer {
         let answer = self.coordinator.call(&request, Duration::ZERO).await?;
         answer.topics.iter().try_for_each(|topic| {
             topic.partitions.iter().try_for_each(|partition| {
-                let place = format!("commit of {}-{}", &*topic.name, partition.partition_index);
-                self.coordinator.check(partition.error_code, &place)
+                let place = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+                let offset = offsets.get(&place).copied();
+                let (code, place) = (partition.error_code, (&*place.topic, place.partition));
+                self.coordinator.check_place(code, "commit of", place, offset)
             })
         })
     }
@@ -106,7 +122,7 @@ impl Committer {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
-        self.retry(async || self.committed_once(partitions).await).await
+        self.retry(is_worth_it, async || self.committed_once(partitions).await).await
     }
 
     async fn committed_once(
@@ -129,8 +145,9 @@ impl Committer {
         let mut found = BTreeMap::new();
         for topic in &answer.topics {
             for partition in &topic.partitions {
-                let place = format!("offset of {}-{}", &*topic.name, partition.partition_index);
-                self.coordinator.check(partition.error_code, &place)?;
+                let (code, place) =
+                    (partition.error_code, (&**topic.name, partition.partition_index));
+                self.coordinator.check_place(code, "offset of", place, None)?;
                 let place = TopicPartition::new(topic.name.as_str(), partition.partition_index);
                 if partition.committed_offset >= 0 {
                     found.insert(place, partition.committed_offset);
@@ -141,7 +158,11 @@ impl Committer {
     }
 
     /// Tries until it works, a refusal is final, or the request timeout has passed.
-    async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
+    async fn retry<T, F>(
+        &self,
+        is_worth_it: impl Fn(&Error) -> bool,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -150,7 +171,7 @@ impl Committer {
         let mut failures = 0;
         loop {
             let error = match attempt().await {
-                Err(error) if error.is_retriable() && !is_rebalance(&error) => error,
+                Err(error) if is_worth_it(&error) => error,
                 done => return done,
             };
             self.coordinator.doubt(&error);
@@ -162,6 +183,12 @@ impl Committer {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// Whether trying again can help: also when the epoch has gone on, which the next heartbeat's answer tells.
+fn is_worth_it(error: &Error) -> bool {
+    let is_stale = error.code() == Some(crate::ErrorCode::StaleMemberEpoch);
+    is_stale || (error.is_retriable() && !is_rebalance(error))
 }
 
 /// Whether the group is between two generations, in which trying again is no help.

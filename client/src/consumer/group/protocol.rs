@@ -2,9 +2,12 @@
 //!
 //! Invariant: bytes of other members give a value or a reason; memory is set aside only for bytes that are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::TopicPartition;
 
 type Reason = &'static str;
 
@@ -67,13 +70,27 @@ pub(crate) fn encode_assignment(assigned: &Partitions) -> Bytes {
     to.freeze()
 }
 
-/// Reads that; no bytes are no partitions.
+/// Reads that, in any version; no bytes are no partitions.
+///
+/// ```text
+/// version i16 | topics i32 × (name i16 + text | partitions i32 × i32) | user data
+/// ```
 pub(crate) fn decode_assignment(mut from: &[u8]) -> Result<Partitions, Reason> {
     if from.is_empty() {
         return Ok(Partitions::new());
     }
     from.try_get_i16().map_err(|_| CUT_OFF)?;
     partitions(&mut from)
+}
+
+/// The partitions one by one.
+pub(crate) fn flat(all: &Partitions) -> BTreeSet<TopicPartition> {
+    let each = |(topic, partitions): (&String, &Vec<i32>)| {
+        let topic: Arc<str> = Arc::from(topic.as_str());
+        let places = partitions.iter();
+        places.map(move |at| TopicPartition { topic: Arc::clone(&topic), partition: *at }).collect()
+    };
+    all.iter().flat_map::<Vec<_>, _>(each).collect()
 }
 
 const CUT_OFF: Reason = "it is cut off";
@@ -138,7 +155,10 @@ mod tests {
     use kafka_protocol::protocol::{Decodable, Encodable};
     use proptest::prelude::proptest;
 
-    use super::{Partitions, Subscription, decode_assignment, encode_assignment};
+    use super::{Partitions, Subscription, decode_assignment, encode_assignment, flat};
+    use crate::TopicPartition;
+
+    const TWO: &[u8] = b"\0\x01\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\x03\0\0\0\x05\xff\xff\xff\xff";
 
     fn sample() -> Subscription {
         Subscription {
@@ -166,6 +186,22 @@ mod tests {
         assert_eq!(decode_assignment(&bytes), Ok(assigned));
         let theirs = ConsumerProtocolAssignment::decode(&mut bytes.slice(2..), 1).unwrap();
         assert_eq!(theirs.assigned_partitions[0].partitions, [0, 7]);
+    }
+
+    #[test]
+    fn the_partitions_of_an_assignment_are_read() {
+        let read = |bytes: &[u8]| decode_assignment(bytes).map(|all| flat(&all));
+        let part = |partition| TopicPartition::new("t", partition);
+        assert_eq!(read(TWO), Ok([part(3), part(5)].into()));
+        assert_eq!(read(b"\0\0\0\0\0\0\0\0\0\0"), Ok([].into()));
+        assert_eq!(read(b""), Ok([].into()));
+    }
+
+    #[test]
+    fn what_is_no_assignment_is_refused() {
+        for bytes in [&TWO[..20], b"\0\0\x7f\xff\xff\xff", b"\0\0\0\0\0\x01\xff\xff"] {
+            assert!(decode_assignment(bytes).is_err(), "{bytes:?}");
+        }
     }
 
     #[test]

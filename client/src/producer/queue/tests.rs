@@ -22,7 +22,7 @@ fn lease(generation: u64) -> Lease {
 }
 
 fn refusal(code: ErrorCode) -> Error {
-    Error::Broker { what: "produce".into(), code, message: None }
+    Error::refused("produce", code)
 }
 
 fn lost(in_doubt: bool) -> Answer {
