@@ -4,8 +4,13 @@
 .DEFAULT_GOAL := help
 # How long `make soak` goes on.
 MINUTES ?= 60
+# What `make bench` measures: see benches/side-by-side/README.md.
+ROUNDS ?= 5
+SCALE ?= 0.4
+LOADS ?= .
+PARTS ?= run,compaction,groups,cluster,clients
 
-.PHONY: help demo cluster-demo test soak build fmt lint docs bench deb
+.PHONY: help demo cluster-demo test soak build fmt lint docs bench bench-page bench-micro deb
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -41,5 +46,12 @@ docs: ## Documentation of the code, warnings denied, and the checks of the pages
 	  cargo doc --release --workspace --no-deps --document-private-items --locked
 	@scripts/check-docs
 
-bench: ## Micro benchmarks
+bench: build ## Measure jangbu beside Kafka and NATS, write docs/benchmarks.md: hours; ROUNDS=1 SCALE=0.05 is short
+	@benches/side-by-side/bench.py --jangbu "$${CARGO_TARGET_DIR:-target}/release/jangbu" \
+	  --rounds $(ROUNDS) --scale $(SCALE) --parts '$(PARTS)' --loads '$(LOADS)'
+
+bench-page: ## Write docs/benchmarks.md and its charts again, from docs/charts/raw.jsonl
+	@benches/side-by-side/page.py docs/charts/raw.jsonl docs/benchmarks.md
+
+bench-micro: ## Micro benchmarks of the engine
 	@. scripts/rust.sh && cargo bench --profile release --locked -p jangbu-benches

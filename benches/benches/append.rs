@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use jangbu_benches::batch;
+use jangbu_engine::batch::sample;
 use jangbu_engine::{
     Engine, EntryKind, Index, NewEntry, Options, PartitionId, PartitionLog, RetentionClass, Term,
 };
@@ -50,7 +50,7 @@ fn synced_appends(criterion: &mut Criterion) {
                 .map(|id| engine.log(PartitionId(id), class).expect("it opens"))
                 .collect();
             let mut next = vec![0; logs.len()];
-            let payload = batch(kib << 10);
+            let payload = Bytes::from(sample(kib << 10));
             let count = ROUND_BYTES / payload.len();
             group.throughput(Throughput::Bytes(ROUND_BYTES as u64));
             let id = BenchmarkId::new(format!("{partitions} partitions"), format!("{kib} KiB"));

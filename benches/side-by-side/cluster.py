@@ -7,15 +7,13 @@ Three replicas everywhere. `kafka`: min.insync.replicas=2 and otherwise its defa
 memory of two nodes. `jangbu`: its defaults, so it is on the disk of two nodes. The client is load.c. See README.md.
 """
 
-import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from run import CLIENTS, DEFAULT_BATCH, Bench, Jangbu, Kafka, Side, arguments, measure
+from run import CLIENTS, DEFAULT_BATCH, IDLE_S, Jangbu, Kafka, Load, Node, Side, main
 from ports import free_ports
 
 NODES = (1, 2, 3)
@@ -44,9 +42,14 @@ class ClusterSide(Side):
         for node in self.nodes:
             node.end()
 
+    def revive(self):
+        for node in self.nodes:
+            node.revive()
+
 
 class KafkaNode(Kafka):
     def __init__(self, name, directory, number, quorum):
+        os.makedirs(os.path.dirname(directory), exist_ok=True)
         super().__init__(name, directory, "min.insync.replicas=2", "default.replication.factor=3")
         self.number, self.quorum = number, quorum
 
@@ -78,15 +81,15 @@ def jangbu_cluster(directory, binary):
     return ClusterSide("jangbu", [JangbuNode(f"jangbu-{n}", f"{directory}/{n}", binary, n, cluster) for n in NODES])
 
 
-class ClusterBench(Bench):
+class Cluster(Node):
     replicas = 3
 
-    def create(self, side, topic, partitions):
+    def create(self, side, topic, partitions, *settings):
         """A node that has just started takes a moment to be known to the others."""
         deadline = time.monotonic() + 30
         while True:
             try:
-                return super().create(side, topic, partitions)
+                return super().create(side, topic, partitions, *settings)
             except RuntimeError:
                 if time.monotonic() > deadline:
                     raise
@@ -101,10 +104,9 @@ class ClusterBench(Bench):
         """The longest time without an acknowledgement while the leader of the only partition goes away."""
         topic = self.warm_topic(side, 1)
         node = self.leader(side, topic)
-        command = [self.load, "latency", side.address, topic, "1", "1024", str(rate * seconds), str(rate)]
-        if fault == "hang":  # nothing but a time of its own tells a client that an open connection is of no use
-            command.append("1000")
-        load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        # A time of its own: nothing else tells a client that an open connection is of no use.
+        own = [1000] if fault == "hang" else []
+        load = self.start_client("latency", side, topic, 1, 1024, rate * seconds, rate, *own)
         time.sleep(4)
         os.kill(node.pid, {"kill": signal.SIGKILL, "stop": signal.SIGTERM, "hang": signal.SIGSTOP}[fault])
         if fault == "hang":
@@ -119,32 +121,27 @@ class ClusterBench(Bench):
         self.record(f"leader gone by {fault}, 200/s", side, {"longest_gap_s": values["longest_gap_ms"] / 1e3})
         self.call("delete", side, topic)
 
-    def answer(self, load):
-        out, _ = load.communicate(timeout=900)
-        if load.returncode:
-            raise RuntimeError(f"the load ended with {load.returncode}: {out}")
-        return json.loads(out)
-
     def idle(self, side, partitions):
         """CPU of one node while nothing happens, and its memory after every partition was written to."""
         topic = self.warm_topic(side, partitions)
-        time.sleep(90)
-        before, seconds = side.cpu(), 30
-        time.sleep(seconds)
-        share = (side.cpu() - before) / seconds / len(side.nodes)
+        time.sleep(self.seconds(90))
+        share = self.share_at_rest(side)
         self.record(f"idle, {partitions} part.", side, {"cpu_share_of_a_node": share, "rss_mb": side.rss_mb()})
         self.call("delete", side, topic)
+
+    def share_at_rest(self, side):
+        before, seconds = side.cpu(), self.seconds(IDLE_S)
+        time.sleep(seconds)
+        return (side.cpu() - before) / seconds / len(side.nodes)
 
     def many(self, side, partitions):
         """Partitions made, left alone, then written one record each."""
         topic, begun, values = f"many-{partitions}", time.monotonic(), {}
         self.create(side, topic, partitions)  # and waits for the leaders
         values["create_s"] = time.monotonic() - begun
-        time.sleep(60)
+        time.sleep(self.seconds(60))
         values["rss_created_mb"] = side.rss_mb()
-        before, seconds = side.cpu(), 30
-        time.sleep(seconds)
-        values["idle_cpu_share_of_a_node"] = (side.cpu() - before) / seconds / len(side.nodes)
+        values["idle_cpu_share_of_a_node"] = self.share_at_rest(side)
         before, begun = side.cpu(), time.monotonic()
         self.call("produce", side, topic, partitions, 100, partitions, DEFAULT_BATCH)
         values["write_s"], values["write_cpu_s"] = time.monotonic() - begun, side.cpu() - before
@@ -153,29 +150,17 @@ class ClusterBench(Bench):
         self.call("delete", side, topic)
 
     def loads(self):
-        def scaled(count):
-            return max(1000, int(count * self.options.scale))
-
-        yield "produce-1k-1", lambda s: self.produce_consume(s, 1024, 1, scaled(400_000))
-        yield "produce-1k-100", lambda s: self.produce_consume(s, 1024, 100, scaled(400_000))
-        yield "produce-1k-1000", lambda s: self.produce_consume(s, 1024, 1000, scaled(60_000))
-        yield "latency-100", lambda s: self.latency(s, 100, 1000, 8)
+        for partitions, count in ((1, 400_000), (100, 400_000), (1000, 60_000)):
+            yield Load(f"produce-1k-{partitions}",
+                       lambda s, a=(partitions, count): self.produce_consume(s, 1024, a[0], self.scaled(a[1])))
+        yield Load("latency-100", lambda s: self.latency(s, 100, 1000, self.seconds(8)))
         for fault in ("kill", "stop", "hang"):
-            yield f"gap-{fault}", lambda s, fault=fault: self.gap(s, fault)
-        yield "idle-1100", lambda s: self.idle(s, 1100)
-        yield "many-10000", lambda s: self.many(s, 10_000)
+            yield Load(f"gap-{fault}", lambda s, fault=fault: self.gap(s, fault))
+        yield Load("idle-1100", lambda s: self.idle(s, 1100), 2)
+        yield Load("many-10000", lambda s: self.many(s, 10_000), 1)
 
 
-def main():
-    options = arguments(__doc__, "kafka,jangbu", required=True, help="the jangbu binary")
-    work = tempfile.mkdtemp(dir=options.data, prefix="cluster-")
-    makers = {"kafka": kafka_cluster, "jangbu": lambda d: jangbu_cluster(d, os.path.abspath(options.jangbu))}
-    sides = [makers[n](os.path.join(work, n)) for n in options.sides.split(",")]
-    for side in sides:
-        for node in side.nodes:
-            os.makedirs(os.path.dirname(node.directory), exist_ok=True)
-    measure(ClusterBench, options, work, sides)
-
+SIDES = {"kafka": lambda d, _: kafka_cluster(d), "jangbu": jangbu_cluster}
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, Cluster, SIDES)

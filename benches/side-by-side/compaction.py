@@ -9,12 +9,11 @@ written to. The client is load.c, with 100,000 keys. See README.md.
 
 import os
 import re
-import tempfile
 import threading
 import time
 import urllib.request
 
-from run import DEFAULT_BATCH, Bench, Jangbu, Kafka, arguments, free_port, measure
+from run import DEFAULT_BATCH, Bench, Jangbu, Kafka, Load, free_port, main
 
 KEYS = 100_000
 RECORD = 1024
@@ -92,7 +91,7 @@ class Compaction(Bench):
         """20 MB/s to one topic, while another one is being cleaned or not."""
         other = self.topic(side, f"clean-{time.time_ns()}", COMPACT) if cleaning else None
         if other:
-            self.call("produce", side, other, 1, RECORD, 2_000_000, DEFAULT_BATCH, f"keys={KEYS}")
+            self.call("produce", side, other, 1, RECORD, self.scaled(2_000_000), DEFAULT_BATCH, f"keys={KEYS}")
         topic = self.topic(side, f"latency-{time.time_ns()}", [])
         rate = 20_000_000 // RECORD
         what = "while another topic is cleaned" if cleaning else "alone"
@@ -116,27 +115,20 @@ class Compaction(Bench):
             side.address = address
 
     def loads(self):
-        def scaled(count):
-            return max(1000, int(count * self.options.scale))
-
-        yield "produce-plain", lambda s: self.produce(s, "plain", scaled(1_000_000))
-        yield "produce-compacted", lambda s: self.produce(s, "compacted", scaled(1_000_000))
-        yield "latency-alone", lambda s: self.latency(s, 10, False)
-        yield "latency-cleaning", lambda s: self.latency(s, 10, True)
-        yield "clean", lambda s: self.clean(s, scaled(10_000_000))
+        scaled, seconds = self.scaled, self.seconds(10)
+        yield Load("produce-plain", lambda s: self.produce(s, "plain", scaled(1_000_000)))
+        yield Load("produce-compacted", lambda s: self.produce(s, "compacted", scaled(1_000_000)))
+        yield Load("latency-alone", lambda s: self.latency(s, seconds, False))
+        yield Load("latency-cleaning", lambda s: self.latency(s, seconds, True))
+        yield Load("clean", lambda s: self.clean(s, scaled(10_000_000)), 2)
         for threads in (1, 8):
-            yield f"gets-{threads}", lambda s, t=threads: hasattr(s, "http") and self.gets(s, scaled(200_000), t)
+            yield Load(f"gets-{threads}", lambda s, t=threads: self.gets(s, scaled(200_000), t), 3, lambda s: hasattr(s, "http"))
 
 
-def main():
-    options = arguments(__doc__, "kafka,jangbu", required=True, help="the jangbu binary")
-    work = tempfile.mkdtemp(dir=options.data, prefix="compaction-")
-    makers = {
-        "kafka": lambda d: KeyedKafka("kafka", d),
-        "jangbu": lambda d: KeyedJangbu("jangbu", d, os.path.abspath(options.jangbu)),
-    }
-    measure(Compaction, options, work, [makers[n](os.path.join(work, n)) for n in options.sides.split(",")])
-
+SIDES = {
+    "kafka": lambda d, _: KeyedKafka("kafka", d),
+    "jangbu": lambda d, binary: KeyedJangbu("jangbu", d, binary),
+}
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, Compaction, SIDES)

@@ -3,19 +3,17 @@
 
 Usage: groups.py --jangbu BINARY [--rounds 5] [--loads PATTERN] [--scale 1.0] [--out raw.jsonl] [--data DIR] [--sides ...]
 
-Both with group.initial.rebalance.delay.ms=0, so that what is measured is the broker and not a wait. `join-consumer` (KIP-848) has to be
-named in --loads. The client is the Go program in groups/. See README.md.
+Both with group.initial.rebalance.delay.ms=0, so that what is measured is the broker and not a wait. `join-consumer` is KIP-848.
+The client is the Go program in groups/. Below a scale of 0.4 there are fewer members and groups. See README.md.
 """
 
 import json
 import os
-import re
 import resource
 import subprocess
-import tempfile
 import time
 
-from run import HERE, Bench, Jangbu, Kafka, arguments, measure, shell
+from run import HERE, Bench, Jangbu, Kafka, Load, main, shell
 
 GROUPS_COMMITTING = 32
 
@@ -45,15 +43,17 @@ class Groups(Bench):
 
     def commits(self, side, seconds):
         topic = self.topic(side, 1)
-        self.measure(f"commits of {GROUPS_COMMITTING} groups", side, None,
-                     lambda: self.told(self.start("commits", side, topic, GROUPS_COMMITTING, seconds)))
+        process = self.start("commits", side, topic, GROUPS_COMMITTING, seconds)
+        self.told(process)  # every group has committed once, its coordinator exists
+        self.measure(f"commits of {GROUPS_COMMITTING} groups", side, None, lambda: self.told(process))
+        process.wait()
         self.call("delete", side, topic)
 
     def join(self, side, members, protocol):
         topic = self.topic(side, members)
         process = self.start("join", side, topic, members, protocol)
         values = self.told(process)
-        process.wait()
+        process.wait()  # its members have left
         self.record(f"{members} members, {protocol}", side, {**values, "rss_mb": side.rss_mb()})
         self.call("delete", side, topic)
 
@@ -65,24 +65,15 @@ class Groups(Bench):
         share = (side.cpu() - cpu) / seconds
         self.record(f"{groups} groups of {members}, idle", side, {
             **values, "broker_cpu_share": share, "rss_more_mb": side.rss_mb() - before, "rss_mb": side.rss_mb()})
-        process.wait()
+        process.wait()  # its members have left: they would time out during the next step
 
     def loads(self):
-        scale = self.options.scale
-        yield "commits", lambda s: self.commits(s, max(2, int(10 * scale)))
-        yield "join-classic", lambda s: self.join(s, max(4, int(100 * scale)), "classic")
-        if re.search("consumer", self.options.loads):
-            yield "join-consumer", lambda s: self.join(s, max(4, int(100 * scale)), "consumer")
-        yield "idle", lambda s: self.idle(s, max(5, int(1000 * scale)), 10, max(5, int(30 * scale)))
-
-    def rounds(self, sides):
-        """As every bench, but nothing is restarted."""
-        chosen = [action for name, action in self.loads() if re.search(self.options.loads, name)]
-        for number in range(self.options.rounds):
-            print(f"round {number + 1} of {self.options.rounds}", flush=True)
-            for action in chosen:
-                for side in sides if number % 2 == 0 else sides[::-1]:
-                    action(side)
+        scale = min(1, self.options.scale / 0.4)
+        members = max(4, int(100 * scale))
+        yield Load("commits", lambda s: self.commits(s, self.seconds(10)))
+        yield Load("join-classic", lambda s: self.join(s, members, "classic"))
+        yield Load("join-consumer", lambda s: self.join(s, members, "consumer"), 2)
+        yield Load("idle", lambda s: self.idle(s, max(5, int(1000 * scale)), 10, self.seconds(30)), 2)
 
 
 class EagerJangbu(Jangbu):
@@ -94,15 +85,10 @@ class EagerJangbu(Jangbu):
               f'--bootstrap-server {self.address} --alter --entity-type brokers --entity-name 1 --add-config group.initial.rebalance.delay.ms=0')
 
 
-def main():
-    options = arguments(__doc__, "kafka,jangbu", required=True, help="the jangbu binary")
-    work = tempfile.mkdtemp(dir=options.data, prefix="groups-")
-    makers = {
-        "kafka": lambda d: Kafka("kafka", d),
-        "jangbu": lambda d: EagerJangbu("jangbu", d, os.path.abspath(options.jangbu)),
-    }
-    measure(Groups, options, work, [makers[n](os.path.join(work, n)) for n in options.sides.split(",")])
-
+SIDES = {
+    "kafka": lambda d, _: Kafka("kafka", d),
+    "jangbu": lambda d, binary: EagerJangbu("jangbu", d, binary),
+}
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, Groups, SIDES)

@@ -11,54 +11,48 @@
  *   load ready   BROKER TOPIC PARTITIONS SINCE                seconds after SINCE (CLOCK_REALTIME) until metadata is
  *                                                             complete, and until every partition has been read from
  *
- *   load gets    HOST:PORT TOPIC KEYS COUNT THREADS           asks jangbu's HTTP port for random keys
+ *   load endtoend BROKER TOPIC PARTITIONS SIZE COUNT RATE     produces and reads at the same time (endtoend.c); RATE 0 is as
+ *                                                             fast as it goes
+ *   load gets    HOST:PORT TOPIC KEYS COUNT THREADS           asks jangbu's HTTP port for random keys (gets.c)
  *
  * Behind these, options: keys=N gives each record one of N keys in a random order, the same each time; config=NAME=VALUE
- * sets a config of a topic that is created; codec=NAME has produce compress.
+ * sets a config of a topic that is created; step=N has a topic made with N partitions and grow by N at a time; codec=NAME has
+ * produce compress.
  *
  * Each prints one line of JSON. acks=all, idempotent, no compression unless asked for; record i goes to partition i % PARTITIONS.
  * Latencies count from the moment a record was due, not from when the client got round to sending it.
  */
-#define _GNU_SOURCE
-#include <librdkafka/rdkafka.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
+#include "load.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define REQUEST_TIMEOUT "30000" /* librdkafka's own */
-
-#define KEY_FORMAT "key-%010ld"
-
 static const char *codec = "none";
-static long keys; /* 0: records have none */
+long keys; /* 0: records have none */
 static char *configs[16];
 static int config_count;
+static int step; /* 0: topics are made with all their partitions at once */
 static double *latencies; /* not NULL while latency is what is measured */
 static long delivered, failed;
 static long warm; /* records of the first second of a latency load, which connects */
 static double last_ack, longest_gap; /* seconds; counted after the first second of a latency load */
 
-static double now(void) {
+double now(void) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
         return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-static double cpu(void) {
+double cpu(void) {
         struct rusage u;
         getrusage(RUSAGE_SELF, &u);
         return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-static void die(const char *what, const char *why) {
+void die(const char *what, const char *why) {
         fprintf(stderr, "%s: %s\n", what, why);
         exit(1);
 }
@@ -93,7 +87,7 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaqu
         delivered++;
 }
 
-static rd_kafka_t *producer(const char *broker, const char *linger, const char *batch, const char *timeout) {
+rd_kafka_t *producer(const char *broker, const char *linger, const char *batch, const char *timeout) {
         char error[512];
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
         const char *settings[] = {"bootstrap.servers", broker, "acks", "all", "enable.idempotence", "true", "linger.ms",
@@ -111,7 +105,7 @@ static rd_kafka_t *producer(const char *broker, const char *linger, const char *
         return rk;
 }
 
-static uint64_t shuffle(uint64_t x) { /* splitmix64's */
+uint64_t shuffle(uint64_t x) { /* splitmix64's */
         x += 0x9e3779b97f4a7c15;
         x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
         x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
@@ -139,7 +133,7 @@ static void send_one(rd_kafka_t *rk, rd_kafka_topic_t *topic, int partitions, lo
                 rd_kafka_poll(rk, 0);
 }
 
-static int ascending(const void *a, const void *b) {
+int ascending(const void *a, const void *b) {
         double x = *(double *)a, y = *(double *)b;
         return (x > y) - (x < y);
 }
@@ -175,7 +169,7 @@ static void *take_acknowledgements(void *rk) {
         return NULL;
 }
 
-static void sleep_until(double when) {
+void sleep_until(double when) {
         struct timespec t = {(time_t)when, (long)((when - (time_t)when) * 1e9)};
         while (clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &t, NULL))
                 ;
@@ -211,7 +205,7 @@ static int latency(const char *broker, const char *name, int partitions, size_t 
         return failed || delivered != total;
 }
 
-static rd_kafka_t *assigned(const char *broker, const char *name, int partitions, const char *partition_bytes) {
+rd_kafka_t *assigned(const char *broker, const char *name, int partitions, const char *partition_bytes) {
         const char *settings[] = {"group.id", "none", "enable.auto.commit", "false", "fetch.message.max.bytes",
                                   partition_bytes, "queued.max.messages.kbytes", "262144", "log_level", "0", NULL};
         rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, broker, settings);
@@ -230,7 +224,8 @@ static int consume(const char *broker, const char *name, int partitions, long co
         double start = now(), cpu_start = cpu(), bytes = 0;
         long got = 0;
         while (got < count && now() - start < 300) {
-                ssize_t n = rd_kafka_consume_batch_queue(queue, 1000, batch, 10000);
+                size_t left = count - got; /* it waits until it has as many as it is asked for */
+                ssize_t n = rd_kafka_consume_batch_queue(queue, 1000, batch, left < 10000 ? left : 10000);
                 for (ssize_t i = 0; i < n; i++) {
                         if (!batch[i]->err) {
                                 got++;
@@ -285,40 +280,70 @@ static int ready(const char *broker, const char *name, int partitions, double si
         return 0;
 }
 
-static int admin(const char *broker, const char *name, int partitions, int replicas) {
-        const char *settings[] = {NULL};
+/* What came of the one topic that a request named; ends the program if it is not what was asked for. */
+static void done(rd_kafka_queue_t *queue, const char *name) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 130000);
+        if (!event || rd_kafka_event_error(event))
+                die("admin", event ? rd_kafka_event_error_string(event) : "timed out");
+        const rd_kafka_topic_result_t **results;
+        size_t n;
+        switch (rd_kafka_event_type(event)) {
+        case RD_KAFKA_EVENT_CREATETOPICS_RESULT:
+                results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
+                break;
+        case RD_KAFKA_EVENT_CREATEPARTITIONS_RESULT:
+                results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &n);
+                break;
+        default:
+                results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
+        }
+        if (n != 1 || rd_kafka_topic_result_error(results[0]))
+                die(name, rd_kafka_err2str(rd_kafka_topic_result_error(results[0])));
+        rd_kafka_event_destroy(event);
+}
+
+static void create(rd_kafka_t *rk, rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *queue, const char *name,
+                   int partitions, int replicas) {
         char error[512];
+        int made = step && step < partitions ? step : partitions;
+        rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, made, replicas, error, sizeof error);
+        for (int i = 0; i < config_count; i++) {
+                char *value = strchr(configs[i], '=');
+                if (!value)
+                        die(configs[i], "a config is NAME=VALUE");
+                *value = 0;
+                rd_kafka_NewTopic_set_config(topic, configs[i], value + 1);
+        }
+        rd_kafka_CreateTopics(rk, &topic, 1, options, queue);
+        done(queue, name);
+        rd_kafka_topic_t *it = rd_kafka_topic_new(rk, name, NULL);
+        for (;;) {
+                while (leaders(rk, it) < made)
+                        usleep(10000);
+                if (made == partitions)
+                        return;
+                made = made + step < partitions ? made + step : partitions;
+                rd_kafka_NewPartitions_t *more = rd_kafka_NewPartitions_new(name, made, error, sizeof error);
+                rd_kafka_CreatePartitions(rk, &more, 1, options, queue);
+                done(queue, name);
+                rd_kafka_NewPartitions_destroy(more);
+        }
+}
+
+static int admin(const char *broker, const char *name, int partitions, int replicas) {
+        const char *settings[] = {"log_level", "4", NULL}; /* not that a topic grew */
         rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, broker, settings);
         rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
         rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_ANY);
         rd_kafka_AdminOptions_set_request_timeout(options, 120000, NULL, 0);
         rd_kafka_AdminOptions_set_operation_timeout(options, 110000, NULL, 0);
         if (partitions) {
-                rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, replicas, error, sizeof error);
-                for (int i = 0; i < config_count; i++) {
-                        char *value = strchr(configs[i], '=');
-                        if (!value)
-                                die(configs[i], "a config is NAME=VALUE");
-                        *value = 0;
-                        rd_kafka_NewTopic_set_config(topic, configs[i], value + 1);
-                }
-                rd_kafka_CreateTopics(rk, &topic, 1, options, queue);
+                create(rk, options, queue, name, partitions, replicas);
         } else {
                 rd_kafka_DeleteTopic_t *topic = rd_kafka_DeleteTopic_new(name);
                 rd_kafka_DeleteTopics(rk, &topic, 1, options, queue);
+                done(queue, name);
         }
-        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 130000);
-        if (!event || rd_kafka_event_error(event))
-                die("admin", event ? rd_kafka_event_error_string(event) : "timed out");
-        size_t n;
-        const rd_kafka_topic_result_t **results =
-            partitions ? rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n)
-                       : rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
-        if (n != 1 || rd_kafka_topic_result_error(results[0]))
-                die(name, rd_kafka_err2str(rd_kafka_topic_result_error(results[0])));
-        rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
-        while (partitions && leaders(rk, topic) < partitions)
-                usleep(10000);
         printf("{}\n");
         return 0;
 }
@@ -333,88 +358,13 @@ static int leader(const char *broker, const char *name) {
         return 0;
 }
 
-struct asker {
-        pthread_t thread;
-        const char *address, *topic;
-        long count, failed;
-        uint64_t seed;
-        double *took;
-};
-
-static int connection(const char *address) {
-        char host[256];
-        snprintf(host, sizeof host, "%s", address);
-        char *port = strrchr(host, ':');
-        if (!port)
-                die(address, "no port");
-        *port++ = 0;
-        struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
-        if (getaddrinfo(host, port, &hints, &found))
-                die(address, "not found");
-        int fd = socket(found->ai_family, SOCK_STREAM, 0), one = 1;
-        if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen))
-                die(address, "cannot connect");
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        freeaddrinfo(found);
-        return fd;
-}
-
-/* One request after the other over one connection. */
-static void *ask(void *of) {
-        struct asker *a = of;
-        int fd = connection(a->address);
-        char request[1024], answer[65536];
-        for (long i = 0; i < a->count; i++) {
-                char key[32];
-                sprintf(key, KEY_FORMAT, (long)(shuffle(a->seed + i) % keys));
-                int n = snprintf(request, sizeof request, "GET /topics/%s/keys/%s HTTP/1.1\r\nHost: x\r\n\r\n", a->topic, key);
-                double start = now();
-                if (write(fd, request, n) != n)
-                        die("write", "the connection ended");
-                size_t got = 0, need = 0;
-                while (!need || got < need) {
-                        ssize_t r = read(fd, answer + got, sizeof answer - 1 - got);
-                        if (r <= 0)
-                                die("read", "the connection ended");
-                        got += r;
-                        answer[got] = 0;
-                        char *end = strstr(answer, "\r\n\r\n"), *length = strcasestr(answer, "content-length:");
-                        if (!need && end)
-                                need = end + 4 - answer + (length ? atol(length + 15) : 0);
-                }
-                a->took[i] = now() - start;
-                a->failed += strncmp(answer, "HTTP/1.1 200", 12) != 0;
-        }
-        close(fd);
-        return NULL;
-}
-
-static int gets_of(const char *address, const char *topic, long count, int threads) {
-        struct asker *askers = calloc(threads, sizeof *askers);
-        double *took = malloc(sizeof(double) * count), start = now(), cpu_start = cpu();
-        long each = count / threads, bad = 0;
-        for (int t = 0; t < threads; t++) {
-                askers[t] = (struct asker){.address = address, .topic = topic, .count = each, .seed = (uint64_t)t << 40, .took = took + t * each};
-                pthread_create(&askers[t].thread, NULL, ask, &askers[t]);
-        }
-        for (int t = 0; t < threads; t++) {
-                pthread_join(askers[t].thread, NULL);
-                bad += askers[t].failed;
-        }
-        double seconds = now() - start;
-        qsort(took, each * threads, sizeof(double), ascending);
-#define GOT(q) (took[(long)(each * threads * (q))] * 1e3)
-        printf("{\"seconds\": %.3f, \"gets_per_s\": %.0f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f, "
-               "\"failed\": %ld, \"client_cpu_s\": %.3f}\n",
-               seconds, each * threads / seconds, GOT(0.5), GOT(0.99), GOT(0.999), bad, cpu() - cpu_start);
-        return bad != 0;
-}
-
 int main(int argc, char **argv) {
         for (; argc > 1; argc--) {
                 char *last = argv[argc - 1];
                 if (!strncmp(last, "keys=", 5))
                         keys = atol(last + 5);
+                else if (!strncmp(last, "step=", 5))
+                        step = atoi(last + 5);
                 else if (!strncmp(last, "codec=", 6))
                         codec = last + 6;
                 else if (!strncmp(last, "config=", 7) && config_count < 16)
@@ -438,6 +388,8 @@ int main(int argc, char **argv) {
                                argc == 9 ? argv[8] : REQUEST_TIMEOUT);
         else if (!strcmp(verb, "consume") && argc == 6)
                 code = consume(argv[2], argv[3], atoi(argv[4]), atol(argv[5]));
+        else if (!strcmp(verb, "endtoend") && argc == 8)
+                code = end_to_end(argv[2], argv[3], atoi(argv[4]), atol(argv[5]), atol(argv[6]), atof(argv[7]));
         else if (!strcmp(verb, "gets") && argc == 7) {
                 keys = atol(argv[4]);
                 code = gets_of(argv[2], argv[3], atol(argv[5]), atoi(argv[6]));

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +18,8 @@ const (
 	beat       = 3 * time.Second // heartbeat.interval.ms of Kafka's clients
 	sessionMs  = 45_000          // session.timeout.ms
 	rebalance  = 60_000          // how long a rebalance waits for a member
-	atOnce     = 200             // so many connect at the same time
+	atOnce     = 500             // so many join at the same time; each waits for a beat of those before it
+	unknown    = 25              // UNKNOWN_MEMBER_ID
 	rebalances = 27              // REBALANCE_IN_PROGRESS
 )
 
@@ -56,6 +58,9 @@ func (m *member) settle() {
 		join.Protocols = append(join.Protocols, protocol)
 		joined := m.ask(join, 3).(*kmsg.JoinGroupResponse)
 		if joined.ErrorCode != 0 {
+			if joined.ErrorCode == unknown {
+				m.id = ""
+			}
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
@@ -73,13 +78,25 @@ func (m *member) settle() {
 	}
 }
 
-// live beats for ever; `settled` counts the members that need not join at the moment.
-func (m *member) live(settled *atomic.Int64, slot <-chan struct{}) {
+// leave has the broker forget the member.
+func (m *member) leave() {
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group, req.MemberID = m.group, m.id
+	m.ask(req, 2)
+}
+
+// live beats until it is to leave; `settled` counts the members that need not join at the moment.
+func (m *member) live(settled *atomic.Int64, slot <-chan struct{}, over <-chan struct{}) {
 	m.settle()
 	<-slot
 	settled.Add(1)
 	for {
-		time.Sleep(beat)
+		select {
+		case <-over:
+			m.leave()
+			return
+		case <-time.After(beat):
+		}
 		req := kmsg.NewPtrHeartbeatRequest()
 		req.Group, req.MemberID, req.Generation = m.group, m.id, m.generation
 		switch code := m.ask(req, 3).(*kmsg.HeartbeatResponse).ErrorCode; code {
@@ -96,13 +113,17 @@ func (m *member) live(settled *atomic.Int64, slot <-chan struct{}) {
 
 func idle(address string, groups, members, seconds int) {
 	var settled atomic.Int64
-	began, slots := time.Now(), make(chan struct{}, atOnce)
+	var living sync.WaitGroup
+	late := time.AfterFunc(patience, func() {
+		check(fmt.Errorf("%d of %d members have joined within %v", settled.Load(), groups*members, patience))
+	})
+	began, slots, over := time.Now(), make(chan struct{}, atOnce), make(chan struct{})
 	for g := range groups {
 		for range members {
 			slots <- struct{}{}
 			conn, err := net.Dial("tcp", address)
 			check(err)
-			go (&member{conn: conn, group: group(g)}).live(&settled, slots)
+			living.Go(func() { (&member{conn: conn, group: group(g)}).live(&settled, slots, over) })
 		}
 	}
 	quiet := time.Now()
@@ -110,12 +131,12 @@ func idle(address string, groups, members, seconds int) {
 		if settled.Load() < int64(groups*members) {
 			quiet = time.Now()
 		}
-		if time.Since(began) > patience {
-			check(fmt.Errorf("%d of %d members have joined within %v", settled.Load(), groups*members, patience))
-		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	late.Stop()
 	tell(map[string]float64{"joined_s": quiet.Sub(began).Seconds()})
 	time.Sleep(time.Duration(seconds) * time.Second)
 	tell(map[string]float64{"seconds": float64(seconds)})
+	close(over)
+	living.Wait()
 }

@@ -1,8 +1,11 @@
 // The load of groups.py: commits, members that join, members that only beat. Prints one line of JSON with what was measured.
 //
-//	groups commits ADDRESS TOPIC GROUPS SECONDS          each group commits as fast as it is answered
+//	groups commits ADDRESS TOPIC GROUPS SECONDS          each group commits as fast as it is answered; a line before it, when
+//	                                                     every group has committed once
 //	groups join ADDRESS TOPIC MEMBERS classic|consumer   until each of so many members has its partitions; then one leaves
 //	groups idle ADDRESS GROUPS MEMBERS SECONDS           prints a line when all have joined, and another after so many seconds
+//
+// Members leave before it ends: those that only went away would be thrown out by the broker while something else is measured.
 package main
 
 import (
@@ -53,6 +56,7 @@ func commits(address, topic string, groups, seconds int) {
 	var done sync.WaitGroup
 	var warm sync.WaitGroup
 	warm.Add(groups)
+	start := make(chan struct{})
 	for g := range groups {
 		done.Go(func() {
 			// Newer requests name topics by their ids.
@@ -68,13 +72,22 @@ func commits(address, topic string, groups, seconds int) {
 				req.Topics = append(req.Topics, named)
 				resp, err := req.RequestWith(context.Background(), cl)
 				check(err)
+				if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+					check(fmt.Errorf("a commit of one partition was answered with %+v", resp))
+				}
 				return resp.Topics[0].Partitions[0].ErrorCode
 			}
-			for commit(0) != 0 { // The coordinator may have to be made first.
-				time.Sleep(100 * time.Millisecond)
+			for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+				code := commit(0) // The coordinator may have to be made first.
+				if code == 0 {
+					break
+				}
+				if time.Now().After(end) {
+					check(fmt.Errorf("a commit was answered with %d for %v", code, patience))
+				}
 			}
 			warm.Done()
-			warm.Wait()
+			<-start
 			var mine []time.Duration
 			for end := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(end); {
 				began := time.Now()
@@ -88,6 +101,10 @@ func commits(address, topic string, groups, seconds int) {
 			lock.Unlock()
 		})
 	}
+	warm.Wait()
+	tell(nil)
+	time.Sleep(100 * time.Millisecond) // Whoever reads that line looks at the clock now.
+	close(start)
 	done.Wait()
 	slices.Sort(all)
 	at := func(share float64) float64 { return float64(all[int(share*float64(len(all)-1))].Microseconds()) / 1000 }
@@ -136,10 +153,12 @@ func join(address, topic string, members int, protocol string) {
 	leaves := time.Since(began)
 	all[members-1].Close()
 	moved := settled(members-1) - leaves
-	for _, cl := range all[:members-1] {
-		go cl.Close()
-	}
 	tell(map[string]float64{"joined_s": joined.Seconds(), "moved_s": moved.Seconds()})
+	var left sync.WaitGroup
+	for _, cl := range all[:members-1] {
+		left.Go(cl.Close)
+	}
+	left.Wait()
 }
 
 func main() {
