@@ -289,6 +289,21 @@ pub(crate) fn with_records(batch: &[u8], count: i32, max_timestamp: i64, body: &
     out
 }
 
+/// A valid batch of one record, `bytes` long, for measurements; what the record holds is nobody's business.
+///
+/// # Panics
+/// When `bytes` is smaller than a header, or larger than a batch can be.
+#[must_use]
+pub fn sample(bytes: usize) -> Vec<u8> {
+    assert!(bytes >= HEADER_BYTES, "a batch has a header");
+    let mut batch: Vec<u8> = (0..bytes).map(|at| at.to_le_bytes()[0]).collect();
+    batch[..HEADER_BYTES].fill(0);
+    batch[MAGIC_AT] = MAGIC.to_le_bytes()[0];
+    batch[57..61].copy_from_slice(&1_i32.to_be_bytes());
+    rewrite(&mut batch, 0, 0);
+    batch
+}
+
 fn field<const N: usize>(fields: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&fields[at..at + N]);

@@ -83,8 +83,8 @@ pub(crate) static APIS: &[Api] = &[
     api!(Fetch, 4..=18, raw handlers::fetch::handle),
     api!(ListOffsets, 0..=11, raw handlers::list_offsets::handle),
     api!(Metadata, 0..=13, handlers::metadata::handle),
-    api!(OffsetCommit, 2..=9, handlers::offset_commit::handle),
-    api!(OffsetFetch, 1..=9, handlers::offset_fetch::handle),
+    api!(OffsetCommit, 1..=10, raw handlers::offset_commit::handle),
+    api!(OffsetFetch, 1..=10, raw handlers::offset_fetch::handle),
     api!(FindCoordinator, 0..=6, handlers::find_coordinator::handle),
     api!(JoinGroup, 0..=9, handlers::join_group::handle),
     api!(Heartbeat, 0..=4, handlers::heartbeat::handle),
@@ -250,8 +250,19 @@ impl Call {
     /// # Errors
     /// [`Refused::Body`].
     pub(crate) fn decode<T: Decodable>(&self) -> Result<T, Refused> {
+        self.decode_by(|body| T::decode(body, self.version))
+    }
+
+    /// Decodes the body by a decoder of ours, after the same look.
+    ///
+    /// # Errors
+    /// [`Refused::Body`].
+    pub(crate) fn decode_by<T, E: ToString>(
+        &self,
+        decode: impl FnOnce(&mut Bytes) -> Result<T, E>,
+    ) -> Result<T, Refused> {
         schema::check(self.key, self.version, &self.body).map_err(|e| self.malformed(e))?;
-        T::decode(&mut self.body.clone(), self.version).map_err(|e| self.malformed(e))
+        decode(&mut self.body.clone()).map_err(|e| self.malformed(e))
     }
 
     /// The error for a body that does not decode.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-use super::{HEADER_BYTES, Header, Invalid, stamp, verify};
+use super::{HEADER_BYTES, Header, Invalid, sample, stamp, verify};
 use crate::Offset;
 
 /// A valid batch of `count` records.
@@ -98,5 +98,14 @@ proptest! {
             prop_assert!(header.record_count >= 1);
             let _ = header.verify_crc(&bytes);
         }
+    }
+}
+
+#[test]
+fn a_sample_is_a_valid_batch_of_one_record() {
+    for bytes in [HEADER_BYTES, HEADER_BYTES + 1, 900 << 10] {
+        let batch = sample(bytes);
+        assert_eq!(batch.len(), bytes);
+        assert_eq!(verify(&batch).unwrap().offset_count(), 1);
     }
 }

@@ -1,36 +1,64 @@
-//! OffsetFetch (9), versions 1 to 9: committed offsets, of several groups at a time from version 8 on.
+//! OffsetFetch (9), versions 1 to 10: committed offsets, of several groups at a time from version 8 on.
+//!
+//! Version 10 has ids of topics instead of names: they become names here, and names ids again in the answer.
 //!
 //! Invariant: what is answered covers every commit that any node has acknowledged before the request.
 
+use std::sync::Arc;
+
+use bytes::BytesMut;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::groups::text;
 use crate::broker::Broker;
-use crate::dispatch::Call;
+use crate::dispatch::{Answer, Call, Refused};
 use crate::groups::Committed;
+use crate::legacy::offsets::{decode_fetch_v10, encode_fetch_v10};
 
 /// Several groups, each with its topics.
 const VERSION_GROUPS: i16 = 8;
 /// An error is told for the whole request, and null stands for all topics.
 const VERSION_TOP_ERROR: i16 = 2;
+/// Topics are named by id from this version on.
+const VERSION_TOPIC_IDS: i16 = 10;
 
 /// Topics and their partitions; nothing stands for all that are committed.
 type Asked = Option<Vec<(TopicName, Vec<i32>)>>;
 /// What was committed for each partition, by topic.
 type Found = Vec<(TopicName, Vec<(i32, Option<Committed>)>)>;
 
-pub(crate) async fn handle(
-    broker: &Broker,
-    call: &Call,
-    request: OffsetFetchRequest,
-) -> OffsetFetchResponse {
+/// Decodes, looks up and answers.
+///
+/// # Errors
+/// [`Refused`] when the request does not decode.
+pub(crate) async fn handle(broker: Arc<Broker>, call: Call) -> Result<Answer, Refused> {
+    let response = if call.version >= VERSION_TOPIC_IDS {
+        let request = call.decode_by(decode_fetch_v10)?;
+        let mut groups = Vec::with_capacity(request.groups.len());
+        for asked in request.groups {
+            groups.push(of_group_by_ids(&broker, asked).await);
+        }
+        let response = OffsetFetchResponse::default().with_groups(groups);
+        let mut body = BytesMut::new();
+        encode_fetch_v10(&response, &mut body).map_err(|e| call.malformed(e))?;
+        call.respond_raw([body.freeze()], call.version)?.with_errors_of(&response)
+    } else {
+        call.respond(&answer(&broker, &call, call.decode()?).await)?
+    };
+    Ok(Answer::Now(Some(response)))
+}
+
+async fn answer(broker: &Broker, call: &Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if call.version >= VERSION_GROUPS {
         let mut groups = Vec::with_capacity(request.groups.len());
         for asked in request.groups {
@@ -83,6 +111,51 @@ async fn of_group(broker: &Broker, asked: OffsetFetchRequestGroup) -> OffsetFetc
         Err(refused) => response.with_error_code(refused.code()),
     };
     response.with_group_id(asked.group_id)
+}
+
+/// The same by ids. An id that no topic has (any more) is an error where it is asked for; where all offsets are, those of
+/// topics without an id are left out.
+async fn of_group_by_ids(
+    broker: &Broker,
+    mut asked: OffsetFetchRequestGroup,
+) -> OffsetFetchResponseGroup {
+    let mut unknown = Vec::new();
+    if let Some(topics) = asked.topics.take() {
+        let mut known = Vec::with_capacity(topics.len());
+        for topic in topics {
+            match broker.topic_by_id(topic.topic_id) {
+                Some(found) => known.push(topic.with_name(TopicName(text(found.name.as_str())))),
+                None => unknown.push(topic),
+            }
+        }
+        asked.topics = Some(known);
+    }
+    let ids: Option<Vec<Uuid>> =
+        asked.topics.as_ref().map(|topics| topics.iter().map(|topic| topic.topic_id).collect());
+    let mut response = of_group(broker, asked).await;
+    if response.error_code != 0 {
+        return response;
+    }
+    let found = std::mem::take(&mut response.topics).into_iter();
+    response.topics = match ids {
+        Some(ids) => found.zip(ids).map(|(topic, id)| topic.with_topic_id(id)).collect(),
+        None => found
+            .filter_map(|topic| {
+                let id = broker.topic(topic.name.as_str())?.id;
+                Some(topic.with_topic_id(id))
+            })
+            .collect(),
+    };
+    response.topics.extend(unknown.into_iter().map(unknown_topic));
+    response
+}
+
+fn unknown_topic(asked: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+    let code = ResponseError::UnknownTopicId.code();
+    let partition = |p| partitions_entry(p, None).with_error_code(code);
+    OffsetFetchResponseTopics::default()
+        .with_topic_id(asked.topic_id)
+        .with_partitions(asked.partition_indexes.into_iter().map(partition).collect())
 }
 
 /// What a group has committed for what is asked. A member of a consumer group may say who it is, and in which epoch.

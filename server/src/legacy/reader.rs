@@ -6,6 +6,7 @@
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::Error;
 
@@ -63,23 +64,41 @@ impl<'a> Reader<'a> {
         length.map(|length| self.utf8(length)).transpose()
     }
 
+    pub(super) fn uuid(&mut self) -> Result<Uuid, Error> {
+        let bytes = self.rest.try_get_u128().map_err(|_| Error::Malformed("uuid"))?;
+        Ok(Uuid::from_u128(bytes))
+    }
+
     /// Reads an array that must not be null, of items that take at least one byte each.
     pub(super) fn array<T>(
         &mut self,
-        mut item: impl FnMut(&mut Self) -> Result<T, Error>,
+        item: impl FnMut(&mut Self) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
+        self.nullable_array(item)?.ok_or(Error::Malformed("array"))
+    }
+
+    /// Reads an array or null, of items that take at least one byte each.
+    pub(super) fn nullable_array<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<T, Error>,
+    ) -> Result<Option<Vec<T>>, Error> {
         let count = match self.format {
-            Format::Classic => usize::try_from(self.i32()?).ok(),
+            Format::Classic => match self.i32()? {
+                -1 => None,
+                count => Some(usize::try_from(count).map_err(|_| Error::Malformed("array"))?),
+            },
             Format::Flexible => self.varint()?.checked_sub(1),
         };
-        let believable = count.filter(|&count| count <= self.rest.len());
-        let count = believable.ok_or(Error::Malformed("array"))?;
+        let Some(count) = count else { return Ok(None) };
+        if count > self.rest.len() {
+            return Err(Error::Malformed("array"));
+        }
         // Grows as items are read: an item in memory is far larger than one byte of input.
         let mut items = Vec::new();
         for _ in 0..count {
             items.push(item(self)?);
         }
-        Ok(items)
+        Ok(Some(items))
     }
 
     /// Skips the tagged fields at the end of a structure, of which these versions know none.

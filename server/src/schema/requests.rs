@@ -88,20 +88,20 @@ static REQUESTS: &[Request] = &[
     },
     Request {
         key: ApiKey::OffsetCommit,
-        versions: 2..=9,
+        versions: 1..=10,
         flexible: 8,
         body: layout(&[
             field("group_id", Kind::String),
             field("generation_id_or_member_epoch", INT32),
             field("member_id", Kind::String),
             field("group_instance_id", Kind::NullableString).since(7),
-            field("retention_time_ms", INT64).until(4),
+            field("retention_time_ms", INT64).since(2).until(4),
             field("topics", Kind::Array(&Kind::Struct(&COMMITTED_TOPIC))),
         ]),
     },
     Request {
         key: ApiKey::OffsetFetch,
-        versions: 1..=9,
+        versions: 1..=10,
         flexible: 6,
         body: layout(&[
             field("group_id", Kind::String).until(7),
@@ -389,7 +389,8 @@ static REQUESTS: &[Request] = &[
 ];
 
 static COMMITTED_TOPIC: Layout = layout(&[
-    field("name", Kind::String),
+    field("name", Kind::String).until(9),
+    field("topic_id", UUID).since(10),
     field("partitions", Kind::Array(&Kind::Struct(&COMMITTED_PARTITION))),
 ]);
 
@@ -397,6 +398,7 @@ static COMMITTED_PARTITION: Layout = layout(&[
     field("partition_index", INT32),
     field("committed_offset", INT64),
     field("committed_leader_epoch", INT32).since(6),
+    field("commit_timestamp", INT64).until(1),
     field("committed_metadata", Kind::NullableString),
 ]);
 
@@ -407,7 +409,13 @@ static FETCHED_GROUP: Layout = layout(&[
     field("group_id", Kind::String),
     field("member_id", Kind::NullableString).since(9),
     field("member_epoch", INT32).since(9),
-    field("topics", Kind::NullableArray(&Kind::Struct(&NAMED_PARTITIONS))),
+    field("topics", Kind::NullableArray(&Kind::Struct(&FETCHED_TOPIC))),
+]);
+
+static FETCHED_TOPIC: Layout = layout(&[
+    field("name", Kind::String).until(9),
+    field("topic_id", UUID).since(10),
+    field("partition_indexes", Kind::Array(&INT32)),
 ]);
 
 static OWNED_TOPIC: Layout =

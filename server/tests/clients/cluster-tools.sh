@@ -10,8 +10,8 @@ shift
 OUT="$(mktemp)"
 trap 'rm -f "$OUT"' EXIT
 need python3 python3 && need ip iproute2 && need nft nftables && need nsenter util-linux && need mkfs.ext4 e2fsprogs &&
-  need_java && kafka_jars && venv crash "$HERE/crash-requirements.txt" || { echo "0 passed, 1 failed"; exit 1; }
-as_root env JANGBU_CLIENTS_DIR="$CLIENTS_DIR" "$CLIENTS_DIR/venv-crash/bin/python" "$HERE/cluster_tools.py" --jars "$KAFKA_JARS" \
+  toolbox && venv crash "$HERE/crash-requirements.txt" || { echo "0 passed, 1 failed"; exit 1; }
+as_root env JANGBU_CLIENTS_DIR="$CLIENTS_DIR" "$CLIENTS_DIR/venv-crash/bin/python" "$HERE/cluster_tools.py" --toolbox "${TOOLBOX[*]@Q}" \
   "$@" "$NODES" 2>"$CLIENTS_DIR/cluster-tools.err" | tee "$OUT"
 code=${PIPESTATUS[0]}
 bad=$(grep -c '^FAIL ' "$OUT")

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Kafka's own tools move partitions and leaders of three nodes while two libraries write to them.
+"""Kafka's own tools administer three nodes, and move partitions and leaders while two libraries write to them.
 
-Usage: cluster_tools.py --jars DIRECTORY [--drop-one] [--keep] JANGBU|kafka
+Usage: cluster_tools.py --toolbox COMMAND [--only-admin] [--record] [--drop-one] [--keep] JANGBU|kafka
 
-kafka-reassign-partitions, kafka-leader-election, kafka-topics and kafka-configs are run as an operator runs them. Every exit
-code and every line they print is compared with what Apache Kafka 4.3.0 prints at the same step: `kafka` instead of a binary asks
-Kafka's own nodes, and must be green too. Where the two rightly differ, the step says so (`either`).
+The tools are run as an operator runs them. Every exit code and every line they print is compared with what Apache Kafka 4.3.0
+prints at the same step: `kafka` instead of a binary asks Kafka's own nodes, and must be green too. Where the two rightly differ, the
+step says so (`either`, `DIFFERENT`). First what is administered without moving anything (cluster/admin_steps.py), then moves and
+elections (cluster/tool_steps.py).
 
-librdkafka's and kafka-python's idempotent producers write all the time, each to a topic of its own; after each step every
+Under those, librdkafka's and kafka-python's idempotent producers write all the time, each to a topic of its own; after each step every
 partition must get on, and in the end both libraries read every record, once and in order.
 
 Not here: crashes in the middle of a move (cluster.py, cluster/moves.py).
@@ -17,11 +18,13 @@ Not here: crashes in the middle of a move (cluster.py, cluster/moves.py).
 
 import argparse
 import pathlib
+import shlex
 import shutil
 import sys
 import tempfile
 
 from cluster import network
+from cluster.admin_steps import AdminSteps
 from cluster.failed import Failed
 from cluster.nodes import Cluster
 from cluster.reference import Reference
@@ -42,6 +45,10 @@ def leave_out_the_unknown(writers):
 def go_through(cluster, tools, options):
     cluster.start()
     cluster.wait_ready()
+    admin = AdminSteps(cluster, tools, options.nodes == "kafka", options.record)
+    admin.go_through()
+    if options.only_admin:
+        return admin.bad
     steps = Steps(cluster, tools, WRITTEN, options.nodes == "kafka")
     steps.create()
     python, librdkafka = WRITTEN
@@ -54,7 +61,7 @@ def go_through(cluster, tools, options):
         writer.stopping.set()
     for writer in writers:
         writer.join()
-    bad = steps.bad | report("no-delivery-failed", "; ".join(f for w in writers for f in w.failed[:3]))
+    bad = admin.bad | steps.bad | report("no-delivery-failed", "; ".join(f for w in writers for f in w.failed[:3]))
     if options.nodes == "kafka":
         leave_out_the_unknown(writers)
     for writer, kind in zip(writers, ["kafka-python", "librdkafka"]):
@@ -66,17 +73,20 @@ def go_through(cluster, tools, options):
 
 
 def check(options):
-    home, cluster, bad = pathlib.Path(tempfile.mkdtemp(prefix="cluster-tools-")), None, True
+    home, cluster, tools, bad = pathlib.Path(tempfile.mkdtemp(prefix="cluster-tools-")), None, None, True
     try:
         if options.nodes == "kafka":
             cluster = Reference(home)
         else:
             network.enter_own_namespaces()
             cluster = Cluster(options.nodes, home)
-        bad = go_through(cluster, Tools(cluster.bootstrap, options.jars, home), options)
+        tools = Tools(cluster.bootstrap, options.toolbox, home)
+        bad = go_through(cluster, tools, options)
     except Failed as why:
         report("cluster-tools", str(why))
     finally:
+        if tools:
+            tools.close()
         if cluster:
             cluster.remove()
         if bad and options.keep:
@@ -89,7 +99,9 @@ def check(options):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("nodes", help="the jangbu binary, or `kafka`")
-    parser.add_argument("--jars", required=True, help="the folder of the jars of kafka-tools")
+    parser.add_argument("--toolbox", required=True, type=shlex.split, help="the command that starts Kafka's tools in one JVM")
+    parser.add_argument("--only-admin", action="store_true", help="neither moves nor elections")
+    parser.add_argument("--record", action="store_true", help="keep what Kafka prints as what is expected")
     parser.add_argument("--drop-one", action="store_true")
     parser.add_argument("--keep", action="store_true", help="keep data and logs when a check fails")
     options = parser.parse_args()

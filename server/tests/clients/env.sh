@@ -92,3 +92,16 @@ kafka_jars() {
     org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
     -DoutputDirectory="$KAFKA_JARS" </dev/null >&2 && touch "$KAFKA_JARS/.complete"
 }
+
+# toolbox: Kafka's tools in one JVM (toolbox/Toolbox.java), compiled into $CLIENTS_DIR/toolbox; how to start it in ${TOOLBOX[@]}.
+# A tool that takes longer than a minute or two has failed.
+toolbox() {
+  kafka_jars || return 1
+  local out="$CLIENTS_DIR/toolbox"
+  if ! cmp -s "$HERE/toolbox/Toolbox.java" "$out/Toolbox.java"; then
+    rm -rf "$out"
+    mkdir -p "$out" && javac -cp "$KAFKA_JARS/*" -d "$out" "$HERE/toolbox/Toolbox.java" && cp "$HERE/toolbox/Toolbox.java" "$out/" || return 1
+  fi
+  TOOLBOX=(java -Xmx400m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
+    -cp "$out:$KAFKA_JARS/*" Toolbox 120 "$KAFKA_JARS/kafka-tools-4.3.0.jar")
+}

@@ -35,7 +35,7 @@ suite_kcat() { need kcat kcat && "$HERE/kcat/run.sh" "$BROKER"; }
 suite_librdkafka() { python_suite librdkafka librdkafka/requirements.txt librdkafka/suite_librdkafka.py; }
 suite_kafka-python() { python_suite kafka-python kafka-python/requirements.txt kafka-python/suite_kafka_python.py; }
 suite_kafka-python-old() { python_suite kafka-python-old kafka-python/requirements-old.txt kafka-python/suite_old.py; }
-suite_tools() { kafka_jars && KAFKA_JARS="$KAFKA_JARS" "$HERE/java/tools.sh" "$BROKER"; }
+suite_tools() { "$HERE/java/tools.sh" "$BROKER"; }
 suite_java() { java_programs && java -XX:TieredStopAtLevel=1 -cp "$CLIENTS_DIR/java/classes:$CLIENTS_DIR/java/jars/*" Suite "$BROKER"; }
 suite_franz-go() {
   need_go && (cd "$HERE/franz-go" && "$GO" build -o "$CLIENTS_DIR/franz-go" .) && "$CLIENTS_DIR/franz-go" "$BROKER"

@@ -45,6 +45,8 @@ use kafka_protocol::{
 };
 use uuid::Uuid;
 
+use crate::legacy::{self, offsets};
+
 type Tags = BTreeMap<i32, Bytes>;
 
 /// Bodies of a request: with everything in it, with nothing in it, with null wherever it is allowed.
@@ -109,7 +111,7 @@ pub(super) fn headers(version: i16) -> Vec<Bytes> {
     ]
 }
 
-/// How many bytes kafka-protocol reads of a body.
+/// How many bytes kafka-protocol, or `legacy`, reads of a body.
 pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, String> {
     match key {
         ApiKey::Produce => decode_as::<ProduceRequest>(version, body),
@@ -148,7 +150,10 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
         ApiKey::DescribeTopicPartitions => {
             decode_as::<DescribeTopicPartitionsRequest>(version, body)
         }
+        ApiKey::OffsetCommit if version == 1 => decode_by(offsets::decode_commit_v1, body),
+        ApiKey::OffsetCommit if version == 10 => decode_by(offsets::decode_commit_v10, body),
         ApiKey::OffsetCommit => decode_as::<OffsetCommitRequest>(version, body),
+        ApiKey::OffsetFetch if version == 10 => decode_by(offsets::decode_fetch_v10, body),
         ApiKey::OffsetFetch => decode_as::<OffsetFetchRequest>(version, body),
         ApiKey::JoinGroup => decode_as::<JoinGroupRequest>(version, body),
         ApiKey::SyncGroup => decode_as::<SyncGroupRequest>(version, body),
@@ -168,6 +173,16 @@ pub(super) fn decode(key: ApiKey, version: i16, body: &Bytes) -> Result<usize, S
 pub(super) fn decode_as<T: Decodable>(version: i16, bytes: &Bytes) -> Result<usize, String> {
     let mut rest = bytes.clone();
     T::decode(&mut rest, version).map_err(|e| e.to_string())?;
+    Ok(bytes.len() - rest.len())
+}
+
+/// How many bytes a decoder of ours reads.
+fn decode_by<T>(
+    decode: impl FnOnce(&mut Bytes) -> Result<T, legacy::Error>,
+    bytes: &Bytes,
+) -> Result<usize, String> {
+    let mut rest = bytes.clone();
+    decode(&mut rest).map_err(|e| e.to_string())?;
     Ok(bytes.len() - rest.len())
 }
 

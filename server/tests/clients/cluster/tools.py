@@ -1,4 +1,6 @@
-"""Kafka's own command-line tools, started as its shell scripts start them, and what they print.
+"""Kafka's own command-line tools, with the arguments that its shell scripts give them, and what they print.
+
+They run one after the other in one JVM (../toolbox), since a JVM's start costs more than what most of them do.
 
 What differs from run to run and from node to node is left out: topic ids, directories, the order of sets, stack traces,
 and warnings about a node that is down.
@@ -14,9 +16,23 @@ TOPICS = "org.apache.kafka.tools.TopicCommand"
 REASSIGN = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
 ELECT = "org.apache.kafka.tools.LeaderElectionCommand"
 CONFIGS = "kafka.admin.ConfigCommand"
-JAVA = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-# A tool waits as long as its requests do; one that hangs is a failure, not the end of the suite.
-PATIENCE = 120
+PRODUCE = "org.apache.kafka.tools.ConsoleProducer"
+CONSUME = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
+DELETE_RECORDS = "org.apache.kafka.tools.DeleteRecordsCommand"
+LOG_DIRS = "org.apache.kafka.tools.LogDirsCommand"
+VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand"
+PRODUCER_PERF = "org.apache.kafka.tools.ProducerPerformance"
+CONSUMER_PERF = "org.apache.kafka.tools.ConsumerPerformance"
+QUORUM = "org.apache.kafka.tools.MetadataQuorumCommand"
+FEATURES = "org.apache.kafka.tools.FeatureCommand"
+CLUSTER = "org.apache.kafka.tools.ClusterTool"
+# These want to know the brokers before their subcommand.
+BROKERS_FIRST = {QUORUM, FEATURES}
+
+# What the toolbox answers for a tool that does not end.
+LATE = 124
 
 # Parts of lines that are not compared.
 LEFT_OUT = [
@@ -50,19 +66,52 @@ def plain(line):
 
 
 class Tools:
-    """The tools, asking one cluster."""
+    """The tools, asking one cluster. `toolbox` is the command that starts what they run in."""
 
-    def __init__(self, bootstrap, jars, home):
-        self.bootstrap, self.jars, self.home = bootstrap, jars, pathlib.Path(home)
+    def __init__(self, bootstrap, toolbox, home):
+        self.bootstrap, self.toolbox, self.home, self.box = bootstrap, toolbox, pathlib.Path(home), None
 
-    def run(self, tool, *arguments):
-        """The exit code, and the lines that count."""
-        command = [*JAVA, "-cp", f"{self.jars}/*", tool, *arguments, "--bootstrap-server", self.bootstrap]
-        try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE)
-        except subprocess.TimeoutExpired as late:
-            return None, [f"nothing more within {PATIENCE} s after: {(late.stdout or b'').decode()}"]
-        return done.returncode, [plain(line) for line in done.stdout.splitlines() if not NOISE.search(line)]
+    def run(self, tool, *arguments, given=None):
+        """The exit code, and the lines that count; `given` is what the tool reads from its standard input."""
+        code, printed = self.raw(tool, *arguments, given=given)
+        return code, [plain(line) for line in printed.splitlines() if not NOISE.search(line)]
+
+    def raw(self, tool, *arguments, given=None):
+        """The exit code, and everything that was printed. A tool that hangs is a failure of its own, not the end of the suite."""
+        brokers = ["--bootstrap-server", self.bootstrap]
+        arguments = [*brokers, *arguments] if tool in BROKERS_FIRST else [*arguments, *brokers]
+        if not self.box or self.box.poll() is not None:
+            self.box = subprocess.Popen(self.toolbox, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        asked = "\t".join([self.text(given) if given else "-", tool, *arguments])
+        self.box.stdin.write(asked.encode() + b"\n")
+        self.box.stdin.flush()
+        answer = self.box.stdout.readline().split()
+        if not answer:
+            return None, f"the toolbox ended with {self.box.wait()}"
+        code, count = map(int, answer)
+        printed = self.box.stdout.read(count).decode()
+        if code == LATE:
+            self.box.wait()
+            return None, f"it did not end in time, after:\n{printed}"
+        return code, printed
+
+    def beside(self, tool, *arguments):
+        """Starts a tool in a JVM of its own, which goes on meanwhile; whoever asks for it ends it."""
+        box = self.toolbox.index("Toolbox")
+        return subprocess.Popen([*self.toolbox[:box], tool, *arguments, "--bootstrap-server", self.bootstrap],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def close(self):
+        """Nothing is asked any more."""
+        if self.box:
+            self.box.stdin.close()
+            self.box.wait()
+
+    def text(self, lines):
+        """A file of these lines."""
+        with tempfile.NamedTemporaryFile("w", dir=self.home, suffix=".txt", delete=False) as file:
+            file.writelines(f"{line}\n" for line in lines)
+        return file.name
 
     def file(self, content):
         """A file for a tool to read."""

@@ -26,12 +26,17 @@ const (
 	metadataTooLarge  = 12
 	noSuchPartition   = 3
 	subscribedToTopic = 86
+	noSuchTopicID     = 100
 )
 
 func groupTests() {
 	test("group/first-use-finds-a-coordinator", func() { waitForCoordinator(topicName("first")) })
 	sweep("join-sync-heartbeat-leave", 0, 9, groupLife)
-	sweep("offset-commit-fetch", 1, 9, commitAndFetch)
+	sweep("offset-commit-fetch", 1, 10, commitAndFetch)
+	test("version/offset-fetch-10-of-all", fetchAllByID)
+	if onJangbu {
+		test("version/offset-commit-old-1", commitWithTimes)
+	}
 	sweep("list-groups", 0, 5, listGroupsVersion)
 	sweep("describe-groups", 0, 6, describeGroupsVersion)
 	sweep("delete-groups", 0, 2, deleteGroupsVersion)
@@ -138,6 +143,10 @@ func groupLife(v int16) {
 	equal(ask[*kmsg.HeartbeatResponse](beat, min(v, 4)).ErrorCode, unknownMember, "after leaving")
 }
 
+// unknownID is the id of no topic.
+var unknownID = [16]byte{9, 9}
+
+// commitRequest names the topic by name and id: each version sends what it has.
 func commitRequest(group, topic string, partitions ...int32) *kmsg.OffsetCommitRequest {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = group
@@ -154,11 +163,20 @@ func commitRequest(group, topic string, partitions ...int32) *kmsg.OffsetCommitR
 }
 
 func commitAndFetch(v int16) {
-	topic, _ := newTopic("commit", 3)
+	topic, id := newTopic("commit", 3)
 	group := topicName("commit")
 	waitForCoordinator(group)
-	for _, p := range ask[*kmsg.OffsetCommitResponse](commitRequest(group, topic, 0, 2), max(v, 2)).Topics[0].Partitions {
-		equal(p.ErrorCode, 0, "commit")
+	commit := commitRequest(group, topic, 0, 2)
+	commit.Topics[0].TopicID = id
+	if v >= 10 {
+		other := commitRequest(group, "", 1).Topics[0]
+		other.TopicID = unknownID
+		commit.Topics = append(commit.Topics, other)
+	}
+	for _, t := range ask[*kmsg.OffsetCommitResponse](commit, max(v, 2)).Topics {
+		for _, p := range t.Partitions {
+			equal(p.ErrorCode, map[bool]int16{true: noSuchTopicID}[t.TopicID == unknownID], "commit")
+		}
 	}
 	want := func(partition int32, offset int64, epoch int32, note *string) {
 		found := ""
@@ -195,17 +213,73 @@ func commitAndFetch(v int16) {
 		return
 	}
 	named := kmsg.NewOffsetFetchRequestGroupTopic()
-	named.Topic, named.Partitions = topic, []int32{0, 1, 2}
+	named.Topic, named.TopicID, named.Partitions = topic, id, []int32{0, 1, 2}
 	some, all := kmsg.NewOffsetFetchRequestGroup(), kmsg.NewOffsetFetchRequestGroup()
 	some.Group, some.Topics = group, append(some.Topics, named)
+	if v >= 10 {
+		other := kmsg.NewOffsetFetchRequestGroupTopic()
+		other.TopicID, other.Partitions = unknownID, []int32{1}
+		some.Topics = append(some.Topics, other)
+	}
 	all.Group = group
 	req.Groups = append(req.Groups, some, all)
 	resp := ask[*kmsg.OffsetFetchResponse](req, v)
 	equal(len(resp.Groups), 2, "groups")
-	for _, p := range resp.Groups[0].Topics[0].Partitions {
-		want(p.Partition, p.Offset, p.LeaderEpoch, p.Metadata)
+	equal(len(resp.Groups[0].Topics), len(some.Topics), "topics")
+	for _, t := range resp.Groups[0].Topics {
+		for _, p := range t.Partitions {
+			unknown := v >= 10 && t.TopicID == unknownID
+			equal(p.ErrorCode, map[bool]int16{true: noSuchTopicID}[unknown], "fetch")
+			want(p.Partition, p.Offset, p.LeaderEpoch, p.Metadata)
+		}
 	}
 	equal(len(resp.Groups[1].Topics[0].Partitions), 2, "all that is committed")
+	if v >= 10 {
+		equal(resp.Groups[1].Topics[0].TopicID, id, "its topic")
+	}
+}
+
+// fetchAllByID asks for all that a group has committed while one of its topics is deleted: what is left has its id.
+func fetchAllByID() {
+	gone, _ := newTopic("commit-gone", 1)
+	stays, id := newTopic("commit-stays", 1)
+	group := topicName("commit-all")
+	waitForCoordinator(group)
+	for _, topic := range []string{gone, stays} {
+		equal(ask[*kmsg.OffsetCommitResponse](commitRequest(group, topic, 0), 9).Topics[0].Partitions[0].ErrorCode, 0, "commit")
+	}
+	remove := kmsg.NewPtrDeleteTopicsRequest()
+	remove.TopicNames, remove.TimeoutMillis = []string{gone}, 30000
+	equal(ask[*kmsg.DeleteTopicsResponse](remove, 5).Topics[0].ErrorCode, 0, "delete the topic")
+	eventually("the offset of the other topic is left", func() bool {
+		all := kmsg.NewOffsetFetchRequestGroup()
+		all.Group = group
+		req := kmsg.NewPtrOffsetFetchRequest()
+		req.Groups = append(req.Groups, all)
+		found := ask[*kmsg.OffsetFetchResponse](req, 10).Groups[0]
+		equal(found.ErrorCode, 0, "fetch")
+		return len(found.Topics) == 1 && found.Topics[0].TopicID == id && found.Topics[0].Partitions[0].Offset == 100
+	})
+}
+
+// commitWithTimes commits in version 1, which says of each offset when it was committed.
+func commitWithTimes() {
+	topic, _ := newTopic("commit-times", 2)
+	group := topicName("commit-times")
+	waitForCoordinator(group)
+	req := commitRequest(group, topic, 0, 1, 7)
+	req.Topics[0].Partitions[1].Timestamp = time.Now().UnixMilli()
+	for _, p := range ask[*kmsg.OffsetCommitResponse](req, 1).Topics[0].Partitions {
+		equal(p.ErrorCode, map[int32]int16{7: noSuchPartition}[p.Partition], "commit")
+	}
+	fetch := kmsg.NewPtrOffsetFetchRequest()
+	fetch.Group = group
+	found := ask[*kmsg.OffsetFetchResponse](fetch, 7).Topics[0].Partitions
+	equal(len(found), 2, "partitions")
+	for _, p := range found {
+		equal(p.Offset, 100+int64(p.Partition), "offset")
+		equal(*p.Metadata, fmt.Sprintf("note %d", p.Partition), "metadata")
+	}
 }
 
 func listGroupsVersion(v int16) {

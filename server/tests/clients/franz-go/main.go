@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -49,10 +50,41 @@ func equal[T comparable](got, want T, what string) {
 	}
 }
 
+// Tests that run at the same time: they wait for the node more than they compute.
+const atATime = 8
+
+var (
+	reports sync.Mutex
+	// What runs at the same time; nil while tests run one after the other.
+	running *sync.WaitGroup
+	slots   = make(chan struct{}, atATime)
+)
+
+// atOnce runs the tests that define calls at the same time, and waits for them. None may depend on another.
+func atOnce(define func()) {
+	running = &sync.WaitGroup{}
+	define()
+	running.Wait()
+	running = nil
+}
+
 func test(name string, body func()) {
 	if !strings.Contains(name, pattern) {
 		return
 	}
+	if running == nil {
+		runTest(name, body)
+		return
+	}
+	running.Add(1)
+	slots <- struct{}{}
+	go func() {
+		defer func() { <-slots; running.Done() }()
+		runTest(name, body)
+	}()
+}
+
+func runTest(name string, body func()) {
 	done := make(chan string, 1)
 	go func() {
 		defer func() {
@@ -73,6 +105,8 @@ func test(name string, body func()) {
 	case <-time.After(testTimeout):
 		why = "did not end in time"
 	}
+	reports.Lock()
+	defer reports.Unlock()
 	if why == "" {
 		fmt.Println("ok " + name)
 		return
@@ -101,7 +135,7 @@ func main() {
 	configTests()
 	storedTests()
 	sessionTests()
-	groupTests()
+	atOnce(groupTests)
 	spaceTests()
 	if failed > 0 {
 		os.Exit(1)

@@ -1,24 +1,33 @@
 #!/usr/bin/env bash
-# Kafka's own command-line tools, as kafka-topics.sh and the others start them.
-# Usage: tools.sh BOOTSTRAP, with KAFKA_JARS naming the folder of jars. One line per test.
+# Kafka's own command-line tools, as kafka-topics.sh and the others start them, but in one JVM (../toolbox).
+# Usage: tools.sh BOOTSTRAP. One line per test.
 set -u
+source "$(dirname "$0")/../env.sh"
 BROKER="${1:-${BOOTSTRAP:?usage: tools.sh BOOTSTRAP}}"
-: "${KAFKA_JARS:?the folder of the jars of kafka-tools}"
 TOPIC="tools-$$-$RANDOM$RANDOM"
 WORK="$(mktemp -d)"
 trap 'rm -rf "$WORK"' EXIT
+trap '' PIPE # a toolbox that has ended is an error of who asks it
 FAILED=0
 
-tool() { # tool CLASS ARGUMENT...
-  timeout 60 java -Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
-    -cp "$KAFKA_JARS/*" "$@" --bootstrap-server "$BROKER" 2>&1
+toolbox && mkfifo "$WORK/asked" "$WORK/answered" || { echo "FAIL tools: Kafka's tools could not be had"; exit 1; }
+"${TOOLBOX[@]}" <"$WORK/asked" >"$WORK/answered" &
+exec 7>"$WORK/asked" 8<"$WORK/answered"
+
+ask() { # ask INPUT CLASS ARGUMENT...: what the tool prints and ends with; INPUT is a file or -
+  local IFS=$'\t' code bytes
+  echo "$*" >&7
+  IFS=' ' read -r code bytes <&8 || { echo "the toolbox has ended"; return 125; }
+  [ "$bytes" = 0 ] || head -c "$bytes" <&8
+  return "$code"
 }
+
+tool() { ask - "$@" --bootstrap-server "$BROKER"; } # tool CLASS ARGUMENT...
 
 sub() { # sub CLASS SUBCOMMAND ARGUMENT...: tools that want to know the broker before the subcommand
   local class=$1
   shift
-  timeout 60 java -Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
-    -cp "$KAFKA_JARS/*" "$class" --bootstrap-server "$BROKER" "$@" 2>&1
+  ask - "$class" --bootstrap-server "$BROKER" "$@"
 }
 
 refused() { "$@" && echo "it was not refused" && return 1; true; }
@@ -35,8 +44,11 @@ check() { # check NAME PATTERN COMMAND...: succeeds and prints PATTERN
 topics() { tool org.apache.kafka.tools.TopicCommand "$@"; }
 offsets() { tool org.apache.kafka.tools.GetOffsetShell --topic "$TOPIC" "$@"; }
 configs() { tool kafka.admin.ConfigCommand "$@"; }
-console_produce() { seq 1 100 | sed 's/.*/k&:line &/' |
-  tool org.apache.kafka.tools.ConsoleProducer --topic "$TOPIC" --reader-property parse.key=true --reader-property key.separator=: && echo done; }
+seq 1 100 | sed 's/.*/k&:line &/' >"$WORK/keyed"
+console_produce() {
+  ask "$WORK/keyed" org.apache.kafka.tools.ConsoleProducer --bootstrap-server "$BROKER" --topic "$TOPIC" \
+    --reader-property parse.key=true --reader-property key.separator=: && echo done
+}
 console_consume() { tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$TOPIC" --partition 0 --timeout-ms 20000 "$@"; }
 perf() { tool org.apache.kafka.tools.ProducerPerformance --topic "$TOPIC" --num-records 20000 --record-size 200 \
   --throughput -1 --command-property acks=all; }
@@ -45,7 +57,7 @@ seq 1 100 | sed 's/.*/line &/' >"$WORK/want"
 same_lines() { console_consume --offset earliest --max-messages 100 | grep ^line >"$WORK/got"; cmp "$WORK/want" "$WORK/got" && echo same; }
 
 check topics-create "Created topic $TOPIC" topics --create --topic "$TOPIC" --partitions 1 --config retention.ms=3600000
-check topics-create-again "already exists" bash -c "$(declare -f tool topics); KAFKA_JARS='$KAFKA_JARS' BROKER=$BROKER; topics --create --topic $TOPIC; true"
+check topics-create-again "already exists" refused topics --create --topic "$TOPIC"
 check topics-list "^$TOPIC\$" topics --list
 check topics-describe "PartitionCount: 1.*ReplicationFactor: 1.*retention.ms=3600000" topics --describe --topic "$TOPIC"
 check console-producer done console_produce
@@ -74,15 +86,15 @@ check configs-topic-alter "^Completed updating config for topic" alter --entity-
 check configs-topic-altered "max.message.bytes=20000 .*DYNAMIC_TOPIC_CONFIG:max.message.bytes=20000.*DEFAULT_CONFIG:message.max.bytes=1048588" \
   configs --describe --entity-type topics --entity-name "$TOPIC"
 check configs-topic-deleted "retention.ms=604800000 .*synonyms=\{\}" configs --describe --all --entity-type topics --entity-name "$TOPIC"
-check configs-topic-refused "Invalid value soon for configuration retention.ms" bash -c "$(declare -f tool configs alter)
-  KAFKA_JARS='$KAFKA_JARS' BROKER=$BROKER; alter --entity-type topics --entity-name $TOPIC --add-config retention.ms=soon; true"
+check configs-topic-refused "Invalid value soon for configuration retention.ms" \
+  refused alter --entity-type topics --entity-name "$TOPIC" --add-config retention.ms=soon
 check configs-broker-alter "^Completed updating config for broker" alter --entity-type brokers --entity-name 1 --add-config log.retention.bytes=88000000000
 check configs-default-alter "^Completed updating default config for brokers" alter --entity-type brokers --entity-default --add-config log.retention.bytes=99000000000
 check configs-broker-altered "log.retention.bytes=88000000000 .*DYNAMIC_BROKER_CONFIG:log.retention.bytes=88000000000, DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.bytes=99000000000" \
   configs --describe --entity-type brokers --entity-name 1
 check configs-default-altered "log.retention.bytes=99000000000 " configs --describe --entity-type brokers --entity-default
-check configs-broker-refused "Cannot update these configs dynamically" bash -c "$(declare -f tool configs alter)
-  KAFKA_JARS='$KAFKA_JARS' BROKER=$BROKER; alter --entity-type brokers --entity-name 1 --add-config node.id=9; true"
+check configs-broker-refused "Cannot update these configs dynamically" \
+  refused alter --entity-type brokers --entity-name 1 --add-config node.id=9
 check configs-broker-delete "^Completed" alter --entity-type brokers --entity-name 1 --delete-config log.retention.bytes
 check configs-default-delete "^Completed" alter --entity-type brokers --entity-default --delete-config log.retention.bytes
 log_dirs() { tool org.apache.kafka.tools.LogDirsCommand --describe --topic-list "$TOPIC"; }
@@ -121,7 +133,7 @@ live_consumer() { # in the background it is the process itself, so that it can b
 live_member() { # what is told of a group while somebody is in it, and that its offsets are left alone
   live_consumer >"$WORK/live" &
   local consumer=$! tries=0
-  until groups --describe --group "$GROUP" --state | grep -Eq " Stable +1$" || [ $((tries += 1)) = 15 ]; do :; done
+  until groups --describe --group "$GROUP" --state | grep -Eq " Stable +1$" || [ $((tries += 1)) = 100 ]; do sleep 0.2; done
   groups --describe --group "$GROUP" --state
   groups --describe --group "$GROUP" --members --verbose
   groups --describe --group "$GROUP" --offsets

@@ -1,4 +1,7 @@
-"""Consumer groups with librdkafka: sharing partitions, committing, resuming, static and cooperative members."""
+"""Consumer groups with librdkafka: sharing partitions, committing, resuming, static and cooperative members.
+
+What holds for both group protocols is a function of the `member` that takes part; consumer_groups.py has the other one.
+"""
 
 import time
 
@@ -41,33 +44,113 @@ def shares(members):
     return sorted(len(each.assignment()) for each in members)
 
 
+def share(member, new_topic, produce):
+    """Two members share the partitions; what they commit is where another one goes on."""
+    topic, group = new_topic("group", 4), topic_name("g")
+    for partition in range(4):
+        produce(topic, [(None, b"v%d" % i, None) for i in range(25)], partition)
+    one, two = member(group), member(group)
+    one.subscribe([topic])
+    read = poll_all([one], lambda read: len(read) == 100, "all records by one member")
+    equal(sorted({m.partition() for m in read}), [0, 1, 2, 3], "partitions")
+    two.subscribe([topic])
+    poll_all([one, two], lambda _: shares([one, two]) == [2, 2], "two members with two partitions each")
+    at = [TopicPartition(topic, p, 10 + p, metadata=f"note {p}") for p in range(4)]
+    mine = {p.partition for p in one.assignment()}
+    one.commit(offsets=[p for p in at if p.partition in mine], asynchronous=False)
+    two.commit(offsets=[p for p in at if p.partition not in mine], asynchronous=False)
+    one.close()
+    poll_all([two], lambda _: shares([two]) == [4], "the rest goes to the other one")
+    two.close()
+    three = member(group)
+    found = three.committed([TopicPartition(topic, p) for p in range(4)], 30)
+    equal([p.offset for p in found], [10, 11, 12, 13], "committed")
+    equal([p.metadata for p in found], [f"note {p}" for p in range(4)], "metadata")
+    three.subscribe([topic])
+    read = poll_all([three], lambda read: len(read) == 100 - 46, "what was not committed")
+    equal(min(m.offset() for m in read if m.partition() == 3), 13, "resumed at")
+    three.close()
+
+
+def static(member, new_topic, **config):
+    """A member with a name of its own that comes back has the partition it had, and the other one keeps its own."""
+    topic, group = new_topic("group-static", 2), topic_name("g")
+    names = [{"group.instance.id": name, **config} for name in "ab"]
+    one, two = (member(group, **name) for name in names)
+    for each in (one, two):
+        each.subscribe([topic])
+    poll_all([one, two], lambda _: shares([one, two]) == [1, 1], "one partition each")
+    had = [p.partition for p in two.assignment()]
+    two.close()
+    again = member(group, **names[1])
+    again.subscribe([topic])
+    poll_all([one, again], lambda _: shares([again]) == [1], "the same name has a partition")
+    equal([p.partition for p in again.assignment()], had, "the partition it had")
+    equal(shares([one]), [1], "the other one")
+    one.close()
+    again.close()
+
+
+def refusal(call):
+    """The name of the error that a call ends with."""
+    try:
+        call()
+    except KafkaException as error:
+        return error.args[0].name()
+    raise AssertionError("it was not refused")
+
+
+def fenced(member, new_topic):
+    """Nobody from outside commits for a group that has members; afterwards anybody may."""
+    topic, group = new_topic("group-fenced", 1), topic_name("g")
+    one, alone = member(group), member(group)
+    one.subscribe([topic])
+    poll_all([one], lambda _: shares([one]) == [1], "a member")
+
+    def committing(who, **what):
+        return lambda: who.commit(offsets=[TopicPartition(topic, 0, 5, **what)], asynchronous=False)
+
+    equal(refusal(committing(alone)), "UNKNOWN_MEMBER_ID", "the refusal")
+    equal(refusal(committing(one, metadata="x" * 4097)), "OFFSET_METADATA_TOO_LARGE", "the refusal")
+    one.commit(offsets=[TopicPartition(topic, 0, 4)], asynchronous=False)
+    equal(alone.committed([TopicPartition(topic, 0)], 30)[0].offset, 4, "committed by the member")
+    one.close()
+    committing(alone)()
+    equal(alone.committed([TopicPartition(topic, 0)], 30)[0].offset, 5, "committed")
+    alone.close()
+
+
+def administration(member, new_topic, kind):
+    """A group with a member is listed and described and cannot be deleted; an empty one can be changed and deleted."""
+    topic, group = new_topic("group-admin", 2), topic_name("g")
+    one = member(group)
+    one.subscribe([topic])
+    poll_all([one], lambda _: shares([one]) == [2], "a member")
+    one.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
+    listed = [g for g in admin.list_consumer_groups().result(30).valid if g.group_id == group]
+    equal([(g.state.name, g.type.name) for g in listed], [("STABLE", kind)], "listed")
+    found = admin.describe_consumer_groups([group])[group].result(30)
+    equal((found.state.name, found.type.name, len(found.members)), ("STABLE", kind, 1), "described")
+    equal(len(found.members[0].assignment.topic_partitions), 2, "its assignment")
+    if kind == "CONSUMER":
+        equal(len(found.members[0].target_assignment.topic_partitions), 2, "its target assignment")
+    equal(refusal(lambda: admin.delete_consumer_groups([group])[group].result(30)), "NON_EMPTY_GROUP", "the refusal")
+    one.close()
+    at = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 1, 7)])
+    admin.alter_consumer_group_offsets([at])[group].result(30)
+    all_of = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+    offsets = {p.partition: p.offset for p in all_of[group].result(30).topic_partitions}
+    equal(offsets, {0: 3, 1: 7}, "offsets")
+    admin.delete_consumer_groups([group])[group].result(30)
+    ids = [g.group_id for g in admin.list_consumer_groups().result(30).valid]
+    equal(group in ids, False, "the group is still listed")
+
+
 def define(new_topic, produce):
-    @test("group-two-members-share-and-resume")
-    def share():
-        topic, group = new_topic("group", 4), topic_name("g")
-        for partition in range(4):
-            produce(topic, [(None, b"v%d" % i, None) for i in range(25)], partition)
-        one, two = member(group), member(group)
-        one.subscribe([topic])
-        read = poll_all([one], lambda read: len(read) == 100, "all records by one member")
-        equal(sorted({m.partition() for m in read}), [0, 1, 2, 3], "partitions")
-        two.subscribe([topic])
-        poll_all([one, two], lambda _: shares([one, two]) == [2, 2], "two members with two partitions each")
-        at = [TopicPartition(topic, p, 10 + p, metadata=f"note {p}") for p in range(4)]
-        mine = {p.partition for p in one.assignment()}
-        one.commit(offsets=[p for p in at if p.partition in mine], asynchronous=False)
-        two.commit(offsets=[p for p in at if p.partition not in mine], asynchronous=False)
-        one.close()
-        poll_all([two], lambda _: shares([two]) == [4], "the rest goes to the other one")
-        two.close()
-        three = member(group)
-        found = three.committed([TopicPartition(topic, p) for p in range(4)], 30)
-        equal([p.offset for p in found], [10, 11, 12, 13], "committed")
-        equal([p.metadata for p in found], [f"note {p}" for p in range(4)], "metadata")
-        three.subscribe([topic])
-        read = poll_all([three], lambda read: len(read) == 100 - 46, "what was not committed")
-        equal(min(m.offset() for m in read if m.partition() == 3), 13, "resumed at")
-        three.close()
+    test("group-two-members-share-and-resume")(lambda: share(member, new_topic, produce))
+    test("group-static-member-keeps-its-partitions")(lambda: static(member, new_topic, **{"session.timeout.ms": 30000}))
+    test("group-commits-of-strangers-are-refused")(lambda: fenced(member, new_topic))
+    test("group-admin")(lambda: administration(member, new_topic, "CLASSIC"))
 
     @test("group-a-silent-member-is-replaced")
     def silent():
@@ -79,24 +162,6 @@ def define(new_topic, produce):
         poll_all([one], lambda _: shares([one]) == [2], "both, when the other one is not heard")
         one.close()
         two.close()
-
-    @test("group-static-member-keeps-its-partitions")
-    def static():
-        topic, group = new_topic("group-static", 2), topic_name("g")
-        names = [{"group.instance.id": name, "session.timeout.ms": 30000} for name in "ab"]
-        one, two = (member(group, **name) for name in names)
-        for each in (one, two):
-            each.subscribe([topic])
-        poll_all([one, two], lambda _: shares([one, two]) == [1, 1], "one partition each")
-        had = [p.partition for p in two.assignment()]
-        two.close()
-        again = member(group, **names[1])
-        again.subscribe([topic])
-        poll_all([one, again], lambda _: shares([again]) == [1], "the same name has a partition")
-        equal([p.partition for p in again.assignment()], had, "the partition it had")
-        equal(shares([one]), [1], "the other one")
-        one.close()
-        again.close()
 
     @test("group-cooperative-members-keep-what-they-have")
     def cooperative():
@@ -111,55 +176,6 @@ def define(new_topic, produce):
         equal(len(lost), 2, "partitions that were taken from the first")
         one.close()
         two.close()
-
-    @test("group-commits-of-strangers-are-refused")
-    def fenced():
-        topic, group = new_topic("group-fenced", 1), topic_name("g")
-        one = member(group)
-        one.subscribe([topic])
-        poll_all([one], lambda _: shares([one]) == [1], "a member")
-        alone = member(group)
-        try:
-            alone.commit(offsets=[TopicPartition(topic, 0, 5)], asynchronous=False)
-            raise AssertionError("a commit from outside of the group was taken")
-        except KafkaException as error:
-            equal(error.args[0].name(), "UNKNOWN_MEMBER_ID", "the refusal")
-        try:
-            one.commit(offsets=[TopicPartition(topic, 0, 5, metadata="x" * 4097)], asynchronous=False)
-            raise AssertionError("4097 bytes of metadata were taken")
-        except KafkaException as error:
-            equal(error.args[0].name(), "OFFSET_METADATA_TOO_LARGE", "the refusal")
-        one.close()
-        alone.commit(offsets=[TopicPartition(topic, 0, 5)], asynchronous=False)
-        equal(alone.committed([TopicPartition(topic, 0)], 30)[0].offset, 5, "committed")
-        alone.close()
-
-    @test("group-admin")
-    def administration():
-        topic, group = new_topic("group-admin", 2), topic_name("g")
-        one = member(group)
-        one.subscribe([topic])
-        poll_all([one], lambda _: shares([one]) == [2], "a member")
-        one.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
-        listed = [g for g in admin.list_consumer_groups().result(30).valid if g.group_id == group]
-        equal([g.state.name for g in listed], ["STABLE"], "listed")
-        found = admin.describe_consumer_groups([group])[group].result(30)
-        equal((found.state.name, len(found.members)), ("STABLE", 1), "described")
-        equal(len(found.members[0].assignment.topic_partitions), 2, "its assignment")
-        try:
-            admin.delete_consumer_groups([group])[group].result(30)
-            raise AssertionError("a group with members was deleted")
-        except KafkaException as error:
-            equal(error.args[0].name(), "NON_EMPTY_GROUP", "the refusal")
-        one.close()
-        at = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 1, 7)])
-        admin.alter_consumer_group_offsets([at])[group].result(30)
-        all_of = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        offsets = {p.partition: p.offset for p in all_of[group].result(30).topic_partitions}
-        equal(offsets, {0: 3, 1: 7}, "offsets")
-        admin.delete_consumer_groups([group])[group].result(30)
-        ids = [g.group_id for g in admin.list_consumer_groups().result(30).valid]
-        equal(group in ids, False, "the group is still listed")
 
     @test("group-offsets-go-with-their-topic")
     def deleted():

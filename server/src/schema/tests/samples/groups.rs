@@ -1,6 +1,6 @@
 //! Requests about consumer groups.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest,
     DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
     ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    SyncGroupRequest,
+    SyncGroupRequest, TopicName,
 };
 
 use super::{Sample, encode, text, topic};
@@ -57,7 +57,16 @@ impl Sample {
         vec![encode(&full, self.version)]
     }
 
+    /// A topic's name, which version 10 takes for an id: so many bytes and the length before them are one.
+    fn name_or_id(&self) -> TopicName {
+        topic(if self.version < 10 { "eins" } else { "fifteen bytes!!" })
+    }
+
     pub(super) fn offset_commit(&self) -> Vec<Bytes> {
+        if self.version == 1 {
+            return vec![offset_commit_v1()];
+        }
+        let version = self.version.min(9);
         let partition = OffsetCommitRequestPartition::default()
             .with_partition_index(3)
             .with_committed_offset(1 << 40)
@@ -66,20 +75,21 @@ impl Sample {
             .with_unknown_tagged_fields(self.tags(8));
         let nothing = partition.clone().with_committed_metadata(None);
         let named = OffsetCommitRequestTopic::default()
-            .with_name(topic("eins"))
+            .with_name(self.name_or_id())
             .with_partitions(vec![partition, nothing])
             .with_unknown_tagged_fields(self.tags(8));
+        let empty = OffsetCommitRequestTopic::default().with_name(self.name_or_id());
         let mut full = OffsetCommitRequest::default()
             .with_group_id(group("gruppe"))
             .with_generation_id_or_member_epoch(2)
             .with_member_id(text("mitglied"))
             .with_group_instance_id(self.since(7, Some(text("i")), None))
-            .with_topics(vec![named, OffsetCommitRequestTopic::default()])
+            .with_topics(vec![named, empty])
             .with_unknown_tagged_fields(self.tags(8));
         if self.version <= 4 {
             full.retention_time_ms = 9;
         }
-        vec![encode(&full, self.version), encode(&OffsetCommitRequest::default(), self.version)]
+        vec![encode(&full, version), encode(&OffsetCommitRequest::default(), version)]
     }
 
     pub(super) fn offset_fetch(&self) -> Vec<Bytes> {
@@ -103,22 +113,24 @@ impl Sample {
     }
 
     fn offset_fetch_of_groups(&self) -> Vec<Bytes> {
+        let version = self.version.min(9);
         let named = OffsetFetchRequestTopics::default()
-            .with_name(topic("eins"))
+            .with_name(self.name_or_id())
             .with_partition_indexes(vec![0, 7])
             .with_unknown_tagged_fields(self.tags(6));
+        let empty = OffsetFetchRequestTopics::default().with_name(self.name_or_id());
         let some = OffsetFetchRequestGroup::default()
             .with_group_id(group("gruppe"))
             .with_member_id(self.since(9, Some(text("m")), None))
             .with_member_epoch(self.since(9, 3, -1))
-            .with_topics(Some(vec![named, OffsetFetchRequestTopics::default()]))
+            .with_topics(Some(vec![named, empty]))
             .with_unknown_tagged_fields(self.tags(6));
         let all = OffsetFetchRequestGroup::default().with_topics(None);
         let full = OffsetFetchRequest::default()
             .with_groups(vec![some, all])
             .with_require_stable(true)
             .with_unknown_tagged_fields(self.tags(6));
-        vec![encode(&full, self.version), encode(&OffsetFetchRequest::default(), self.version)]
+        vec![encode(&full, version), encode(&OffsetFetchRequest::default(), version)]
     }
 
     pub(super) fn join_group(&self) -> Vec<Bytes> {
@@ -217,4 +229,21 @@ impl Sample {
             .with_topics(vec![named, OffsetDeleteRequestTopic::default()]);
         vec![encode(&full, self.version), encode(&OffsetDeleteRequest::default(), self.version)]
     }
+}
+
+fn offset_commit_v1() -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_slice(b"\0\x06gruppe\0\0\0\x02\0\x08mitglied");
+    body.put_i32(2);
+    body.put_slice(b"\0\x04eins");
+    body.put_i32(2);
+    for metadata in [&b"\0\x08bis hier"[..], b"\xff\xff"] {
+        body.put_i32(3);
+        body.put_i64(1 << 40);
+        body.put_i64(1_000);
+        body.put_slice(metadata);
+    }
+    body.put_slice(b"\0\0");
+    body.put_i32(0);
+    body.freeze()
 }
