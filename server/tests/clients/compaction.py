@@ -15,6 +15,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -31,7 +32,9 @@ class Program:
     """A reader in another language: takes offsets to read from on its standard input, prints what is there."""
 
     def __init__(self, command, address):
-        self.process = subprocess.Popen([*command.split(), address, TOPIC], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.complaints = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [*command.split(), address, TOPIC], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, text=True)
 
     def read(self, starts):
         self.process.stdin.write(" ".join(map(str, starts)) + "\n")
@@ -43,7 +46,9 @@ class Program:
             partition, offset, *rest = line.split()
             key, value = (None if each == "-" else bytes.fromhex(each) for each in rest)
             found[int(partition)].append((int(offset), key, value))
-        raise AssertionError(f"{self.process.args[0]} ended with {self.process.wait()}")
+        code = self.process.wait()
+        self.complaints.seek(0)
+        raise AssertionError(f"{self.process.args[0]} ended with {code}: {self.complaints.read()[-500:].strip()}")
 
     def end(self):
         self.process.stdin.close()

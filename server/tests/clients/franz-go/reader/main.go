@@ -9,12 +9,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -40,15 +42,37 @@ func client(options ...kgo.Opt) *kgo.Client {
 	return cl
 }
 
+// passes tells whether a later attempt may do better: the node is killed while it is asked. A topic that is not known is lost.
+func passes(err error) bool {
+	var code *kerr.Error
+	if errors.As(err, &code) {
+		return code.Retriable && code != kerr.UnknownTopicOrPartition
+	}
+	return true
+}
+
+// endOffsets asks until it is answered, or told no.
+func endOffsets(ctx context.Context, admin *kadm.Client, topic string) (kadm.ListedOffsets, error) {
+	for {
+		ends, err := admin.ListEndOffsets(ctx, topic)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err == nil || !passes(err) || ctx.Err() != nil {
+			return ends, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 // read prints the records from these offsets to the ends.
 func read(topic string, starts map[int32]kgo.Offset, out *bufio.Writer) {
 	cl := client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), quiet)
 	defer cancel()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
+	ends, err := endOffsets(ctx, kadm.NewClient(cl), topic)
 	check(err)
-	check(ends.Error())
 	left := map[int32]int64{}
 	for p, start := range starts {
 		if end := ends[topic][p].Offset; start.EpochOffset().Offset < end {
@@ -58,8 +82,10 @@ func read(topic string, starts map[int32]kgo.Offset, out *bufio.Writer) {
 	for len(left) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), quiet)
 		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil && (ctx.Err() != nil || !passes(err)) {
+			check(err)
+		}
 		cancel()
-		check(fetches.Err())
 		fetches.EachRecord(func(r *kgo.Record) {
 			fmt.Fprintln(out, r.Partition, r.Offset, text(r.Key), text(r.Value))
 			if last, waits := left[r.Partition]; waits && r.Offset >= last {
