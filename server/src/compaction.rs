@@ -4,7 +4,7 @@
 //! first; a round looks at all of them every `log.cleaner.backoff.ms`, and as soon as much has been appended since.
 //!
 //! ```text
-//! look: what is dirty, up to where ──> due? (choice.rs) ──> steps of 1 MiB, each with its pause (pace.rs) ──> look again
+//! look: what is dirty, up to where ──> due? (choice.rs) ──> steps of 1 to 4 MiB, each with its pause (pace.rs) ──> look again
 //! ```
 //!
 //! Invariants:
@@ -15,6 +15,7 @@
 //!
 //! Not here: how a log is cleaned (the engine's `table.rs`), giving space back (`housekeeping.rs`).
 
+pub(crate) mod background;
 mod choice;
 mod pace;
 mod report;
@@ -33,8 +34,10 @@ use crate::broker::{Broker, now_ms};
 use crate::configs::TopicSettings;
 use crate::partition::{Error, Partition};
 
-/// What one step reads of a log, about.
+/// What one step reads of a log, about, when nothing is appended meanwhile, ...
 const STEP_BYTES: u64 = 4 << 20;
+/// ... and otherwise: appends wait behind what it writes.
+const SMALL_STEP_BYTES: u64 = 1 << 20;
 /// How often is looked whether there is a reason for a round.
 const LOOK: Duration = Duration::from_secs(1);
 /// A round begins early once so much was appended since the last, over all partitions: the more, the fewer settled batches are
@@ -55,7 +58,7 @@ struct Candidate {
 }
 
 /// Runs until the node drains.
-pub(crate) async fn run(broker: Arc<Broker>) {
+async fn run(broker: Arc<Broker>) {
     let mut last = None;
     let (mut appended, mut looked) = (0, 0);
     loop {
@@ -146,11 +149,12 @@ async fn build(broker: &Broker) {
     for one in candidates.iter().filter(building) {
         broker.compaction.building(left);
         left -= 1;
+        let mut step_bytes = SMALL_STEP_BYTES;
         loop {
             pace::wait_for_appends(&broker.engine).await;
             let work = Work::begin(&broker.engine);
-            match one.partition.build_key_index(STEP_BYTES).await {
-                Ok(false) => work.rest(STEP_BYTES, rate(broker)).await,
+            match one.partition.build_key_index(step_bytes).await {
+                Ok(false) => step_bytes = next_bytes(work.rest(step_bytes, rate(broker)).await),
                 Ok(true) => break,
                 Err(error) => {
                     failed(broker, &one.name, one.partition.id(), &error);
@@ -192,6 +196,7 @@ async fn clean(broker: &Broker, dirt: &Dirt) -> Result<(), Error> {
     let id = dirt.partition.id();
     // Behind `until`, so that it names the last batch of every producer that has none behind `until`.
     let kept: Vec<Offset> = dirt.partition.kept(dirt.until);
+    let mut step_bytes = SMALL_STEP_BYTES;
     loop {
         let settings = broker.controller.image().partition(id).map(|(topic, _)| topic.settings);
         let Some(settings) = settings.filter(|settings| settings.compact) else { return Ok(()) };
@@ -201,7 +206,7 @@ async fn clean(broker: &Broker, dirt: &Dirt) -> Result<(), Error> {
             now_ms: now_ms(),
             delete_retention_ms: settings.delete_retention_ms,
             kept: kept.clone(),
-            bytes_max: STEP_BYTES,
+            bytes_max: step_bytes,
         };
         let work = Work::begin(&broker.engine);
         // Another replica is being sent what is settled: it goes on in a later round.
@@ -211,8 +216,13 @@ async fn clean(broker: &Broker, dirt: &Dirt) -> Result<(), Error> {
             return Ok(());
         }
         let bytes = step.read_bytes + step.noted_bytes + step.written_bytes;
-        work.rest(bytes, rate(broker)).await;
+        step_bytes = next_bytes(work.rest(bytes, rate(broker)).await);
     }
+}
+
+/// What the step after one reads that was alone, or not.
+fn next_bytes(is_alone: bool) -> u64 {
+    if is_alone { STEP_BYTES } else { SMALL_STEP_BYTES }
 }
 
 /// Bytes a second that cleaning may read and write.

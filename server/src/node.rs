@@ -139,7 +139,7 @@ impl Node {
         self.tasks.spawn(listener::run(Arc::clone(broker), kafka, self.tasks.clone()));
         self.tasks.spawn(idle::run(Arc::clone(broker)));
         self.tasks.spawn(housekeeping::run(Arc::clone(broker)));
-        self.tasks.spawn(compaction::run(Arc::clone(broker)));
+        self.tasks.spawn(compaction::background::run(Arc::clone(broker)));
         self.tasks.spawn(health::run(Arc::clone(broker)));
         self.tasks.spawn(groups::coordinator::run(Arc::clone(broker)));
         let watching = Arc::clone(broker);

@@ -6,12 +6,12 @@
 //!
 //! Not here: what the rows are (`row.rs`).
 
-use rocksdb::{DBRawIterator, ReadOptions};
+use rocksdb::DBRawIterator;
 
 use super::row::{self, RowKey, RowValue};
 use super::{KeyIndex, KeyRecord};
 use crate::batch::{HEADER_BYTES, Header};
-use crate::db::{Db, failed};
+use crate::db::failed;
 use crate::keys::{Area, behind};
 use crate::log::PartitionLog;
 use crate::read::Want;
@@ -112,7 +112,8 @@ impl PartitionLog {
         let db = self.handle.core.read()?;
         let rows = row::rows_of(view.area, key);
         let start = row::row_key(view.area, key, Offset(view.below.0 - 1));
-        let mut iterator = rows_between(&db, start, behind(rows));
+        let mut iterator = db.rows_of_one_key(behind(rows));
+        iterator.seek(start);
         let (mut found, mut bytes) = (Vec::new(), 0);
         while let Some((at, value)) = current(&iterator)? {
             let Some(at) = RowKey::decode(at) else { return Err(self.bad_row(at)) };
@@ -167,7 +168,8 @@ impl PartitionLog {
             None => start,
         };
         let newest = Offset(view.below.0 - 1);
-        let mut iterator = rows_between(&db, start, end);
+        let mut iterator = db.key_rows(end);
+        iterator.seek(start);
         let (mut found, mut bytes) = (Vec::new(), 0);
         while found.len() < count_max {
             let Some((at, value)) = current(&iterator)? else { break };
@@ -306,15 +308,6 @@ fn in_batch<T>(
     let mut each = records::each(&body, header.record_count).map_while(|record| record);
     let record = each.find(|record| record.head.offset_delta == delta)?;
     Some(with(&header, &record))
-}
-
-fn rows_between(db: &Db, start: Vec<u8>, end: Vec<u8>) -> DBRawIterator<'_> {
-    let mut options = ReadOptions::default();
-    options.set_iterate_upper_bound(end);
-    options.set_background_purge_on_iterator_cleanup(true);
-    let mut iterator = db.raw().raw_iterator_cf_opt(&db.keys(), options);
-    iterator.seek(start);
-    iterator
 }
 
 fn current<'a>(iterator: &'a DBRawIterator<'_>) -> Result<Option<(&'a [u8], &'a [u8])>> {

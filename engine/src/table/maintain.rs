@@ -4,7 +4,7 @@
 //! Invariant: readers see what a step did only once RocksDB has all of it.
 
 use bytes::Bytes;
-use rocksdb::{DBRawIterator, ReadOptions};
+use rocksdb::DBRawIterator;
 
 use super::row::{self, Mark, RowKey};
 use crate::command::{Home, Op, RowChange};
@@ -74,9 +74,7 @@ pub(crate) struct Rows<'db> {
 impl<'db> Rows<'db> {
     pub(crate) fn new(db: &'db Db, area: Area) -> Self {
         let (_, end) = row::all_rows(area);
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(end);
-        Self { iterator: db.raw().raw_iterator_cf_opt(&db.keys(), options), area }
+        Self { iterator: db.rows_of_one_key(end), area }
     }
 
     /// The newest record of `key` below `below` that has a row.

@@ -101,6 +101,16 @@ pub(crate) fn newest_first(offset: Offset) -> [u8; OFFSET_BYTES] {
     (!offset.0.cast_unsigned()).to_be_bytes()
 }
 
+/// Whether a key of the family `keys` is a row's.
+pub(crate) fn is_row(key: &[u8]) -> bool {
+    key.get(AREA_BYTES) == Some(&ROW) && key.len() > AREA_BYTES + OFFSET_BYTES
+}
+
+/// What all rows of the key begin with that a row is of, for [`is_row`].
+pub(crate) fn rows_in(key: &[u8]) -> &[u8] {
+    key.split_last_chunk::<OFFSET_BYTES>().map_or(key, |(rows, _)| rows)
+}
+
 /// What a row's key says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowKey<'a> {

@@ -45,12 +45,13 @@ impl<'a> Work<'a> {
         Self { engine, begun: Instant::now(), appended_bytes }
     }
 
-    /// Rests after the step, which read and wrote so many bytes, at `rate` bytes a second.
-    pub(super) async fn rest(self, bytes: u64, rate: f64) {
+    /// Rests after the step, which read and wrote so many bytes, at `rate` bytes a second. Whether nothing was appended meanwhile.
+    pub(super) async fn rest(self, bytes: u64, rate: f64) -> bool {
         let is_alone = self.engine.stats().appended_bytes == self.appended_bytes;
         let took = self.begun.elapsed();
         let least = if is_alone { took / ALONE_PARTS } else { took };
         tokio::time::sleep(rest_of(took, least, bytes, rate)).await;
+        is_alone
     }
 }
 

@@ -164,7 +164,9 @@ impl<P: FnMut(u64, u64)> Verify<'_, P> {
     pub(super) fn key_rows(&mut self) {
         let family = self.store.db.keys();
         let mut counted = HashMap::<PartitionId, u64>::new();
-        for item in self.store.db.raw().iterator_cf(&family, IteratorMode::Start) {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        for item in self.store.db.raw().iterator_cf_opt(&family, options, IteratorMode::Start) {
             let (key, value) = match item {
                 Ok(item) => item,
                 Err(error) => return self.report.add("keys", error.to_string()),

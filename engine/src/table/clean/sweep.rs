@@ -4,8 +4,6 @@
 //! - A tombstone goes after everything it superseded: that lies before it.
 //! - A mark goes with what it marks.
 
-use rocksdb::ReadOptions;
-
 use super::{View, WRITTEN_BYTES};
 use crate::batch::Header;
 use crate::command::{Home, RowChange};
@@ -76,9 +74,7 @@ impl PartitionLog {
     /// Marks from `from` on, and whether these are all.
     fn marks(&self, db: &Db, view: &View, from: Offset) -> Result<(Vec<(Offset, Mark)>, bool)> {
         let (start, end) = row::marks_from(view.area, from);
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(end);
-        let mut iterator = db.raw().raw_iterator_cf_opt(&db.keys(), options);
+        let mut iterator = db.key_rows(end);
         iterator.seek(start);
         let mut marks = Vec::new();
         while let Some((key, value)) = iterator.item() {
