@@ -20,6 +20,8 @@ mod catalogs;
 pub(crate) mod consumer;
 pub(crate) mod coordinator;
 pub(crate) mod effects;
+mod embedded;
+mod expiry;
 pub(crate) mod group;
 mod join;
 mod machine;

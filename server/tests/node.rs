@@ -41,6 +41,8 @@ mod keys;
 mod limits;
 #[path = "node/metrics.rs"]
 mod metrics;
+#[path = "node/migration.rs"]
+mod migration;
 #[path = "node/overload.rs"]
 mod overload;
 #[path = "node/ports.rs"]

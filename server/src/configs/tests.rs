@@ -21,9 +21,8 @@ const KAFKA_BROKER: &str = include_str!("kafka-4.3-broker-defaults.tsv");
 const DOCS: &str = include_str!("../../../docs/configs.md");
 
 /// Kafka's default would be untrue here: no JMX, no Java classes, no such groups.
-const BROKER_DIFFERS: [&str; 9] = [
+const BROKER_DIFFERS: [&str; 8] = [
     "group.consumer.assignment.interval.ms",
-    "group.consumer.migration.policy",
     "group.coordinator.rebalance.protocols",
     "log.dir",
     "metric.reporters",

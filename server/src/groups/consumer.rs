@@ -14,15 +14,21 @@
 //! - The epochs of the group and of its target assignment only grow.
 //! - What a member is told, is stored.
 //!
+//! Members of the classic protocol may be in such a group, and groups change their protocol (`hosting.rs`, `migration.rs`,
+//! `classic.rs`).
+//!
 //! Not here: which protocol a group follows (`machine.rs`), reading and writing the log (`shard.rs`).
 
 mod assignor;
 mod catalog;
+mod classic;
 pub(crate) mod group;
 mod heartbeat;
+mod hosting;
 mod leave;
 pub(super) mod machine;
 pub(crate) mod member;
+mod migration;
 mod range;
 mod reconcile;
 pub(super) mod records;
@@ -39,6 +45,7 @@ use uuid::Uuid;
 pub(crate) use assignor::Assignor;
 pub(crate) use catalog::{Catalog, Overrides, TopicFacts};
 pub(crate) use heartbeat::Beat;
+pub(crate) use migration::Policy;
 
 /// Partitions by topic.
 pub(crate) type Assignment = BTreeMap<Uuid, BTreeSet<i32>>;
@@ -59,6 +66,8 @@ pub(crate) struct ConsumerLimits {
     pub(crate) assignor: Assignor,
     /// Whether `group.consumer.assignors` names uniform, and range.
     pub(crate) assignors: (bool, bool),
+    /// `group.consumer.migration.policy`.
+    pub(crate) migration: Policy,
 }
 
 /// A value and what it may be for a single group.
@@ -87,6 +96,7 @@ impl Default for ConsumerLimits {
             heartbeat_interval_ms: Bounded { value: 5_000, min: 5_000, max: 15_000 },
             assignor: Assignor::Uniform,
             assignors: (true, true),
+            migration: Policy::default(),
         }
     }
 }

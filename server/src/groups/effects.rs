@@ -9,6 +9,7 @@ use kafka_protocol::ResponseError;
 
 use super::Token;
 use super::consumer::{Heard, Refusal};
+use super::group::Group;
 use super::member::Member;
 use super::records::Record;
 
@@ -73,6 +74,18 @@ pub(crate) enum Reply {
     Stored(Result<(), ResponseError>),
 }
 
+impl Reply {
+    /// The same to a request that is refused.
+    pub(super) fn refused(self, code: ResponseError) -> Self {
+        match self {
+            Self::Joined(joined) => Self::Joined(Joined::refused(&joined.member_id, code)),
+            Self::Synced(_) => Self::Synced(Synced::refused(code)),
+            Self::Heard(_) => Self::Heard(Err(code.into())),
+            Self::Stored(_) => Self::Stored(Err(code)),
+        }
+    }
+}
+
 /// What a group goes on with once something is stored.
 #[derive(Debug)]
 pub(crate) enum Then {
@@ -84,10 +97,12 @@ pub(crate) enum Then {
     Answer(Token),
     /// A commit to this group is answered.
     Committed { group: String, token: Token },
-    /// A heartbeat to a consumer group is answered, unless something before it was not stored.
-    Heard { group: String, failures: u64, token: Token, heard: Box<Heard> },
+    /// Somebody is answered by a consumer group, unless something before it was not stored.
+    Told { group: String, failures: u64, token: Token, reply: Box<Reply> },
     /// A consumer group knows that it is stored.
     Kept { group: String },
+    /// The consumer group of this name becomes this classic one.
+    Turned { classic: Box<Group> },
     /// Nothing.
     Nothing,
 }
@@ -96,7 +111,8 @@ impl Then {
     /// The consumer group whose later writes count on this one.
     pub(super) fn chain(&self) -> Option<&str> {
         match self {
-            Self::Heard { group, .. } | Self::Kept { group } => Some(group),
+            Self::Told { group, .. } | Self::Kept { group } => Some(group),
+            Self::Turned { classic } => Some(&classic.id),
             _ => None,
         }
     }
@@ -142,7 +158,11 @@ impl Effects {
     }
 
     pub(super) fn heard(&mut self, token: Token, heard: Result<Heard, Refusal>) {
-        self.replies.push((token, Reply::Heard(heard)));
+        self.reply(token, Reply::Heard(heard));
+    }
+
+    pub(super) fn reply(&mut self, token: Token, reply: Reply) {
+        self.replies.push((token, reply));
     }
 
     pub(super) fn write(&mut self, records: Vec<Record>, then: Then) {

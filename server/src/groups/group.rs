@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use kafka_protocol::ResponseError;
 
 use super::effects::{Effects, Joined, JoinedMember, Synced};
-use super::member::{Member, Protocol, millis, subscribed_topics};
+use super::embedded::subscribed_topics;
+use super::member::{Member, Protocol, millis};
 use super::records::{GroupValue, MemberValue};
 use super::{Limits, Now};
 
@@ -140,7 +141,9 @@ impl Group {
         if !group.members.is_empty() {
             group.state = State::Stable;
             group.subscribe();
-            if group.members.len() > limits.members_max {
+            // Somebody led the members to what they have, unless they had it from a group of the consumer protocol: they
+            // share out anew, as when the group became a classic one.
+            if group.members.len() > limits.members_max || group.leader.is_none() {
                 group.prepare(now, limits, fx);
             }
         }

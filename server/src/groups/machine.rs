@@ -7,28 +7,26 @@
 //! - Every group of the table has its group here, either as a classic one or as one of the consumer protocol.
 //! - A group that consists of nothing, and for which nothing is stored, is forgotten.
 //!
-//! Not here: one group's rules (`group.rs` and those it names, `consumer.rs`), heartbeats of consumer groups
-//! (`consumer/machine.rs`), reading and writing the log (`shard.rs`).
+//! Not here: one group's rules (`group.rs` and those it names, `consumer.rs`), requests to consumer groups (`consumer/machine.rs`,
+//! `consumer/hosting.rs`), what is forgotten (`expiry.rs`), reading and writing the log (`shard.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
+use super::consumer::Catalog;
 use super::consumer::group::{Context, Group as ConsumerGroup};
-use super::consumer::{Catalog, Refusal};
 use super::effects::{Effects, Joined, Synced, Then};
+use super::expiry::{clear_remains, tombstones, write_all};
 use super::group::{CONSUMER, Group, State};
 use super::offsets::Committed;
 use super::records::Record;
-use super::table::{Stored, Table};
+use super::table::Table;
 use super::{Caller, Join, Limits, Now, Sync, Token};
 
 /// Groups of one partition. A million clients with a group each would need 50 partitions of this size half full.
 const GROUPS_MAX: usize = 40_000;
-
-/// Tombstones that are stored together.
-const TOGETHER_MAX: usize = 1_000;
 
 /// Offsets to be committed together.
 #[derive(Debug, Clone)]
@@ -60,7 +58,10 @@ impl Machine {
             if let Some(pieces) = stored.consumer.as_deref().filter(|pieces| pieces.is_group()) {
                 let topics = Arc::clone(&machine.topics);
                 let context = Context { topics: &topics, now, limits };
-                let group = ConsumerGroup::load(id, pieces, &context);
+                let mut group = ConsumerGroup::load(id, pieces, &context);
+                if stored.group.is_some() {
+                    group.store_whole();
+                }
                 machine.consumers.insert(id.to_owned(), group);
                 machine.schedule(id);
                 continue;
@@ -155,7 +156,7 @@ impl Machine {
     }
 
     /// After a change: what has become nothing is forgotten, anything else is looked at in time.
-    fn settle(&mut self, id: &str, table: &Table) {
+    pub(super) fn settle(&mut self, id: &str, table: &Table) {
         let nothing = self.groups.get(id).is_some_and(Group::is_nothing);
         if nothing && table.get(id).is_none() {
             self.forget(id);
@@ -183,10 +184,11 @@ impl Machine {
         fx: &mut Effects,
     ) {
         let id = ask.group.clone();
-        if let Err(code) = self.yield_to_classic(&id, table, fx) {
-            fx.joined(token, Joined::refused(&ask.member_id, code));
+        if self.consumers.get(&id).is_some_and(|group| !group.members.is_empty()) {
+            self.join_consumers(&ask, token, table, now, limits, fx);
             return;
         }
+        self.yield_to_classic(&id, table, fx);
         if !self.groups.contains_key(&id) {
             if !ask.member_id.is_empty() {
                 let code = ResponseError::UnknownMemberId;
@@ -206,15 +208,31 @@ impl Machine {
     }
 
     /// Takes a sync request.
-    pub(crate) fn sync(&mut self, id: &str, ask: Sync, token: Token, now: Now, fx: &mut Effects) {
-        match self.groups.get_mut(id) {
-            Some(group) => group.sync(ask, token, now, fx),
+    pub(crate) fn sync(
+        &mut self,
+        ask: Sync,
+        token: Token,
+        table: &Table,
+        now: Now,
+        limits: &Limits,
+        fx: &mut Effects,
+    ) {
+        let id = ask.group.clone();
+        if self.consumers.contains_key(&id) {
+            self.sync_consumers(&ask, token, table, now, limits, fx);
+            return;
+        }
+        match self.groups.get_mut(&id) {
+            Some(group) => {
+                group.sync(ask, token, now, fx);
+                clear_remains(&id, table, fx);
+            }
             None => fx.synced(token, Synced::refused(ResponseError::UnknownMemberId)),
         }
-        self.schedule(id);
+        self.schedule(&id);
     }
 
-    /// Hears a member.
+    /// Hears a member that follows the classic protocol.
     ///
     /// # Errors
     /// As [`Group::heartbeat`].
@@ -222,8 +240,14 @@ impl Machine {
         &mut self,
         id: &str,
         caller: &Caller,
+        table: &Table,
         now: Now,
+        limits: &Limits,
+        fx: &mut Effects,
     ) -> Result<(), ResponseError> {
+        if self.consumers.contains_key(id) {
+            return self.hear_consumers(id, caller, table, now, limits, fx);
+        }
         let group = self.groups.get_mut(id).ok_or(ResponseError::UnknownMemberId)?;
         group.heartbeat(caller, now)
     }
@@ -241,6 +265,9 @@ impl Machine {
         limits: &Limits,
         fx: &mut Effects,
     ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
+        if self.consumers.contains_key(id) {
+            return self.leave_consumers(id, members, table, now, limits, fx);
+        }
         let group = self.groups.get_mut(id).ok_or(ResponseError::UnknownMemberId)?;
         let leave = |(member, instance): &(String, Option<String>)| {
             group.leave(member, instance.as_deref(), now, limits, fx)
@@ -391,7 +418,7 @@ impl Machine {
                     self.settle(&id, table);
                 }
             }
-            Then::Heard { group: id, failures, token, heard } => {
+            Then::Told { group: id, failures, token, reply } => {
                 let group = self.consumers.get_mut(&id);
                 let is_kept = group.is_none_or(|group| {
                     group.settled(result);
@@ -400,8 +427,13 @@ impl Machine {
                 // What came before may not be stored; the member asks again.
                 let lost =
                     if is_kept { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) };
-                fx.heard(token, result.and(lost).map(|()| *heard).map_err(Refusal::from));
+                let reply = match result.and(lost) {
+                    Ok(()) => *reply,
+                    Err(code) => reply.refused(code),
+                };
+                fx.reply(token, reply);
             }
+            Then::Turned { classic } => self.turned(*classic, result, now, limits, fx),
             Then::Kept { group: id } => {
                 if let Some(group) = self.consumers.get_mut(&id) {
                     group.settled(result);
@@ -415,95 +447,4 @@ impl Machine {
             }
         }
     }
-
-    /// Forgets offsets whose time is over, offsets of topics that are no more, and groups for which nothing else is left.
-    pub(crate) fn expire_offsets(
-        &mut self,
-        table: &Table,
-        is_gone: impl Fn(&str, &Committed) -> bool,
-        now: Now,
-        limits: &Limits,
-        fx: &mut Effects,
-    ) {
-        let ids: Vec<String> = self.groups.keys().cloned().collect();
-        self.expire_consumer_offsets(table, &is_gone, now, limits, fx);
-        for id in ids {
-            let (Some(group), stored) = (self.groups.get(&id), table.get(&id)) else { continue };
-            // A tombstone must not follow a commit that it does not know.
-            if group.committing > 0 {
-                continue;
-            }
-            let expired = |topic: &str, _: i32, offset: &Committed| {
-                is_gone(topic, offset) || group.has_expired(topic, offset, now, limits)
-            };
-            let count = |stored: &Stored| stored.offsets.iter().count();
-            let kept = |stored: &Stored| {
-                stored.offsets.iter().filter(|(t, p, value)| !expired(t, *p, value)).count()
-            };
-            let (total, kept) = stored.map_or((0, 0), |stored| (count(stored), kept(stored)));
-            if kept == 0 && group.is_nothing() && stored.is_some() {
-                let records = tombstones(&id, stored, |_, _, _| true);
-                write_all(records, Then::Nothing, fx);
-                self.forget(&id);
-            } else if kept < total {
-                let mut records = tombstones(&id, stored, expired);
-                records.retain(|record| matches!(record, Record::Offset { .. }));
-                write_all(records, Then::Nothing, fx);
-            } else if stored.is_none() {
-                self.settle(&id, table);
-            }
-        }
-    }
-}
-
-impl Group {
-    /// Whether an offset has not been of use for as long as offsets are kept: since it was committed, and not while
-    /// the group may still need it.
-    fn has_expired(&self, topic: &str, offset: &Committed, now: Now, limits: &Limits) -> bool {
-        let base = match (&self.protocol_type, self.state) {
-            (None, _) => offset.committed_ms,
-            (Some(_), State::Empty) if self.since_ms >= 0 => self.since_ms,
-            (Some(_), State::Empty) => offset.committed_ms,
-            (Some(kind), State::Stable) if kind == CONSUMER => match &self.subscribed {
-                Some(topics) if !topics.contains(topic) => offset.committed_ms,
-                _ => return false,
-            },
-            _ => return false,
-        };
-        match offset.expires_ms {
-            Some(at) => now.wall_ms >= at,
-            None => now.wall_ms.saturating_sub(base) >= limits.retention_ms,
-        }
-    }
-}
-
-/// Has many records stored, the last of them with what then.
-pub(super) fn write_all(mut records: Vec<Record>, then: Then, fx: &mut Effects) {
-    while records.len() > TOGETHER_MAX {
-        let rest = records.split_off(TOGETHER_MAX);
-        fx.write(std::mem::replace(&mut records, rest), Then::Nothing);
-    }
-    fx.write(records, then);
-}
-
-/// The tombstones of a group's chosen offsets, and of the group.
-pub(super) fn tombstones(
-    id: &str,
-    stored: Option<&Stored>,
-    chosen: impl Fn(&str, i32, &Committed) -> bool,
-) -> Vec<Record> {
-    let Some(stored) = stored else { return Vec::new() };
-    let gone =
-        stored.offsets.iter().filter(|(topic, partition, value)| chosen(topic, *partition, value));
-    let offset = |(topic, partition, _): (&str, i32, &Committed)| Record::Offset {
-        group: id.to_owned(),
-        topic: topic.to_owned(),
-        partition,
-        value: None,
-    };
-    let mut records: Vec<Record> = gone.map(offset).collect();
-    if stored.group.is_some() {
-        records.push(Record::group(id, None));
-    }
-    records
 }

@@ -1,8 +1,6 @@
-//! A member of a classic group, and what a consumer's subscription says.
+//! A member of a classic group.
 //!
-//! Not here: what a member may do when (`join.rs`, `sync.rs`).
-
-use std::collections::BTreeSet;
+//! Not here: what a member may do when (`join.rs`, `sync.rs`), what a consumer's subscription says (`embedded.rs`).
 
 use bytes::Bytes;
 
@@ -63,22 +61,4 @@ impl Member {
 /// A time-out of the protocol as an unsigned number.
 pub(super) fn millis(timeout: i32) -> u64 {
     u64::try_from(timeout).unwrap_or(0)
-}
-
-/// The topics in a consumer's subscription (`ConsumerProtocolSubscription`); `None` when it cannot be read.
-pub(super) fn subscribed_topics(mut bytes: &[u8]) -> Option<BTreeSet<String>> {
-    let mut take = |count: usize| {
-        let (taken, rest) = bytes.split_at_checked(count)?;
-        bytes = rest;
-        Some(taken)
-    };
-    let _version = take(2)?;
-    let count = i32::from_be_bytes(take(4)?.try_into().ok()?);
-    let mut topics = BTreeSet::new();
-    for _ in 0..count {
-        let length = i16::from_be_bytes(take(2)?.try_into().ok()?);
-        let name = take(usize::try_from(length).ok()?)?;
-        topics.insert(String::from_utf8(name.to_vec()).ok()?);
-    }
-    Some(topics)
 }

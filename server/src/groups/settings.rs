@@ -3,7 +3,7 @@
 //! A running node takes new values of all of them, for itself or for every broker (`configs/broker.rs`).
 
 use super::Limits;
-use super::consumer::{Assignor, Bounded, ConsumerLimits};
+use super::consumer::{Assignor, Bounded, ConsumerLimits, Policy};
 use crate::configs::BrokerConfigs;
 
 /// Broker configs about groups that a running node takes.
@@ -67,6 +67,7 @@ impl ConsumerLimits {
             heartbeat_interval_ms: bounded("heartbeat.interval.ms", unset.heartbeat_interval_ms),
             assignor: first.unwrap_or(unset.assignor),
             assignors: (named("uniform"), named("range")),
+            migration: Policy::find(&text("group.consumer.migration.policy")).unwrap_or_default(),
         }
     }
 }

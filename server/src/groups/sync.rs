@@ -21,6 +21,8 @@ pub(crate) struct Caller {
 /// A request for an assignment; the leader's brings everybody's.
 #[derive(Debug, Clone)]
 pub(crate) struct Sync {
+    /// The group.
+    pub(crate) group: String,
     pub(crate) caller: Caller,
     /// What the member takes the group's to be (version 5).
     pub(crate) protocol_type: Option<String>,

@@ -4,6 +4,9 @@
 
 mod consumer;
 mod consumer_model;
+mod migration;
+mod migration_model;
+mod mixed;
 mod model;
 mod world;
 

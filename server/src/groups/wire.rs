@@ -64,12 +64,20 @@ impl<'a> Reader<'a> {
         self.nullable(compact)?
     }
 
-    pub(crate) fn bytes(&mut self, compact: bool) -> Option<Bytes> {
+    /// Bytes that may be null.
+    pub(crate) fn nullable_bytes(&mut self, compact: bool) -> Option<Option<Bytes>> {
         let length = match compact {
             true => i64::from(self.varint()?) - 1,
             false => i64::from(self.i32()?),
         };
-        Some(Bytes::copy_from_slice(self.take(usize::try_from(length).ok()?)?))
+        if length == -1 {
+            return Some(None);
+        }
+        Some(Some(Bytes::copy_from_slice(self.take(usize::try_from(length).ok()?)?)))
+    }
+
+    pub(crate) fn bytes(&mut self, compact: bool) -> Option<Bytes> {
+        self.nullable_bytes(compact)?
     }
 
     /// The number of elements of an array. None of them is empty.

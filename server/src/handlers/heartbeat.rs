@@ -24,5 +24,6 @@ fn heartbeat(broker: &Broker, request: &HeartbeatRequest) -> Result<(), Response
     let group = request.group_id.as_str();
     let instance = request.group_instance_id.as_ref();
     let caller = caller(&request.member_id, instance, request.generation_id);
-    shard(broker, group)?.act(|ask| ask.machine.heartbeat(group, &caller, ask.now))?
+    shard(broker, group)?
+        .act(|ask| ask.machine.heartbeat(group, &caller, ask.table, ask.now, ask.limits, ask.fx))?
 }

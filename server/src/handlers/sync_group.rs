@@ -33,20 +33,21 @@ pub(crate) async fn handle(
 }
 
 async fn sync(broker: &Broker, request: SyncGroupRequest) -> Result<Synced, ResponseError> {
-    let group = request.group_id.to_string();
-    let shard = shard(broker, &group)?;
+    let shard = shard(broker, request.group_id.as_str())?;
     let instance = request.group_instance_id.as_ref();
     // The request's buffer is not kept.
     let given = request.assignments.iter();
     let given = given.map(|a| (a.member_id.to_string(), Bytes::copy_from_slice(&a.assignment)));
     let ask = Sync {
+        group: request.group_id.to_string(),
         caller: caller(&request.member_id, instance, request.generation_id),
         protocol_type: request.protocol_type.as_ref().map(ToString::to_string),
         protocol: request.protocol_name.as_ref().map(ToString::to_string),
         assignments: given.collect::<HashMap<String, Bytes>>(),
     };
     let waits = shard.ask(|shard| {
-        shard.machine.sync(&group, ask, shard.token, shard.now, shard.fx);
+        let (token, table, now, limits) = (shard.token, shard.table, shard.now, shard.limits);
+        shard.machine.sync(ask, token, table, now, limits, shard.fx);
         Ok(())
     })?;
     match reply(broker, waits).await? {

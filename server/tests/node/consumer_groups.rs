@@ -38,12 +38,12 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn group(name: &str) -> GroupId {
+pub(crate) fn group(name: &str) -> GroupId {
     GroupId(text(name))
 }
 
 /// Somebody joins and reads topic `t`.
-fn joins(name: &str, member: &str) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn joins(name: &str, member: &str) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
         .with_group_id(group(name))
         .with_member_id(text(member))
@@ -52,7 +52,7 @@ fn joins(name: &str, member: &str) -> ConsumerGroupHeartbeatRequest {
         .with_topic_partitions(Some(Vec::new()))
 }
 
-fn beats(name: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn beats(name: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
         .with_group_id(group(name))
         .with_member_id(text(member))
@@ -63,7 +63,10 @@ fn beats(name: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest 
 }
 
 /// The answer to a heartbeat, once the node coordinates.
-async fn heard(node: &Node, ask: &ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
+pub(crate) async fn heard(
+    node: &Node,
+    ask: &ConsumerGroupHeartbeatRequest,
+) -> ConsumerGroupHeartbeatResponse {
     until("a heartbeat is answered", async || {
         let mut client = Client::connect(node).await;
         let answer = client.ask(ask, 1).await;
@@ -74,7 +77,7 @@ async fn heard(node: &Node, ask: &ConsumerGroupHeartbeatRequest) -> ConsumerGrou
 }
 
 /// The partitions in an answer.
-fn count(answer: &ConsumerGroupHeartbeatResponse) -> Option<usize> {
+pub(crate) fn count(answer: &ConsumerGroupHeartbeatResponse) -> Option<usize> {
     let assignment = answer.assignment.as_ref()?;
     Some(assignment.topic_partitions.iter().map(|topic| topic.partitions.len()).sum())
 }
@@ -90,7 +93,7 @@ fn owned(answer: &ConsumerGroupHeartbeatResponse) -> Vec<TopicPartitions> {
     owned.collect()
 }
 
-async fn coordinator(node: &Node, name: &str) -> i32 {
+pub(crate) async fn coordinator(node: &Node, name: &str) -> i32 {
     until("a coordinator", async || {
         let mut client = Client::connect(node).await;
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(name)]);

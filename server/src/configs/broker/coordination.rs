@@ -17,7 +17,7 @@ pub(super) static ROWS: &[ConfigDef] = rows! {
     "group.consumer.max.heartbeat.interval.ms" Int "15000" (min 1) ro "Upper bound of a consumer group's own heartbeat interval, in ms.";
     "group.consumer.max.session.timeout.ms" Int "60000" (min 1) ro "Upper bound of a consumer group's own session timeout, in ms.";
     "group.consumer.max.size" Int "2147483647" (min 1) ro "Most members of a consumer group.";
-    "group.consumer.migration.policy" String "disabled" (any_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") ro "Which way groups may move between the classic and the consumer protocol.";
+    "group.consumer.migration.policy" String "bidirectional" (any_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") ro "Which way groups may move between the classic and the consumer protocol.";
     "group.consumer.min.assignment.interval.ms" Int "0" (min 0) ro "Lower bound of a consumer group's own assignment interval, in ms.";
     "group.consumer.min.heartbeat.interval.ms" Int "5000" (min 1) ro "Lower bound of a consumer group's own heartbeat interval, in ms.";
     "group.consumer.min.session.timeout.ms" Int "45000" (min 1) ro "Lower bound of a consumer group's own session timeout, in ms.";

@@ -18,10 +18,10 @@ use super::member::{AWAY, Current, Member, Subscription};
 use super::records::{EpochValue, Piece, RegexValue, TargetValue};
 use super::stored::Stored;
 use super::{Assignment, Catalog, ConsumerLimits};
-use crate::groups::effects::{Effects, Then};
+use crate::groups::effects::{Effects, Reply, Then};
 use crate::groups::machine::Commit;
 use crate::groups::records::Record;
-use crate::groups::{Limits, Now};
+use crate::groups::{Limits, Now, Token};
 
 /// Bytes that are stored together, roughly: half of what a write may have.
 const TOGETHER_BYTES: usize = 512 << 10;
@@ -100,6 +100,12 @@ pub(crate) struct Group {
     failures: u64,
     /// What is stored may lack something.
     torn: bool,
+    /// Somebody has left something that nobody was given yet.
+    pub(super) is_bereft: bool,
+    /// It is on its way to a classic group.
+    pub(super) turning: bool,
+    /// As a classic group it would be too large to be stored.
+    pub(super) too_large: bool,
     /// The earliest time at which the group is sure to be looked at.
     pub(in crate::groups) looked_at: Option<u64>,
 }
@@ -125,6 +131,9 @@ impl Group {
             in_flight: 0,
             failures: 0,
             torn: false,
+            is_bereft: false,
+            turning: false,
+            too_large: false,
             looked_at: None,
         }
     }
@@ -196,13 +205,15 @@ impl Group {
         fx: &mut Effects,
     ) {
         let mut pieces = std::mem::take(&mut self.changes);
+        let (mut records, mut bytes) = (Vec::new(), 0);
         if self.torn {
             self.torn = false;
+            // It may have been a classic group.
+            records.push(Record::group(&self.id, None));
             let whole = self.stored();
             pieces.extend(stored.map(|stored| stored.tombstones(&whole)).unwrap_or_default());
             pieces.extend(whole.pieces());
         }
-        let (mut records, mut bytes) = (Vec::new(), 0);
         for piece in pieces {
             bytes += piece.weight() + self.id.len();
             if bytes > TOGETHER_BYTES && !records.is_empty() {
@@ -214,6 +225,42 @@ impl Group {
         }
         self.in_flight += 1;
         fx.write(records, then);
+    }
+
+    /// Answers when everything is stored.
+    pub(super) fn tell(
+        &mut self,
+        token: Token,
+        reply: Reply,
+        stored: Option<&Stored>,
+        fx: &mut Effects,
+    ) {
+        if self.is_level() {
+            fx.reply(token, reply);
+            return;
+        }
+        let (group, failures, reply) = (self.id.clone(), self.failures, Box::new(reply));
+        self.hand_out(stored, Then::Told { group, failures, token, reply }, fx);
+    }
+
+    /// Has all of a group stored of which nothing is on its way, and that there is no classic one of its name: of that a record may
+    /// be stored or on its way.
+    pub(in crate::groups) fn store_whole(&mut self) {
+        self.changes.clear();
+        self.torn = true;
+    }
+
+    /// Whether something is to be stored.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || self.torn
+    }
+
+    /// It is handed out as a classic group: what has changed is in that.
+    pub(super) fn turn(&mut self) {
+        self.changes.clear();
+        self.torn = false;
+        self.turning = true;
+        self.in_flight += 1;
     }
 
     /// Whether everything is stored.
@@ -330,8 +377,8 @@ impl Group {
     ///
     /// # Errors
     /// `UNKNOWN_MEMBER_ID`, `UNSUPPORTED_VERSION`, and `STALE_MEMBER_EPOCH` for another epoch than the member's, unless the
-    /// member has had each of the partitions since then (KIP-1251); `ILLEGAL_GENERATION` to a member that follows the classic
-    /// protocol.
+    /// member has had each of the partitions since then (KIP-1251); `ILLEGAL_GENERATION` for another one than that of a member
+    /// that follows the classic protocol.
     pub(in crate::groups) fn may_commit(&self, commit: &Commit) -> Result<(), ResponseError> {
         let said = commit.caller.generation;
         if said < 0 && self.members.is_empty() {
@@ -346,7 +393,8 @@ impl Group {
             let since = member.current.since(&value.topic_id, *partition);
             since.is_some_and(|since| since <= said)
         });
-        if said == member.current.epoch || (said < member.current.epoch && had_since_then) {
+        let is_late = !member.is_classic() && said < member.current.epoch;
+        if said == member.current.epoch || (is_late && had_since_then) {
             return Ok(());
         }
         Err(stale(member))
@@ -367,7 +415,10 @@ impl Group {
 
     /// When the group has to be looked at next.
     pub(in crate::groups) fn next_deadline(&self) -> Option<u64> {
-        let of = |member: &Member| match member.revoke_deadline {
+        if self.turning {
+            return None;
+        }
+        let of = |member: &Member| match member.rebalance_deadline {
             Some(at) => at.min(member.deadline),
             None => member.deadline,
         };

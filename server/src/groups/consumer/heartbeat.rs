@@ -96,11 +96,7 @@ impl Group {
             known.unwrap_or_else(|| Member::new(id.to_owned(), says.clone(), Current::default()));
         member.says = says;
         member.heard(context.now.ms, context.session_timeout_ms(&self.id));
-        self.insert(member);
-        let matched = self.resolve_regexes(context);
-        self.maybe_bump(resubscribed || matched || self.epoch == 0, context);
-        self.maybe_assign(context);
-        self.reconcile(id, beat.owned.as_ref(), resubscribed || matched, context);
+        self.advance(member, resubscribed, beat.owned.as_ref(), context);
         let member = self.members.get(id).ok_or(ResponseError::UnknownMemberId)?;
         let has = member.assignment();
         let is_told = beat.is_full() || had.as_ref() != Some(&has);

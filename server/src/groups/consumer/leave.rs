@@ -47,7 +47,7 @@ impl Group {
         for epoch in member.current.assigned.values_mut().flat_map(|parts| parts.values_mut()) {
             *epoch = 0;
         }
-        member.revoke_deadline = None;
+        member.rebalance_deadline = None;
         self.change(Piece::Current(id.to_owned(), Some(member.current.clone())));
         self.insert(member);
     }
@@ -60,15 +60,29 @@ impl Group {
         }
         if any {
             self.resolve_regexes(context);
+            // As a classic group the others share it out by themselves, in the generation that follows this epoch.
+            self.is_bereft = true;
+            if !self.turns_classic(context) {
+                self.share_out_what_was_left(context);
+            }
+        }
+    }
+
+    /// Begins a new epoch if somebody has left something.
+    pub(super) fn share_out_what_was_left(&mut self, context: &Context<'_>) {
+        if std::mem::take(&mut self.is_bereft) {
             self.maybe_bump(true, context);
         }
     }
 
-    /// Takes out who was not heard for a session, or has not given up in time what it had to. Their ids.
+    /// Takes out who was not heard for a session, or has not done in time what a rebalance asks of it. Their ids.
     pub(in crate::groups) fn expire(&mut self, context: &Context<'_>) -> Vec<String> {
+        if self.turning {
+            return Vec::new();
+        }
         let now = context.now.ms;
         let is_late = |member: &&super::member::Member| {
-            member.deadline <= now || member.revoke_deadline.is_some_and(|at| at <= now)
+            member.deadline <= now || member.rebalance_deadline.is_some_and(|at| at <= now)
         };
         let late: Vec<String> =
             self.members.values().filter(is_late).map(|member| member.id.clone()).collect();

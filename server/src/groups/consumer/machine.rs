@@ -2,6 +2,8 @@
 //!
 //! A name belongs to a classic group or to one of these. An empty group of either kind becomes one of the other when somebody
 //! joins with the other protocol.
+//!
+//! Not here: groups that change their protocol with members in them, requests of the classic protocol (`hosting.rs`).
 
 use std::sync::Arc;
 
@@ -9,9 +11,10 @@ use kafka_protocol::ResponseError;
 
 use super::group::{Context, Group};
 use super::{Beat, Refusal};
-use crate::groups::effects::{Effects, Then};
+use crate::groups::effects::{Effects, Reply, Then};
+use crate::groups::expiry::{tombstones, write_all};
 use crate::groups::group::State;
-use crate::groups::machine::{Machine, tombstones, write_all};
+use crate::groups::machine::Machine;
 use crate::groups::offsets::Committed;
 use crate::groups::records::Record;
 use crate::groups::table::{Stored, Table};
@@ -32,23 +35,22 @@ impl Machine {
         let topics = Arc::clone(&self.topics);
         let context = Context { topics: &topics, now, limits };
         let heard = match self.consumers.get_mut(id) {
+            Some(group) if group.turning => Err(ResponseError::CoordinatorLoadInProgress.into()),
             Some(group) if beat.epoch < 0 => group.leave(beat, &context),
             Some(group) => group.heartbeat(beat, &context),
             None => self.found(id, beat, &context, fx),
         };
         match (heard, self.consumers.get_mut(id)) {
-            (Ok(heard), Some(group)) if group.is_level() => fx.heard(token, Ok(heard)),
             (Ok(heard), Some(group)) => {
-                let (group_id, failures) = (id.to_owned(), group.failures());
-                let then = Then::Heard { group: group_id, failures, token, heard: Box::new(heard) };
-                group.hand_out(stored(table, id), then, fx);
+                group.tell(token, Reply::Heard(Ok(heard)), stored(table, id), fx);
             }
             (heard, _) => fx.heard(token, heard),
         }
+        self.settle_consumers(id, table, &context, fx);
         self.schedule(id);
     }
 
-    /// The first member of a group that does not exist, or that is an empty classic one.
+    /// The first member of a group that does not exist, or that is a classic one.
     fn found(
         &mut self,
         id: &str,
@@ -59,8 +61,11 @@ impl Machine {
         let not_found = |text: String| Err(Refusal::new(ResponseError::GroupIdNotFound, text));
         let classic = self.groups.get(id);
         match classic {
-            Some(group) if beat.epoch != 0 || group.state != State::Empty => {
+            Some(_) if beat.epoch != 0 => {
                 return not_found(format!("Group {id} is not a consumer group."));
+            }
+            Some(group) if group.state != State::Empty => {
+                return self.upgrade(id, beat, context, fx);
             }
             None if beat.epoch != 0 => return not_found(format!("Group {id} not found.")),
             None if self.is_full() => {
@@ -71,11 +76,9 @@ impl Machine {
         }
         let mut group = Group::new(id.to_owned());
         let heard = group.heartbeat(beat, context)?;
+        group.store_whole();
         if let Some(classic) = classic {
             group.committing = classic.committing;
-            if classic.protocol_type.is_some() {
-                fx.write(vec![Record::group(id, None)], Then::Nothing);
-            }
             self.forget(id);
         }
         self.consumers.insert(id.to_owned(), group);
@@ -83,25 +86,18 @@ impl Machine {
     }
 
     /// Makes room for a classic group where a group of the consumer protocol is empty.
-    ///
-    /// # Errors
-    /// `INCONSISTENT_GROUP_PROTOCOL` where it is not.
     pub(in crate::groups) fn yield_to_classic(
         &mut self,
         id: &str,
         table: &Table,
         fx: &mut Effects,
-    ) -> Result<(), ResponseError> {
-        let Some(group) = self.consumers.get(id) else { return Ok(()) };
-        if !group.members.is_empty() {
-            return Err(ResponseError::InconsistentGroupProtocol);
-        }
+    ) {
+        let Some(group) = self.consumers.get(id) else { return };
         let mut classic = crate::groups::group::Group::new(id.to_owned());
         classic.committing = group.committing;
         write_all(group.tombstones(stored(table, id)), Then::Nothing, fx);
         self.forget(id);
         self.groups.insert(id.to_owned(), classic);
-        Ok(())
     }
 
     /// Does what the time asks for.
@@ -120,8 +116,8 @@ impl Machine {
         let gone = group.expire(&context);
         if !gone.is_empty() {
             tracing::debug!(group = id, members = ?gone, "were not heard in time");
-            group.hand_out(stored(table, id), Then::Kept { group: id.to_owned() }, fx);
         }
+        self.settle_consumers(id, table, &context, fx);
         self.schedule(id);
     }
 
@@ -197,6 +193,6 @@ impl Machine {
 }
 
 /// What is stored of a group of the consumer protocol.
-fn stored<'a>(table: &'a Table, id: &str) -> Option<&'a super::stored::Stored> {
+pub(super) fn stored<'a>(table: &'a Table, id: &str) -> Option<&'a super::stored::Stored> {
     table.get(id)?.consumer.as_deref()
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{Assignment, Owned, partitions};
+use crate::groups::Now;
 use crate::groups::member::Protocol;
 
 /// A static member that has left for a while keeps its place under this epoch.
@@ -116,13 +117,14 @@ pub(crate) struct Member {
     pub(crate) current: Current,
     /// When it is taken for gone, unless it is heard before.
     pub(super) deadline: u64,
-    /// Until when it must have given up what it has to.
-    pub(super) revoke_deadline: Option<u64>,
+    /// Until when it must have given up what it has to; if it follows the classic protocol, until when it must have joined again
+    /// or asked for its assignment.
+    pub(super) rebalance_deadline: Option<u64>,
 }
 
 impl Member {
     pub(super) fn new(id: String, says: Subscription, current: Current) -> Self {
-        Self { id, says, current, deadline: u64::MAX, revoke_deadline: None }
+        Self { id, says, current, deadline: u64::MAX, rebalance_deadline: None }
     }
 
     /// Whether it follows the classic protocol.
@@ -133,6 +135,12 @@ impl Member {
     /// What it shall use as of now.
     pub(crate) fn assignment(&self) -> Assignment {
         partitions(&self.current.assigned)
+    }
+
+    /// Gives a member of the classic protocol its rebalance time-out to join or to ask for its assignment, unless that runs.
+    pub(super) fn await_rebalance(&mut self, now: Now) {
+        let timeout = u64::try_from(self.says.rebalance_timeout_ms).unwrap_or(0);
+        self.rebalance_deadline.get_or_insert(now.ms.saturating_add(timeout));
     }
 
     pub(super) fn heard(&mut self, now_ms: u64, session_timeout_ms: i32) {

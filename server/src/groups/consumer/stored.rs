@@ -55,7 +55,7 @@ impl Stored {
     }
 
     /// The tombstones of everything that is stored and not among `kept`.
-    pub(super) fn tombstones(&self, kept: &Stored) -> Vec<Piece> {
+    pub(in crate::groups) fn tombstones(&self, kept: &Stored) -> Vec<Piece> {
         let gone = |stored: BTreeSet<&String>, kept: BTreeSet<&String>| {
             stored.difference(&kept).map(|id| (*id).clone()).collect::<Vec<String>>()
         };

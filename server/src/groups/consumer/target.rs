@@ -104,8 +104,24 @@ impl Group {
         self.change(Piece::TargetEpoch(Some(value)));
     }
 
+    /// Takes what a member says now, and brings it towards what it shall have by that. `owned` is what it says it has.
+    pub(super) fn advance(
+        &mut self,
+        member: super::member::Member,
+        resubscribed: bool,
+        owned: Option<&Assignment>,
+        context: &Context<'_>,
+    ) {
+        let id = member.id.clone();
+        self.insert(member);
+        let matched = self.resolve_regexes(context);
+        self.maybe_bump(resubscribed || matched || self.epoch == 0, context);
+        self.maybe_assign(context);
+        self.reconcile(&id, owned, resubscribed || matched, context);
+    }
+
     /// Brings one member towards its target. `owned` is what it says it has.
-    pub(super) fn reconcile(
+    fn reconcile(
         &mut self,
         id: &str,
         owned: Option<&Assignment>,
@@ -132,17 +148,20 @@ impl Group {
         }
         let mut member = member.clone();
         member.current = next;
-        member.revoke_deadline = None;
         self.watch_revocation(&mut member, context.now);
         self.change(Piece::Current(id.to_owned(), Some(member.current.clone())));
         self.insert(member);
     }
 
-    /// Gives a member that must give something up its rebalance time-out to do so.
+    /// Gives a member that must give something up its rebalance time-out to do so. One that follows the classic protocol has
+    /// that time to join again.
     pub(super) fn watch_revocation(&self, member: &mut super::member::Member, now: Now) {
+        if member.is_classic() {
+            return;
+        }
+        member.rebalance_deadline = None;
         if member.current.progress == Progress::Unrevoked {
-            let timeout = u64::try_from(member.says.rebalance_timeout_ms).unwrap_or(0);
-            member.revoke_deadline = Some(now.ms.saturating_add(timeout));
+            member.await_rebalance(now);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use kafka_protocol::ResponseError;
 
+use super::super::Join;
 use super::super::consumer::group::State;
 use super::super::consumer::{Assignment, Beat, Heard};
 use super::super::table::Stored;
@@ -343,11 +344,16 @@ fn an_empty_group_becomes_one_of_the_other_protocol_and_back() {
     let members = world.settled("g", 1);
     let refused = told(&mut world, &joins("a", &["t"])).map(|_| ());
     assert_eq!(world.commit("g", &members[0].member_id, 1, 7), Ok(()));
-    assert_eq!(refused, Err(ResponseError::GroupIdNotFound), "it has members");
+    assert_eq!(
+        refused,
+        Err(ResponseError::GroupIdNotFound),
+        "what its members have does not decode"
+    );
     assert_eq!(world.leave("g", &members[0].member_id), Ok(()));
     let a = Client::join(&mut world, "a", joins("a", &["t"]));
     assert_eq!((a.count(), world.state("g"), world.offset("g")), (4, None, Some(7)));
-    let refused = world.join_first("g", named("", "x")).unwrap();
+    let connect = Join { protocol_type: "connect".to_owned(), ..named("", "x") };
+    let refused = world.join_first("g", connect).unwrap();
     assert_eq!(refused.code, Some(ResponseError::InconsistentGroupProtocol));
     assert!(told(&mut world, &beats("a", -1, None)).is_ok());
     let _ = world.join("g", asks(""));

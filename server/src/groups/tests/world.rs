@@ -140,7 +140,6 @@ impl World {
     }
 
     pub(super) fn sync(&mut self, group: &str, as_whom: &Joined, given: &[(&str, &str)]) -> Token {
-        let token = self.token();
         let caller = Caller {
             member_id: as_whom.member_id.clone(),
             instance: None,
@@ -149,12 +148,35 @@ impl World {
         let given = given
             .iter()
             .map(|(to, what)| ((*to).to_owned(), Bytes::copy_from_slice(what.as_bytes())));
-        let assignments: HashMap<String, Bytes> = given.collect();
-        let ask = Sync { caller, protocol_type: None, protocol: None, assignments };
+        self.sync_as(group, caller, given.collect())
+    }
+
+    /// The same with assignments as they are, by a member that may be static.
+    pub(super) fn sync_as(
+        &mut self,
+        group: &str,
+        caller: Caller,
+        assignments: HashMap<String, Bytes>,
+    ) -> Token {
+        let token = self.token();
+        let group = group.to_owned();
+        let ask = Sync { group, caller, protocol_type: None, protocol: None, assignments };
         let mut fx = Effects::default();
-        self.machine.sync(group, ask, token, self.now, &mut fx);
+        let (table, limits) = (&self.table, &self.limits);
+        self.machine.sync(ask, token, table, self.now, limits, &mut fx);
         self.take(fx);
         token
+    }
+
+    /// The assignment as it is.
+    pub(super) fn assigned(&self, token: Token) -> Option<Result<Bytes, ResponseError>> {
+        match self.replies.get(&token)? {
+            Reply::Synced(synced) => Some(match synced.code {
+                Some(code) => Err(code),
+                None => Ok(synced.assignment.clone()),
+            }),
+            other => panic!("{other:?} is no answer to a sync"),
+        }
     }
 
     pub(super) fn synced(&self, token: Token) -> Option<Result<String, ResponseError>> {
@@ -180,12 +202,25 @@ impl World {
     ) -> Result<(), ResponseError> {
         let instance = instance.map(str::to_owned);
         let caller = Caller { member_id: member.to_owned(), instance, generation };
-        self.machine.heartbeat(group, &caller, self.now)
+        let mut fx = Effects::default();
+        let (table, limits) = (&self.table, &self.limits);
+        let heard = self.machine.heartbeat(group, &caller, table, self.now, limits, &mut fx);
+        self.take(fx);
+        heard
     }
 
     pub(super) fn leave(&mut self, group: &str, member: &str) -> Result<(), ResponseError> {
+        self.leave_as(group, member, None)
+    }
+
+    pub(super) fn leave_as(
+        &mut self,
+        group: &str,
+        member: &str,
+        instance: Option<&str>,
+    ) -> Result<(), ResponseError> {
         let mut fx = Effects::default();
-        let who = [(member.to_owned(), None)];
+        let who = [(member.to_owned(), instance.map(str::to_owned))];
         let (table, limits) = (&self.table, &self.limits);
         let answers = self.machine.leave(group, &who, table, self.now, limits, &mut fx);
         self.take(fx);

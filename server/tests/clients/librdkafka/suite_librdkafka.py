@@ -29,6 +29,7 @@ from confluent_kafka.admin import (  # noqa: E402
 )
 import consumer_groups  # noqa: E402
 import groups  # noqa: E402
+import migration  # noqa: E402
 from suite import BOOTSTRAP, equal, main, odd_records, test, topic_name, wait_until  # noqa: E402
 
 BASE = {"bootstrap.servers": BOOTSTRAP}
@@ -333,6 +334,7 @@ def delete_records():
 
 groups.define(new_topic, produce)
 consumer_groups.define(new_topic, produce)
+migration.define(new_topic)
 
 if __name__ == "__main__":
     main()
