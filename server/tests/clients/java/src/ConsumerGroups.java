@@ -15,8 +15,10 @@ import org.apache.kafka.clients.admin.ListGroupsOptions;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.consumer.CloseOptions;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.RangeAssignor;
 import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.GroupState;
@@ -36,6 +38,9 @@ final class ConsumerGroups {
         Suite.test("consumer-group-topics-that-grow", ConsumerGroups::grows);
         Suite.test("consumer-group-administration", ConsumerGroups::administration);
         Suite.test("consumer-group-from-an-empty-classic-one", ConsumerGroups::offline);
+        Suite.test("group-rolls-to-the-consumer-protocol-and-back", () -> rolling(RangeAssignor.class.getName()));
+        Suite.test("group-of-cooperative-members-rolls-and-back",
+            () -> rolling(CooperativeStickyAssignor.class.getName()));
     }
 
     static KafkaConsumer<byte[], byte[]> member(String group, Map<String, Object> more) {
@@ -184,7 +189,7 @@ final class ConsumerGroups {
         String topic = Suite.newTopic("offline", 2, Map.of());
         String group = Suite.topicName("g");
         fill(topic, 2, 20);
-        var classic = Groups.member(group, org.apache.kafka.clients.consumer.RangeAssignor.class.getName(), null);
+        var classic = Groups.member(group, RangeAssignor.class.getName(), null);
         classic.subscribe(List.of(topic));
         Groups.poll(List.of(classic), "by the classic protocol", read -> read == 20);
         classic.commitSync();
@@ -196,9 +201,50 @@ final class ConsumerGroups {
         newer.commitSync();
         newer.close(Duration.ofSeconds(10));
         fill(topic, 2, 4);
-        var back = Groups.member(group, org.apache.kafka.clients.consumer.RangeAssignor.class.getName(), null);
+        var back = Groups.member(group, RangeAssignor.class.getName(), null);
         back.subscribe(List.of(topic));
         Groups.poll(List.of(back), "and back", read -> read == 4);
         back.close();
+    }
+
+    /** Members of one protocol are replaced by ones of the other and back, while the others go on. */
+    static void rolling(String assignor) throws Exception {
+        String topic = Suite.newTopic("rolling", 4, Map.of());
+        String group = Suite.topicName("g");
+        var members = new ArrayList<KafkaConsumer<byte[], byte[]>>();
+        boolean[] steps = {false, false, true, true, false, false};
+        for (int step = 0; step < steps.length; step++) {
+            var next = steps[step] ? member(group, Map.of()) : Groups.member(group, assignor, null);
+            next.subscribe(List.of(topic));
+            members.add(next);
+            settle(members, "somebody has come in step " + step);
+            if (members.size() == 3) {
+                members.remove(0).close();
+                settle(members, "somebody has gone in step " + step);
+            }
+            boolean[] protocols = {steps[Math.max(step - 1, 0)], steps[step]};
+            var kind = protocols[0] || protocols[1] ? GroupType.CONSUMER : GroupType.CLASSIC;
+            var listed = Suite.admin.listGroups(new ListGroupsOptions().withTypes(Set.of(kind))).all().get();
+            Suite.equal(listed.stream().filter(g -> g.groupId().equals(group)).count(), 1L, "listed in step " + step);
+            fill(topic, 4, 40);
+            // Each record is read once: nobody was lost on the way, and what was read is committed.
+            Groups.poll(members, "what came in step " + step, read -> read == 40);
+            for (var each : members) {
+                each.commitSync();
+            }
+        }
+        for (var each : members) {
+            each.close();
+        }
+    }
+
+    /** Polls until all four partitions are shared out evenly. */
+    static void settle(List<KafkaConsumer<byte[], byte[]>> members, String what) {
+        int read = Groups.poll(members, what, __ -> {
+            var counts = members.stream().mapToInt(each -> each.assignment().size());
+            var all = counts.summaryStatistics();
+            return all.getSum() == 4 && all.getMax() - all.getMin() <= 1;
+        });
+        Suite.equal(read, 0, "records before there are any");
     }
 }
