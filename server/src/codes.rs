@@ -9,12 +9,12 @@ use kafka_protocol::messages::{
     DeleteTopicsResponse, DescribeClientQuotasResponse, DescribeClusterResponse,
     DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
     DescribeProducersResponse, DescribeQuorumResponse, DescribeTopicPartitionsResponse,
-    ElectLeadersResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
-    IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
-    ListConfigResourcesResponse, ListGroupsResponse, ListOffsetsResponse,
-    ListPartitionReassignmentsResponse, MetadataResponse, OffsetCommitResponse,
-    OffsetDeleteResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse,
-    SyncGroupResponse, UnregisterBrokerResponse, UpdateFeaturesResponse,
+    DescribeUserScramCredentialsResponse, ElectLeadersResponse, FetchResponse,
+    FindCoordinatorResponse, HeartbeatResponse, IncrementalAlterConfigsResponse,
+    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListConfigResourcesResponse,
+    ListGroupsResponse, ListOffsetsResponse, ListPartitionReassignmentsResponse, MetadataResponse,
+    OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
+    ProduceResponse, SyncGroupResponse, UnregisterBrokerResponse, UpdateFeaturesResponse,
 };
 
 use crate::legacy::list_offsets::TopicV0;
@@ -58,6 +58,7 @@ codes!(DescribeConfigsResponse: [results]);
 codes!(DescribeGroupsResponse: [groups]);
 codes!(DescribeLogDirsResponse: [] [results]);
 codes!(DescribeTopicPartitionsResponse: [topics] [topics.partitions]);
+codes!(DescribeUserScramCredentialsResponse: [] [results]);
 codes!(ElectLeadersResponse: [] [replica_election_results.partition_result]);
 codes!(FetchResponse: [] [responses.partitions]);
 codes!(FindCoordinatorResponse: [] [coordinators]);

@@ -110,6 +110,7 @@ pub(crate) static APIS: &[Api] = &[
     api!(ListPartitionReassignments, 0..=0, handlers::list_partition_reassignments::handle),
     api!(DescribeClientQuotas, 0..=1, handlers::describe_client_quotas::handle),
     api!(AlterClientQuotas, 0..=1, handlers::alter_client_quotas::handle),
+    api!(DescribeUserScramCredentials, 0..=0, handlers::describe_user_scram_credentials::handle),
     api!(DescribeQuorum, 0..=2, handlers::describe_quorum::handle),
     api!(UpdateFeatures, 0..=2, handlers::update_features::handle),
     api!(DescribeProducers, 0..=0, handlers::describe_producers::handle),

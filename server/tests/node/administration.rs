@@ -3,10 +3,11 @@
 use jangbu_server::Node;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     DescribeProducersRequest, DescribeQuorumRequest, DescribeQuorumResponse,
-    ListConfigResourcesRequest, UpdateFeaturesRequest,
+    DescribeUserScramCredentialsRequest, ListConfigResourcesRequest, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use tempfile::tempdir;
@@ -143,5 +144,26 @@ async fn no_feature_can_be_changed_and_the_answer_says_why() {
     assert!(response.error_message.unwrap().contains(why));
     let empty = client.ask(&UpdateFeaturesRequest::default(), 1).await;
     assert_eq!(empty.error_code, 42);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_user_has_scram_credentials() {
+    let dir = tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let mut client = Client::connect(&node).await;
+    let named = |name: &'static str| UserName::default().with_name(StrBytes::from_static_str(name));
+    for everyone in [None, Some(Vec::new())] {
+        let request = DescribeUserScramCredentialsRequest::default().with_users(everyone);
+        let response = client.ask(&request, 0).await;
+        assert_eq!((response.error_code, response.results.len()), (0, 0));
+    }
+    let users = Some(vec![named("b"), named("a"), named("b"), named("")]);
+    let request = DescribeUserScramCredentialsRequest::default().with_users(users);
+    let response = client.ask(&request, 0).await;
+    let told: Vec<_> = response.results.iter().map(|user| (&*user.user, user.error_code)).collect();
+    assert_eq!(told, [("", 91), ("a", 91), ("b", 92)]);
+    let text = response.results[1].error_message.as_deref();
+    assert_eq!(text, Some("Attempt to describe a user credential that does not exist: a"));
     node.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! The layouts of requests about client quotas.
+//! The layouts of requests about users and clients: quotas and credentials.
 
 use kafka_protocol::messages::ApiKey;
 
@@ -27,7 +27,15 @@ pub(super) static REQUESTS: &[Request] = &[
             field("validate_only", BOOLEAN),
         ]),
     },
+    Request {
+        key: ApiKey::DescribeUserScramCredentials,
+        versions: 0..=0,
+        flexible: 0,
+        body: layout(&[field("users", Kind::NullableArray(&Kind::Struct(&USER)))]),
+    },
 ];
+
+static USER: Layout = layout(&[field("name", Kind::String)]);
 
 static QUOTA_COMPONENT: Layout = layout(&[
     field("entity_type", Kind::String),

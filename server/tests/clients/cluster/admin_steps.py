@@ -269,7 +269,7 @@ class AdminSteps:
                           f"future {p['isFuture']}" for p in directory["partitions"] if p["partition"].startswith(PERF)]
         self.compare("log-dirs", code, [*(line for line in lines if not line.startswith("{")), *found])
 
-    # kafka-configs of users and clients. (Of users alone the tool asks for SCRAM credentials as well, which is not answered yet.)
+    # kafka-configs of users and clients. (Of users alone the tool asks for SCRAM credentials as well.)
 
     def quotas(self):
         def configs(name, *arguments):
@@ -283,6 +283,8 @@ class AdminSteps:
                 "producer_byte_rate=4096")
         time.sleep(0 if not self.is_kafka else 1)  # Kafka answers before its brokers have heard of it
         configs("describe-default-user", "--describe", *user, "--entity-default")
+        configs("describe-users", "--describe", *user)
+        configs("describe-a-user", "--describe", *user, "--entity-name", "u")
         configs("describe-clients", "--describe", *client)
         configs("describe-a-client", "--describe", *client, "--entity-name", "c")
         configs("describe-users-and-clients", "--describe", *user, *client)

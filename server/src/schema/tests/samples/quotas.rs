@@ -1,9 +1,12 @@
-//! Requests about client quotas.
+//! Requests about users and clients: quotas and credentials.
 
 use bytes::Bytes;
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
-use kafka_protocol::messages::{AlterClientQuotasRequest, DescribeClientQuotasRequest};
+use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
+use kafka_protocol::messages::{
+    AlterClientQuotasRequest, DescribeClientQuotasRequest, DescribeUserScramCredentialsRequest,
+};
 
 use super::{Sample, encode, text};
 
@@ -45,5 +48,16 @@ impl Sample {
             .with_unknown_tagged_fields(self.tags(1));
         let empty = AlterClientQuotasRequest::default();
         vec![encode(&full, self.version), encode(&empty, self.version)]
+    }
+
+    pub(super) fn describe_user_scram_credentials(&self) -> Vec<Bytes> {
+        let user =
+            UserName::default().with_name(text("kunde")).with_unknown_tagged_fields(self.tags(1));
+        let full = DescribeUserScramCredentialsRequest::default()
+            .with_users(Some(vec![user, UserName::default()]))
+            .with_unknown_tagged_fields(self.tags(1));
+        let none = DescribeUserScramCredentialsRequest::default().with_users(Some(Vec::new()));
+        let null = DescribeUserScramCredentialsRequest::default().with_users(None);
+        [full, none, null].iter().map(|request| encode(request, self.version)).collect()
     }
 }
