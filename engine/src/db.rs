@@ -293,8 +293,8 @@ impl Db {
         self.rows_of_keys(end, options)
     }
 
-    /// Goes through rows of the key index, which all are of the one key that is sought, up to `end`: tables and memtables that have
-    /// none are left out.
+    /// Goes through rows of the key index, which all are of the one key that is sought, up to `end`: tables that have none
+    /// are left out.
     pub(crate) fn rows_of_one_key(&self, end: Vec<u8>) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_prefix_same_as_start(true);

@@ -18,8 +18,6 @@ const KEYS_MEMTABLES: usize = 8;
 const META_MEMTABLE_BYTES: usize = 32 << 20;
 /// Bits of a table's filter for each key of the index: one look-up in a hundred reads a block for nothing.
 const KEY_FILTER_BITS: f64 = 10.0;
-/// The share of a memtable of the key index that its filter is.
-const KEY_MEMTABLE_FILTER: f64 = 0.05;
 
 pub(super) fn database_options(
     direct_io: bool,
@@ -123,8 +121,8 @@ impl Kinds {
 
 /// Rows of the key index come in any order and are looked up one by one: small blocks, so that a look-up reads little, and a cache
 /// of their own, which nothing else can empty. A row goes into the memtable from where the last one went, as those of a batch come
-/// in order; memtables are so small that the processor's cache holds one, and are written to one table together. Filters say which
-/// memtables and tables have rows of a key, so that a look-up seeks in those only.
+/// in order; memtables are so small that the processor's cache holds one, and are written to one table together. Filters say which tables
+/// have rows of a key, so that a look-up seeks in those only. (Memtables have none: its memory would be taken while a node rests.)
 fn keys_options(
     hinted: rocksdb::Options,
     options: &Options,
@@ -138,7 +136,6 @@ fn keys_options(
     leveled(&mut out, options, &table);
     let rows = SliceTransform::create("jangbu-rows-of-one-key", row::rows_in, Some(row::is_row));
     out.set_prefix_extractor(rows);
-    out.set_memtable_prefix_bloom_ratio(KEY_MEMTABLE_FILTER);
     // Most keys that are looked up are there: where the last level says no, nothing is left to say yes.
     out.set_optimize_filters_for_hits(true);
     out.set_write_buffer_size(options.memtable_bytes / KEYS_MEMTABLES);
